@@ -1,0 +1,192 @@
+"""Hugging Face directories: config.json, safetensors files, and the files beside them."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_seqattn.errors import CheckpointError
+from keras_seqattn.weights.checkpoint import Checkpoint
+from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ASSETS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+)
+_SHARD_BYTES = 5_000_000_000
+
+
+def open_directory(path):
+    """Open a Hugging Face directory.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        A `Checkpoint`.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or disagrees with the index.
+    """
+    path = Path(path)
+    files = _tensor_files(path)
+    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
+    shapes = {}
+    for name, file in files.items():
+        if name not in headers[file]:
+            raise CheckpointError(
+                f"{path / INDEX}: tensor {name!r} is not in {file}, where the index puts it."
+            )
+        shapes[name] = headers[file][name]
+    return Checkpoint(
+        path=path,
+        config=read_json(path / "config.json"),
+        assets={name: (path / name).read_bytes() for name in ASSETS if (path / name).is_file()},
+        shapes=shapes,
+        read=lambda name: read_tensor(path / files[name], name),
+    )
+
+
+def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES):
+    """Write a Hugging Face directory: first beside the target, then moved into place.
+
+    Args:
+        path: the directory; made if absent, and its older weights are replaced.
+        config: dict for config.json.
+        assets: file name -> bytes.
+        shapes: dict of tensor name -> shape.
+        read: function from a name to its float32 array; called once per tensor, in order.
+        shard_bytes: size above which the weights are split over several files.
+
+    Raises:
+        CheckpointError: the directory cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as staging:
+            staging = Path(staging) / "new"
+            for name, content in assets.items():
+                _inside(staging, name, "asset")
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                (staging / name).write_bytes(content)
+            staging.mkdir(exist_ok=True)
+            write_json(staging / "config.json", config)
+            _write_weights(staging, shapes, read, shard_bytes)
+            _move_into_place(staging, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error}).") from error
+
+
+def read_json(path):
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+
+    Returns:
+        dict.
+
+    Raises:
+        CheckpointError: the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not valid JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object, not {type(value).__name__}.")
+    return value
+
+
+def write_json(path, value):
+    """Write `value` as an indented JSON file."""
+    Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _tensor_files(path):
+    """Tensor name -> file name, from the index or from the single file."""
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"{path}: has no config.json, so it is not a Hugging Face model directory."
+        )
+    if (path / WEIGHTS).is_file():
+        return dict.fromkeys(read_header(path / WEIGHTS), WEIGHTS)
+    if not (path / INDEX).is_file():
+        raise CheckpointError(
+            f"{path}: has neither {WEIGHTS} nor {INDEX}. Pickled weights (.bin, .pt) are not "
+            f"read, since opening "
+            "them can run code; convert them with `save_pretrained` of transformers."
+        )
+    files = read_json(path / INDEX).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
+    for file in sorted(set(files.values())):
+        _inside(path, file, "shard")
+        if not (path / file).is_file():
+            raise CheckpointError(f"{path / INDEX}: names the shard {file!r}, which is missing.")
+    return files
+
+
+def _inside(directory, name, kind):
+    """Refuse names that lead out of the directory."""
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        raise CheckpointError(
+            f"{directory}: the {kind} name {name!r} leads out of the directory; refused."
+        )
+
+
+def _write_weights(directory, shapes, read, shard_bytes):
+    shards, size = [{}], 0
+    for name, shape in shapes.items():
+        tensor_bytes = 4 * math.prod(shape)
+        if shards[-1] and size + tensor_bytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = shape
+        size += tensor_bytes
+    if len(shards) == 1:
+        write_file(directory / WEIGHTS, shapes, read)
+        return
+    files = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_file(directory / file, shard, read)
+        files.update(dict.fromkeys(shard, file))
+    total = sum(4 * math.prod(shape) for shape in shapes.values())
+    write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": files})
+
+
+def _move_into_place(staging, path):
+    """A new directory appears at once; an existing one loses its older weights only."""
+    if not path.exists():
+        os.replace(staging, path)
+        return
+    for stale in [*path.glob("model*.safetensors"), path / INDEX]:
+        stale.unlink(missing_ok=True)
+    for source in sorted(staging.rglob("*")):
+        target = path / source.relative_to(staging)
+        if source.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            shutil.move(source, target)

@@ -1,0 +1,243 @@
+"""GGUF files of the llama architecture, presented as a Hugging Face checkpoint."""
+
+import json
+import re
+
+import numpy as np
+
+from keras_seqattn.errors import CheckpointError
+from keras_seqattn.weights.checkpoint import Checkpoint
+from keras_seqattn.weights.gguf_file import open_gguf_file
+from keras_seqattn.weights.gguf_tokenizer import tokenizer_assets
+
+_TENSORS = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_LAYER_TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+# Factors of the rotary frequencies: they become part of the configuration.
+_ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+# Metadata of variants of the architecture that the llama family does not compute.
+_REFUSED = (
+    "attention.sliding_window",
+    "expert_count",
+    "logit_scale",
+    "residual_scale",
+    "embedding_scale",
+)
+
+
+def open_gguf(path):
+    """Open a GGUF file as a Hugging Face checkpoint; tensors are decoded to float32 one at a time.
+
+    Args:
+        path: the file; its architecture must be llama.
+
+    Returns:
+        A `Checkpoint`.
+
+    Raises:
+        CheckpointError: the file is damaged, or of an architecture that is not implemented.
+    """
+    file = open_gguf_file(path)
+    architecture = file.metadata.get("general.architecture")
+    if architecture != "llama":
+        raise CheckpointError(
+            f"{path}: the GGUF architecture {architecture!r} is not implemented; only 'llama' is."
+        )
+    names = {
+        _hugging_face_name(path, name): name for name in file.tensors if name not in _ROPE_TENSORS
+    }
+    config = _config(file, names)
+
+    def read(name):
+        value = file.read(names[name])
+        if ".q_proj." in name:
+            return _unpermute(value, config["num_attention_heads"])
+        if ".k_proj." in name:
+            return _unpermute(value, config["num_key_value_heads"])
+        return value
+
+    assets = tokenizer_assets(path, file.metadata)
+    special = {
+        key: config[key]
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        if key in config
+    }
+    assets["generation_config.json"] = json.dumps(special, indent=2).encode("utf-8")
+    shapes = {name: file.tensors[stored].shape for name, stored in names.items()}
+    return Checkpoint(path, config, assets, shapes, read)
+
+
+def _hugging_face_name(path, name):
+    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
+    layer = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if layer and layer[2] in _LAYER_TENSORS:
+        return f"model.layers.{layer[1]}.{_LAYER_TENSORS[layer[2]]}.{layer[3]}"
+    other = re.fullmatch(r"(\w+)\.(weight|bias)", name)
+    if other and other[1] in _TENSORS:
+        return f"{_TENSORS[other[1]]}.{other[2]}"
+    raise CheckpointError(
+        f"{path}: tensor {name!r} is not part of a plain llama model, so it is not implemented."
+    )
+
+
+def _config(file, names):
+    """The config.json that the metadata and the tensors amount to."""
+    values = _Metadata(file)
+    for key in _REFUSED:
+        if values.get(key):
+            raise CheckpointError(
+                f"{file.path}: llama.{key}={values.get(key)!r} is not implemented."
+            )
+    heads = values.get("attention.head_count", required=True)
+    width = values.get("embedding_length", required=True)
+    key_value_heads = values.get("attention.head_count_kv", heads)
+    if isinstance(heads, list) or isinstance(key_value_heads, list):
+        raise CheckpointError(
+            f"{file.path}: head counts that differ between layers are not implemented."
+        )
+    head_dim = values.get(
+        "attention.key_length", values.get("rope.dimension_count", width // heads)
+    )
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": file.tensors["token_embd.weight"].shape[0]
+        if "token_embd.weight" in file.tensors
+        else 0,
+        "hidden_size": width,
+        "intermediate_size": values.get("feed_forward_length", required=True),
+        "num_hidden_layers": values.get("block_count", required=True),
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_value_heads,
+        "head_dim": head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": values.get("context_length", required=True),
+        "rms_norm_eps": _shortest(values.get("attention.layer_norm_rms_epsilon", required=True)),
+        "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,
+        "mlp_bias": "model.layers.0.mlp.down_proj.bias" in names,
+        "tie_word_embeddings": "lm_head.weight" not in names,
+        "rope_parameters": _rope_parameters(file, values, head_dim),
+        "dtype": "float32",
+    }
+    return config | _special_tokens(file.metadata)
+
+
+def _special_tokens(metadata):
+    tokens = {}
+    for name, key in (
+        ("bos", "bos_token_id"),
+        ("eos", "eos_token_id"),
+        ("pad", "padding_token_id"),
+    ):
+        if f"tokenizer.ggml.{key}" in metadata:
+            tokens[f"{name}_token_id"] = metadata[f"tokenizer.ggml.{key}"]
+    end_of_turn = metadata.get("tokenizer.ggml.eot_token_id")
+    if end_of_turn is not None and end_of_turn != tokens.get("eos_token_id", end_of_turn):
+        tokens["eos_token_id"] = [tokens["eos_token_id"], end_of_turn]
+    return tokens
+
+
+def _rope_parameters(file, values, head_dim):
+    """Rotary settings with Hugging Face names; frequency factors stored as a tensor stay exact."""
+    rotated = values.get("rope.dimension_count", head_dim)
+    if rotated != head_dim:
+        raise CheckpointError(
+            f"{file.path}: rotating {rotated} of {head_dim} channels is not implemented for llama."
+        )
+    base = _shortest(values.get("rope.freq_base", 10000.0))
+    original = values.get("rope.scaling.original_context_length", values.get("context_length"))
+    kind = values.get("rope.scaling.type", "none")
+    if "rope_freqs.weight" in file.tensors:
+        factors = file.read("rope_freqs.weight")
+        return {"rope_theta": base} | _frequency_factors(factors, base, original)
+    if "rope_factors_long.weight" in file.tensors:
+        factors = {
+            f"{name}_factor": file.read(f"rope_factors_{name}.weight").tolist()
+            for name in ("long", "short")
+        }
+        attention = values.get("rope.scaling.attn_factor", 1.0)
+        return {
+            "rope_type": "longrope",
+            "rope_theta": base,
+            **factors,
+            "attention_factor": attention,
+            "original_max_position_embeddings": original,
+        }
+    if kind == "none":
+        return {"rope_type": "default", "rope_theta": base}
+    if kind not in ("linear", "yarn"):
+        raise CheckpointError(f"{file.path}: llama.rope.scaling.type={kind!r} is not implemented.")
+    scaling = {
+        "rope_type": kind,
+        "rope_theta": base,
+        "factor": values.get("rope.scaling.factor", required=True),
+    }
+    if kind == "yarn":
+        scaling["original_max_position_embeddings"] = original
+    return scaling
+
+
+def _frequency_factors(factors, base, original):
+    """Llama 3's scaling where the factors are its own, else the general LongRoPE."""
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(factors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    if np.allclose(_llama3_factors(scaling, base, factors.size), factors, rtol=1e-5):
+        return scaling
+    return {
+        "rope_type": "longrope",
+        "long_factor": factors.tolist(),
+        "short_factor": factors.tolist(),
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": original,
+    }
+
+
+def _llama3_factors(scaling, base, size):
+    """What llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
+    wavelength = 2 * np.pi * base ** (np.arange(size) / size)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    smooth = (scaling["original_max_position_embeddings"] / wavelength - low) / (high - low)
+    smooth = np.clip(smooth, 0.0, 1.0)
+    return 1.0 / ((1.0 - smooth) / scaling["factor"] + smooth)
+
+
+def _unpermute(value, num_heads):
+    """Undo llama.cpp's reordering of q and k rows from half-split to interleaved rotary pairs."""
+    pairs = value.reshape(num_heads, -1, 2, *value.shape[1:])  # (h, d/2, 2, ...)
+    return pairs.swapaxes(1, 2).reshape(value.shape)
+
+
+def _shortest(value):
+    """The shortest decimal that is the same float32: metadata stores 1e-5 as 9.99999975e-06."""
+    return float(str(np.float32(value)))
+
+
+class _Metadata:
+    """The llama.* entries of the metadata."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def get(self, key, default=None, required=False):
+        value = self._file.metadata.get(f"llama.{key}", default)
+        if required and value is None:
+            raise CheckpointError(f"{self._file.path}: the metadata lacks 'llama.{key}'.")
+        return value

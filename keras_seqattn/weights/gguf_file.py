@@ -1,0 +1,224 @@
+"""The GGUF container (github.com/ggml-org/ggml, docs/gguf.md), read with every length checked.
+
+The gguf package's own reader trusts the lengths in the file, so a damaged one can make it loop for
+ever;
+here a length that the file cannot hold is refused. Quantised blocks are decoded by that package.
+"""
+
+import dataclasses
+import math
+import os
+import struct
+
+import numpy as np
+
+from keras_seqattn.errors import CheckpointError
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+_STRING, _ARRAY = 8, 9
+_MAX_DIMENSIONS = 4
+# An entry is at least a name length, a type and a value: more entries than this cannot be in the
+# file.
+_MIN_ENTRY_BYTES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: row-major `shape`, GGML `kind`, `offset` and `size` in bytes."""
+
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class GGUFFile:
+    """The metadata and the tensor directory of a GGUF file; `read` decodes one tensor.
+
+    Attributes:
+        path: the file.
+        metadata: key -> int, float, bool, str or list of them.
+        tensors: tensor name -> `StoredTensor`.
+    """
+
+    path: object
+    metadata: dict
+    tensors: dict[str, StoredTensor]
+
+    def read(self, name):
+        """Decode one tensor.
+
+        Args:
+            name: the tensor's name in the file.
+
+        Returns:
+            float32 array.
+
+        Raises:
+            CheckpointError: the quantisation is not implemented.
+        """
+        gguf = _library()
+        tensor = self.tensors[name]
+        data = np.fromfile(self.path, dtype=np.uint8, count=tensor.size, offset=tensor.offset)
+        if data.size != tensor.size:
+            raise CheckpointError(f"{self.path}: tensor {name!r} ends beyond the file.")
+        rows = data.reshape(*tensor.shape[:-1], -1)
+        kind = gguf.GGMLQuantizationType(tensor.kind)
+        try:
+            values = gguf.quants.dequantize(rows, kind)
+        except NotImplementedError as error:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r} is stored as {kind.name}, which is not implemented."
+            ) from error
+        return np.asarray(values, dtype=np.float32).reshape(tensor.shape)
+
+
+def open_gguf_file(path):
+    """Read the metadata and the tensor directory of a GGUF file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A `GGUFFile`.
+
+    Raises:
+        CheckpointError: the file is truncated or inconsistent, or the gguf package is not
+            installed.
+    """
+    library = _library()
+    try:
+        with open(path, "rb") as file:
+            metadata, tensors = _Parser(file, path).parse(library.GGML_QUANT_SIZES)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    return GGUFFile(path, metadata, tensors)
+
+
+def _library():
+    try:
+        import gguf
+    except ImportError as error:
+        raise CheckpointError(
+            'Reading .gguf files needs the gguf package: pip install "keras-seqattn[gguf]".'
+        ) from error
+    return gguf
+
+
+class _Parser:
+    def __init__(self, file, path):
+        self._file = file
+        self._path = path
+        self._size = os.fstat(file.fileno()).st_size
+
+    def parse(self, block_sizes):
+        if self._bytes(4, "the magic number") != _MAGIC:
+            self._fail("is not a GGUF file (wrong magic number)")
+        version = self._scalar(4, "the version")
+        if version not in _VERSIONS:
+            self._fail(f"is GGUF version {version}; versions {_VERSIONS} are read, little-endian")
+        tensor_count = self._count("tensors")
+        entry_count = self._count("metadata entries")
+        metadata = {}
+        for _ in range(entry_count):
+            key = self._string("a metadata key")
+            metadata[key] = self._value(self._scalar(4, f"the type of {key!r}"), key)
+        tensors = [self._tensor(block_sizes) for _ in range(tensor_count)]
+        return metadata, self._place(tensors, metadata.get("general.alignment", 32))
+
+    def _fail(self, problem):
+        raise CheckpointError(f"{self._path}: {problem}.")
+
+    def _bytes(self, size, what):
+        if size > self._size - self._file.tell():
+            self._fail(f"ends inside {what}: it is truncated or damaged, fetch it again")
+        return self._file.read(size)
+
+    def _scalar(self, kind, what):
+        code = "<" + _SCALARS[kind]
+        return struct.unpack(code, self._bytes(struct.calcsize(code), what))[0]
+
+    def _count(self, what):
+        count = self._scalar(10, f"the number of {what}")
+        if count * _MIN_ENTRY_BYTES > self._size:
+            self._fail(f"claims {count} {what}, more than its {self._size} bytes can hold")
+        return count
+
+    def _string(self, what):
+        data = self._bytes(self._scalar(10, what), what)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            self._fail(f"holds text that is not UTF-8 in {what}")
+
+    def _value(self, kind, key):
+        if kind in _SCALARS:
+            return self._scalar(kind, repr(key))
+        if kind == _STRING:
+            return self._string(repr(key))
+        if kind != _ARRAY:
+            self._fail(f"gives {key!r} the unknown type {kind}")
+        item = self._scalar(4, repr(key))
+        count = self._scalar(10, repr(key))
+        if item in _SCALARS:
+            dtype = np.dtype("<" + _SCALARS[item] if _SCALARS[item] != "?" else "?")
+            return np.frombuffer(self._bytes(count * dtype.itemsize, repr(key)), dtype).tolist()
+        if item != _STRING:
+            self._fail(f"gives {key!r} an array of the unknown type {item}")
+        if count * 8 > self._size:
+            self._fail(
+                f"claims {count} strings in {key!r}, more than its {self._size} bytes can hold"
+            )
+        return [self._string(repr(key)) for _ in range(count)]
+
+    def _tensor(self, block_sizes):
+        """One entry of the directory: name and `StoredTensor`, its offset relative to the data."""
+        name = self._string("a tensor name")
+        dimensions = self._scalar(4, f"tensor {name!r}")
+        if not 1 <= dimensions <= _MAX_DIMENSIONS:
+            self._fail(f"gives tensor {name!r} {dimensions} dimensions")
+        shape = tuple(reversed([self._scalar(10, f"tensor {name!r}") for _ in range(dimensions)]))
+        kind = self._scalar(4, f"tensor {name!r}")
+        if kind not in block_sizes:
+            self._fail(f"gives tensor {name!r} the unknown type {kind}")
+        block, block_bytes = block_sizes[kind]
+        if shape[-1] % block:
+            self._fail(
+                f"gives tensor {name!r} rows of {shape[-1]} values, not a multiple of the block "
+                f"{block}"
+            )
+        size = math.prod(shape) // block * block_bytes
+        return name, StoredTensor(shape, kind, self._scalar(10, f"tensor {name!r}"), size)
+
+    def _place(self, tensors, alignment):
+        """Make the offsets absolute and check that every tensor lies inside the file."""
+        if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+            self._fail(f"has the alignment {alignment!r}, which is not a power of two")
+        start = -(-self._file.tell() // alignment) * alignment
+        placed = {}
+        for name, tensor in tensors:
+            offset = start + tensor.offset
+            if name in placed:
+                self._fail(f"lists tensor {name!r} twice")
+            if offset + tensor.size > self._size:
+                self._fail(
+                    f"puts tensor {name!r} beyond its end: it is truncated or damaged, fetch it "
+                    f"again"
+                )
+            placed[name] = dataclasses.replace(tensor, offset=offset)
+        return placed
