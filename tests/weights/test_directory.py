@@ -1,0 +1,135 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_seqattn.errors import CheckpointError
+from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.weights.directory import INDEX, WEIGHTS, write_directory
+
+pytestmark = pytest.mark.backend_free
+TENSORS = {
+    name: np.random.default_rng(len(name)).normal(size=shape).astype(np.float32)
+    for name, shape in {"a": (3, 5), "bb": (7,), "ccc": (2, 11)}.items()
+}
+SHAPES = {name: value.shape for name, value in TENSORS.items()}
+
+
+def _write(path, **options):
+    assets = {"tokenizer.json": b"{}", "1_Pooling/config.json": b"{}"}
+    write_directory(path, {"model_type": "x"}, assets, SHAPES, TENSORS.__getitem__, **options)
+    return path
+
+
+def _assert_holds_all(path):
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.shapes == SHAPES
+    for name, value in TENSORS.items():
+        np.testing.assert_array_equal(checkpoint.read(name), value)
+    return checkpoint
+
+
+def test_single_file_round_trip(tmp_path):
+    checkpoint = _assert_holds_all(_write(tmp_path / "model"))
+    assert checkpoint.config == {"model_type": "x"}
+    assert set(checkpoint.assets) == {"tokenizer.json", "1_Pooling/config.json"}
+    assert not (tmp_path / "model" / INDEX).exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_weights_above_the_limit_are_split_and_indexed(tmp_path):
+    _write(tmp_path / "model", shard_bytes=90)  # a and bb fill 88 bytes
+    index = json.loads((tmp_path / "model" / INDEX).read_text())
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    assert index["weight_map"] == {"a": first, "bb": first, "ccc": second}
+    assert index["metadata"]["total_size"] == 4 * (15 + 7 + 22)
+    _assert_holds_all(tmp_path / "model")
+
+
+def test_overwriting_drops_older_weights_and_keeps_other_files(tmp_path):
+    _write(tmp_path / "model", shard_bytes=90)
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    _write(tmp_path / "model")
+    weights = sorted(path.name for path in (tmp_path / "model").glob("*.safetensors*"))
+    assert weights == [WEIGHTS]
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+    _assert_holds_all(tmp_path / "model")
+
+
+def test_a_failed_write_leaves_the_older_directory_whole(tmp_path):
+    _write(tmp_path / "model")
+
+    def fail(name):
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        write_directory(tmp_path / "model", {}, {}, SHAPES, fail)
+    _assert_holds_all(tmp_path / "model")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt"])
+def test_assets_cannot_be_written_outside(tmp_path, name):
+    with pytest.raises(CheckpointError, match="leads out of the directory"):
+        write_directory(tmp_path / "model", {}, {name: b""}, SHAPES, TENSORS.__getitem__)
+    assert not (tmp_path / "model").exists()
+
+
+def _edit_index(path, edit):
+    _write(path, shard_bytes=90)
+    index = json.loads((path / INDEX).read_text())
+    edit(index)
+    (path / INDEX).write_text(json.dumps(index))
+
+
+def test_an_index_that_names_a_missing_shard_is_refused(tmp_path):
+    _edit_index(tmp_path, lambda index: index["weight_map"].update(ccc="model-00003.safetensors"))
+    with pytest.raises(CheckpointError, match="names the shard 'model-00003.safetensors'"):
+        open_checkpoint(tmp_path)
+
+
+def test_an_index_that_names_a_missing_tensor_is_refused(tmp_path):
+    shard = "model-00001-of-00002.safetensors"
+    _edit_index(tmp_path, lambda index: index["weight_map"].update(ghost=shard))
+    with pytest.raises(CheckpointError, match="tensor 'ghost' is not in model-00001"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "a/../../x.safetensors"])
+def test_an_index_that_leads_outside_is_refused(tmp_path, shard):
+    _edit_index(tmp_path, lambda index: index["weight_map"].update(ccc=shard))
+    with pytest.raises(CheckpointError, match="leads out of the directory"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": {"a": 7}}'])
+def test_an_index_that_is_no_map_is_refused(tmp_path, index):
+    _write(tmp_path, shard_bytes=90)
+    (tmp_path / INDEX).write_text(index)
+    with pytest.raises(CheckpointError, match=INDEX):
+        open_checkpoint(tmp_path)
+
+
+def test_pickled_weights_are_refused_with_the_remedy(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
+    with pytest.raises(CheckpointError, match="Pickled weights .* are not read"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_a_damaged_config_is_refused(tmp_path, text):
+    _write(tmp_path)
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match="config.json"):
+        open_checkpoint(tmp_path)
+
+
+def test_paths_that_are_no_checkpoint_are_refused(tmp_path):
+    (tmp_path / "model.txt").write_text("")
+    with pytest.raises(CheckpointError, match="no such file or directory"):
+        open_checkpoint(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="not a checkpoint this library reads"):
+        open_checkpoint(tmp_path / "model.txt")
+    with pytest.raises(CheckpointError, match="no config.json"):
+        open_checkpoint(tmp_path)
