@@ -1,0 +1,25 @@
+"""The errors that users meet. Each says what was wrong, where, and what to do about it."""
+
+
+class SeqAttnError(Exception):
+    """Base of every error that keras_seqattn raises on purpose; the command line prints it as one line."""
+
+
+class ConfigError(SeqAttnError, ValueError):
+    """A model configuration holds a value that is missing, contradictory or not implemented."""
+
+
+class CheckpointError(SeqAttnError, ValueError):
+    """A checkpoint cannot be read, or does not hold exactly the weights that the model needs."""
+
+
+class ExportError(SeqAttnError, RuntimeError):
+    """A model, or one operation in it, cannot be written as ONNX."""
+
+
+class BundleError(SeqAttnError, ValueError):
+    """An exported bundle is incomplete, inconsistent or unsafe to open."""
+
+
+class InputError(SeqAttnError, ValueError):
+    """An argument of a run (token ids, lengths, texts, generation settings) is out of range."""

@@ -1,0 +1,130 @@
+"""From a Keras model to an ONNX graph in memory: inputs and outputs declared, traced, optimised."""
+
+import keras
+import onnx_ir as ir
+
+import keras_seqattn
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.lower import load_tables
+from keras_seqattn.onnx.optimise import optimise
+from keras_seqattn.onnx.symbol import Symbol
+from keras_seqattn.onnx.targets import IR_VERSION, get_target
+from keras_seqattn.onnx.trace import Tracer
+
+# The dimension that a decoder's mask covers, and its name in the file.
+_TOTAL = "past_sequence_length+sequence_length"
+_LABELS = {_TOTAL: "total_sequence_length"}
+
+
+def build_graph(model, target="ort"):
+    """Trace a model into an `onnx_ir.Model` in float precision.
+
+    Args:
+        model: a Keras model with fixed inputs (functional, or any that has been built on keras.Input). A
+            SequenceModel that decodes is traced through its step model, with past and present.
+        target: target name.
+
+    Raises:
+        ExportError: if an operation has no ONNX form, or the model has no known inputs.
+    """
+    load_tables()
+    target = get_target(target)
+    step = getattr(model, "step_model", None)
+    traced = step() if step is not None and getattr(model, "task", None) == "causal_lm" else model
+    try:
+        tracer, outputs = _trace(traced, target, shared=False)
+    except ValueError as separate:
+        # Two inputs may have to have one length in common; Keras's shapes cannot say so.
+        try:
+            tracer, outputs = _trace(traced, target, shared=True)
+        except ValueError:
+            raise ExportError(f"{model.name} cannot be traced: {_message(separate)}") from separate
+    _declare_outputs(tracer, outputs)
+    tracer.graph.opset_imports.update(target.opset_imports)
+    graph_model = ir.Model(
+        tracer.graph,
+        ir_version=IR_VERSION,
+        producer_name="keras_seqattn",
+        producer_version=keras_seqattn.__version__,
+    )
+    optimise(graph_model, target)
+    return graph_model
+
+
+def _trace(model, target, shared):
+    tracer = Tracer(target)
+    inputs = {}
+    for name, tensor in _named_inputs(model):
+        dimensions = _dimensions(name, tensor, model, shared)
+        inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
+    struct = _input_struct(model)
+    if isinstance(struct, dict):
+        packed = inputs
+    else:
+        packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
+    return tracer, _named_outputs(model, tracer.run(model, packed))
+
+
+def _input_struct(model):
+    try:
+        return model.input
+    except (AttributeError, ValueError) as error:
+        raise ExportError(
+            f"{model.name} has no declared inputs; build it as a functional model on keras.Input"
+        ) from error
+
+
+def _named_inputs(model):
+    struct = _input_struct(model)
+    if isinstance(struct, dict):
+        return list(struct.items())
+    return [(tensor.name, tensor) for tensor in keras.tree.flatten(struct)]
+
+
+def _named_outputs(model, outputs):
+    if isinstance(outputs, dict):
+        return dict(outputs)
+    flat = keras.tree.flatten(outputs)
+    names = getattr(model, "output_names", None) or []
+    if len(names) != len(flat) or len(set(names)) != len(names):
+        names = [f"output_{i}" for i in range(len(flat))]
+    return dict(zip(names, flat, strict=True))
+
+
+def _dimensions(name, tensor, model, shared):
+    """Names for the dynamic axes of one input, ints for the others."""
+    past = "past_key_values." in name
+    decodes = any("past_key_values." in n for n, _ in _named_inputs(model))
+    dimensions = []
+    for axis, size in enumerate(tensor.shape):
+        if size is not None:
+            dimensions.append(size)
+        elif axis == 0:
+            dimensions.append("batch_size")
+        elif past:
+            dimensions.append("past_sequence_length")
+        elif decodes and name == "attention_mask":
+            dimensions.append(_TOTAL)
+        elif shared or name in _SHARED_LENGTH:
+            dimensions.append("sequence_length" if axis == 1 else f"length_{axis}")
+        else:
+            dimensions.append(f"{name}_length" if axis == 1 else f"{name}_length_{axis}")
+    return dimensions
+
+
+_SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+def _declare_outputs(tracer, outputs):
+    for name, symbol in outputs.items():
+        if not isinstance(symbol, Symbol):
+            raise ExportError(f"the output {name!r} does not depend on the inputs")
+        value = symbol.value
+        if value.producer() is None or value.is_graph_output():
+            value = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype).value
+        value.name = name
+        tracer.graph.outputs.append(value)
+
+
+def _message(error):
+    return "; ".join([str(error), *getattr(error, "__notes__", [])])

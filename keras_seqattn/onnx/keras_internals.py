@@ -1,0 +1,51 @@
+"""The one place that touches private Keras modules: the hook through which the exporter sees every call.
+
+Keras sends each symbolic `keras.ops` call and each symbolic layer call through `Operation.symbolic_call` or
+`Layer.symbolic_call`. `intercept` replaces both for the length of a trace, and with them the few functions
+of `keras.ops` that take sizes but no tensor and would otherwise go straight to the backend.
+"""
+
+import contextlib
+
+import keras
+from keras.src import ops as _src_ops
+from keras.src.layers import layer as _layer_module
+from keras.src.ops.operation import Operation as _Operation
+
+_OPS_NAMESPACES = (keras.ops, _src_ops)
+
+
+@contextlib.contextmanager
+def intercept(symbolic_call, functions):
+    """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
+
+    Args:
+        symbolic_call: called instead of Keras's own shape inference; returns the outputs.
+        functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
+    """
+
+    def hook(self, *args, **kwargs):
+        return symbolic_call(self, args, kwargs)
+
+    with contextlib.ExitStack() as stack:
+        for owner in (_Operation, _layer_module.Layer):
+            _replace(stack, owner, "symbolic_call", hook)
+        # A traced call must leave no node behind in the layers it went through.
+        _replace(stack, _layer_module, "Node", lambda **_: None)
+        for name, wrapper in functions.items():
+            replacement = wrapper(getattr(keras.ops, name))
+            for namespace in _OPS_NAMESPACES:
+                if hasattr(namespace, name):
+                    _replace(stack, namespace, name, replacement)
+        yield
+
+
+def _replace(stack, owner, name, value):
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    stack.callback(setattr, owner, name, original)
+
+
+def is_keras_operation(operation):
+    """Whether the class of `operation` ships with Keras, so that its bare class name identifies it."""
+    return type(operation).__module__.startswith("keras.src.")

@@ -1,0 +1,190 @@
+"""Lowerings that combine many elements: matrix products, reductions, norms, softmax."""
+
+import math
+
+import numpy as np
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.lower.elementwise import cast, operands
+from keras_seqattn.onnx.lower.registry import lowers
+from keras_seqattn.onnx.lower.shaping import reshape
+from keras_seqattn.onnx.symbol import Symbol, lazy_initializer
+
+REDUCE = {
+    "Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Amax": "ReduceMax", "Min": "ReduceMin",
+    "Amin": "ReduceMin", "Prod": "ReduceProd", "Logsumexp": "ReduceLogSumExp",
+}  # fmt: skip
+
+
+@lowers("Matmul")
+def matmul(tracer, operation, x1, x2):
+    sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
+    return tracer.emit("MatMul", operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+
+
+@lowers("Einsum")
+def einsum(tracer, operation, *xs):
+    sizes, dtype = tracer.output_spec(operation, xs, {})
+    xs = operands(tracer, xs, dtype)
+    as_product = _projection(operation.subscripts, xs)
+    if as_product:
+        return _project(tracer, xs[0], xs[1], as_product, sizes)
+    equation = {"equation": operation.subscripts}
+    return tracer.emit("Einsum", xs, equation, sizes=sizes, dtype=dtype)
+
+
+def _projection(subscripts, xs):
+    """How many axes are contracted, if this einsum is `x @ w` with the last axes of x and the first of w."""
+    if len(xs) != 2 or "->" not in subscripts or "." in subscripts or xs[1].value.const_value is None:
+        return None
+    inputs, output = subscripts.replace(" ", "").split("->")
+    left, right = inputs.split(",")
+    shared = [c for c in left if c in right]
+    n = len(shared)
+    fits = n and left[-n:] == right[:n] == "".join(shared) and output == left[:-n] + right[n:]
+    return n if fits else None
+
+
+def _project(tracer, x, weight, contracted, sizes):
+    """An einsum that is a linear map as one MatMul over a 2-D view of the weight."""
+    rows = math.prod(weight.sizes[:contracted])
+    columns = math.prod(weight.sizes[contracted:])
+    flat = tracer.once(("flat", weight.value), lambda: flat_weight(tracer, weight, (rows, columns)))
+    lead = x.sizes[: len(x.sizes) - contracted]
+    x = reshape(tracer, x, (*lead, rows))
+    product = tracer.emit("MatMul", [x, flat], sizes=(*lead, columns), dtype=x.dtype)
+    return reshape(tracer, product, sizes)
+
+
+def flat_weight(tracer, weight, shape):
+    """The same initializer under a 2-D shape, made when it is written."""
+    if len(weight.sizes) == 2:
+        return weight
+    source = weight.value.const_value
+    name = tracer.unique_name(weight.value.name + "/2d")
+    value = lazy_initializer(name, shape, source.dtype, lambda: source.numpy().reshape(shape))
+    tracer.graph.register_initializer(value)
+    return Symbol(value, shape, weight.dtype)
+
+
+def reduction(onnx_name):
+    def lowering(tracer, operation, x):
+        sizes, dtype = tracer.output_spec(operation, (x,), {})
+        axes = _axes(operation.axis)
+        x = cast(tracer, x, dtype)
+        keep = {"keepdims": int(bool(operation.keepdims))}
+        return tracer.emit(onnx_name, [x, _axes_input(tracer, axes)], keep, sizes=sizes, dtype=dtype)
+
+    return lowering
+
+
+for _keras_name, _onnx_name in REDUCE.items():
+    lowers(_keras_name)(reduction(_onnx_name))
+
+
+def _axes(axis):
+    if axis is None:
+        return None
+    return [axis] if isinstance(axis, (int, np.integer)) else list(axis)
+
+
+def _axes_input(tracer, axes):
+    return None if axes is None else tracer.constant(np.array(axes, np.int64))
+
+
+@lowers("Any", "All")
+def any_all(tracer, operation, x):
+    """Logical reductions: ONNX has none, so the largest or the smallest of 0 and 1."""
+    sizes, _ = tracer.output_spec(operation, (x,), {})
+    name = "ReduceMax" if type(operation).__name__ == "Any" else "ReduceMin"
+    x = cast(tracer, cast(tracer, x, "bool"), "int32")
+    keep = {"keepdims": int(bool(operation.keepdims))}
+    axes = _axes_input(tracer, _axes(operation.axis))
+    return cast(tracer, tracer.emit(name, [x, axes], keep, sizes=sizes, dtype="int32"), "bool")
+
+
+@lowers("Argmax", "Argmin")
+def arg_reduce(tracer, operation, x):
+    sizes, dtype = tracer.output_spec(operation, (x,), {})
+    if operation.axis is None:
+        raise ExportError(f"{tracer.where()}: ops.argmax needs an axis to be exported")
+    name = "ArgMax" if type(operation).__name__ == "Argmax" else "ArgMin"
+    attributes = {"axis": operation.axis, "keepdims": int(bool(operation.keepdims))}
+    return tracer.emit(name, [x], attributes, sizes=sizes, dtype=dtype)
+
+
+@lowers("Var", "Std")
+def variance(tracer, operation, x):
+    sizes, dtype = tracer.output_spec(operation, (x,), {})
+    axes = _axes_input(tracer, _axes(operation.axis))
+    keep = [1 if operation.axis is None or i in [a % len(x.sizes) for a in _axes(operation.axis)] else n
+            for i, n in enumerate(x.sizes)]
+    mean = tracer.emit("ReduceMean", [x, axes], {"keepdims": 1}, sizes=keep, dtype=dtype)
+    centred = tracer.emit("Sub", [x, mean], sizes=x.sizes, dtype=dtype)
+    squared = tracer.emit("Mul", [centred, centred], sizes=x.sizes, dtype=dtype)
+    attributes = {"keepdims": int(bool(operation.keepdims))}
+    result = tracer.emit("ReduceMean", [squared, axes], attributes, sizes=sizes, dtype=dtype)
+    if type(operation).__name__ == "Std":
+        return tracer.emit("Sqrt", [result], sizes=sizes, dtype=dtype)
+    return result
+
+
+@lowers("Cumsum")
+def cumsum(tracer, operation, x):
+    if operation.axis is None:
+        raise ExportError(f"{tracer.where()}: ops.cumsum needs an axis to be exported")
+    sizes, dtype = tracer.output_spec(operation, (x,), {})
+    axis = tracer.constant(np.int64(operation.axis))
+    return tracer.emit("CumSum", [cast(tracer, x, dtype), axis], sizes=sizes, dtype=dtype)
+
+
+@lowers("Softmax", "LogSoftmax")
+def softmax(tracer, operation, x):
+    if not isinstance(operation.axis, int):
+        raise ExportError(f"{tracer.where()}: softmax over several axes cannot be exported")
+    return tracer.emit(
+        type(operation).__name__, [x], {"axis": operation.axis}, sizes=x.sizes, dtype=x.dtype
+    )
+
+
+def _last_axis(tracer, operation, x):
+    axes = [a % len(x.sizes) for a in _axes(operation.axis)]
+    if axes != list(range(min(axes), len(x.sizes))):
+        raise ExportError(f"{tracer.where()}: normalisation over axes {axes}, which are not the last ones")
+    return min(axes) - len(x.sizes)
+
+
+@lowers("LayerNorm")
+def layer_norm(tracer, operation, x, gamma=None, beta=None):
+    axis = _last_axis(tracer, operation, x)
+    epsilon = operation.epsilon if operation.epsilon is not None else 1e-3
+    scale = _scale(tracer, gamma, x, axis)
+    if operation.rms_scaling:
+        raise ExportError(f"{tracer.where()}: LayerNormalization(rms_scaling=True); use RMSNormalization")
+    inputs = [x, scale, None if beta is None else tracer.symbol(beta, x.dtype)]
+    attributes = {"axis": axis, "epsilon": float(epsilon)}
+    return tracer.emit("LayerNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("RMSNorm")
+def rms_norm(tracer, operation, x, scale=None):
+    axis = _last_axis(tracer, operation, x)
+    epsilon = operation.epsilon if operation.epsilon is not None else 1e-7
+    attributes = {"axis": axis, "epsilon": float(epsilon)}
+    inputs = [x, _scale(tracer, scale, x, axis)]
+    return tracer.emit("RMSNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
+
+
+def _scale(tracer, scale, x, axis):
+    if scale is None:
+        return tracer.constant(np.ones(x.sizes[axis:], np.float32), x.dtype)
+    return tracer.symbol(scale, x.dtype)
+
+
+@lowers("TopK")
+def top_k(tracer, operation, x):
+    specs = tracer.output_spec(operation, (x,), {})
+    k = tracer.constant(np.array([operation.k]))
+    attributes = {"sorted": int(operation.sorted)}
+    return tuple(tracer.emit("TopK", [x, k], attributes, outputs=[(s, d) for s, d in specs]))
+

@@ -1,0 +1,234 @@
+"""Attention and rotary positions as single nodes; what no single node can do is traced from its definition."""
+
+import numpy as np
+import onnx_ir as ir
+from keras import ops
+
+from keras_seqattn.onnx.lower.registry import lowers
+from keras_seqattn.onnx.lower.shaping import reshape
+from keras_seqattn.onnx.symbol import is_dynamic
+from keras_seqattn.ops.attention import Attention
+from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+from keras_seqattn.ops.rotary import RotaryEmbedding
+
+
+def merge_heads(tracer, x):
+    """(b, t, h, d) -> (b, t, h*d), which undoes the reshape that made x wherever there was one."""
+    b, t, h, d = x.sizes
+    return reshape(tracer, x, (b, t, h * d))
+
+
+@lowers(RotaryEmbedding)
+def rotary_embedding(tracer, operation, x, cos, sin, position_ids=None):
+    cos, sin = tracer.symbol(cos, x.dtype), tracer.symbol(sin, x.dtype)
+    heads, head_dim = x.sizes[2:]
+    rotary_dim = 2 * cos.sizes[-1]
+    attributes = {
+        "interleaved": int(operation.interleaved),
+        "num_heads": heads,
+        "rotary_embedding_dim": rotary_dim if rotary_dim < head_dim else None,
+    }
+    flat = merge_heads(tracer, x)
+    inputs = [flat, cos, sin, position_ids]
+    rotated = tracer.emit("RotaryEmbedding", inputs, attributes, sizes=flat.sizes, dtype=x.dtype)
+    result = reshape(tracer, rotated, x.sizes)
+    if position_ids is not None and rotary_dim == head_dim:
+        result.rotation = (x, cos, sin, position_ids, operation.interleaved)
+    return result
+
+
+@lowers(Attention)
+def attention(
+    tracer, operation, query, key, value, mask=None, bias=None, sinks=None, past_key=None, past_value=None
+):
+    call = _Call(tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value)
+    if call.fits_group_query_attention():
+        return call.group_query_attention()
+    if call.fits_standard_attention():
+        return call.standard_attention()
+    # The operation's own definition, which masks, caps and adds sinks with ordinary operations.
+    return operation.call(query, key, value, mask, bias, sinks, past_key, past_value)
+
+
+class _Call:
+    """One call of Attention, with what the candidate nodes need to know about it."""
+
+    def __init__(self, tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value):
+        self.tracer, self.operation = tracer, operation
+        tensors = [None if x is None else tracer.symbol(x) for x in (query, key, value, mask, bias, sinks)]
+        self.query, self.key, self.value, self.mask, self.bias, self.sinks = tensors
+        self.past_key, self.past_value = past_key, past_value
+        self.cached = past_key is not None
+        self.batch, self.length, self.heads, self.head_dim = query.sizes
+        self.groups, self.value_dim = value.sizes[2:]
+        self.total = key.sizes[1] + (past_key.sizes[2] if self.cached else 0)
+
+    def _outputs(self):
+        b, t, g = self.batch, self.length, self.groups
+        outputs = [((b, t, self.heads * self.value_dim), self.query.dtype)]
+        if self.cached:
+            outputs += [
+                ((b, g, self.total, self.head_dim), self.query.dtype),
+                ((b, g, self.total, self.value_dim), self.query.dtype),
+            ]
+        return outputs
+
+    def _split_heads(self, outputs):
+        outputs = list(outputs)
+        sizes = (self.batch, self.length, self.heads, self.value_dim)
+        outputs[0] = reshape(self.tracer, outputs[0], sizes)
+        return tuple(outputs) if self.cached else outputs[0]
+
+    # ---- the standard operator
+
+    def fits_standard_attention(self):
+        """ONNX applies the soft-cap after the mask, aligns causal top-left and knows no sinks."""
+        operation = self.operation
+        aligned = not operation.causal or self.cached or self.length == self.total
+        return aligned and not (operation.return_scores or operation.softcap or self.sinks is not None)
+
+    def standard_attention(self):
+        tracer, operation = self.tracer, self.operation
+        inputs = [merge_heads(tracer, x) for x in (self.query, self.key, self.value)]
+        inputs += [self._standard_mask(), self.past_key, self.past_value]
+        attributes = {
+            "q_num_heads": self.heads,
+            "kv_num_heads": self.groups,
+            "is_causal": int(operation.causal),
+            "scale": operation.scale,
+        }
+        return self._split_heads(
+            tracer.emit("Attention", inputs, attributes, outputs=self._outputs())
+        )
+
+    def _standard_mask(self):
+        """None, or the mask over (b|1, h|1, t, s): boolean, or additive if there is a bias as well."""
+        key = ("mask", _value(self.mask), self.operation.window, self.length, self.total)
+        if self.mask is None and self.operation.window is None:
+            return self._spread(self.bias) if self.bias is not None else None
+        allowed = self.tracer.once(key, lambda: self._spread(self._allowed()))
+        if self.bias is None:
+            return allowed
+        return ops.add(self.bias, self._additive(allowed))
+
+    def _allowed(self):
+        band = None
+        if self.operation.window is not None:
+            t, s = self.tracer.size(self.query, 1), self._key_length()
+            rows = ops.add(ops.arange(t, dtype="int32"), ops.subtract(s, t))
+            band = band_mask(rows, ops.arange(s, dtype="int32"), False, self.operation.window)
+            band = ops.expand_dims(ops.expand_dims(band, 0), 0)
+        return combine_masks(None if self.mask is None else expand_mask(self.mask), band)
+
+    def _key_length(self):
+        """The number of keys, past included: an int or a scalar Symbol."""
+        if not is_dynamic(self.total):
+            return self.total
+        known = self.tracer.scalar(self.total)
+        if known is not None:
+            return known
+        size = self.tracer.size(self.key, 1)
+        return ops.add(self.tracer.size(self.past_key, 2), size) if self.cached else size
+
+    def _spread(self, x):
+        """onnxruntime wants the query axis of a mask at its full length."""
+        if x.sizes[2] == self.length:
+            return x
+        shape = [self.tracer.size(x, i) for i in range(4)]
+        shape[2] = self.tracer.size(self.query, 1)
+        return ops.broadcast_to(x, shape)
+
+    def _additive(self, allowed):
+        zero, never = (self.tracer.constant(n, self.query.dtype) for n in (0.0, -np.inf))
+        return ops.where(allowed, zero, never)
+
+    # ---- onnxruntime's operator for decoders
+
+    def fits_group_query_attention(self):
+        operation, window = self.operation, self.operation.window
+        return (
+            self.tracer.target.supports("GroupQueryAttention")
+            and self.cached
+            and operation.causal
+            and not operation.return_scores
+            and self.head_dim == self.value_dim
+            and self.head_dim % 8 == 0
+            and (window is None or (window[0] is not None and not window[1]))
+            and self.query.dtype in ("float32", "float16")
+        )
+
+    def group_query_attention(self):
+        tracer, operation = self.tracer, self.operation
+        query, key, rotary = self._rotation()
+        total = tracer.once(("total", self.total), self._total_length)
+        seqlens = tracer.once(("seqlens", self.total, self.batch), lambda: self._last_positions(total))
+        inputs = [merge_heads(tracer, x) for x in (query, key, self.value)]
+        inputs += [self.past_key, self.past_value, seqlens, total, *rotary]
+        inputs += [self._group_query_bias(), self.sinks]
+        attributes = {
+            "num_heads": self.heads,
+            "kv_num_heads": self.groups,
+            "scale": operation.scale,
+            "softcap": operation.softcap,
+            "local_window_size": None if operation.window is None else operation.window[0] + 1,
+            "do_rotary": int(rotary[0] is not None) or None,
+            "rotary_interleaved": int(rotary[0] is not None and self.query.rotation[4]) or None,
+        }
+        outputs = self._outputs()
+        return self._split_heads(
+            tracer.emit("GroupQueryAttention", inputs, attributes, domain="com.microsoft", outputs=outputs)
+        )
+
+    def _rotation(self):
+        """Query and key before their rotation, and the tables, if the node can rotate by itself."""
+        q, k = self.query.rotation, self.key.rotation
+        same = q and k and all(a is b or _value(a) is _value(b) for a, b in zip(q[1:4], k[1:4], strict=True))
+        if same and q[4] == k[4] and self.head_dim % 16 == 0:
+            return q[0], k[0], list(q[1:4])
+        return self.query, self.key, [None, None, None]
+
+    def _total_length(self):
+        return _int32(self.tracer, self.tracer.symbol(self._key_length()), ())
+
+    def _last_positions(self, total):
+        tracer = self.tracer
+        one = _int32(tracer, tracer.constant(np.int64(1)), ())
+        last = tracer.emit("Sub", [total, one], sizes=(), dtype="int32")
+        shape = tracer.vector([tracer.size(self.query, 0)])
+        return _as_int32(tracer.emit("Expand", [_as_int32(last), shape], sizes=(self.batch,), dtype="int32"))
+
+    def _group_query_bias(self):
+        """None without mask and bias, else both as one additive tensor (b|1, h|1, t, s)."""
+        if self.mask is None:
+            return None if self.bias is None else self._spread(self.bias)
+        key = ("additive mask", _value(self.mask), self.length)
+        blocked = self.tracer.once(
+            key, lambda: self._spread(self._additive(expand_mask(self.mask)))
+        )
+        return blocked if self.bias is None else ops.add(self.bias, blocked)
+
+
+def _int32(tracer, x, sizes):
+    """A true int32 value: the one operator input that may not be int64."""
+    return _as_int32(
+        tracer.emit("Cast", [x], {"to": int(ir.DataType.INT32)}, sizes=sizes, dtype="int32")
+    )
+
+
+def _as_int32(symbol):
+    symbol.value.type = ir.TensorType(ir.DataType.INT32)
+    return symbol
+
+
+def _value(x):
+    return getattr(x, "value", x)
+
+
+@lowers("DotProductAttention")
+def dot_product_attention(tracer, operation, query, key, value, bias=None, mask=None, scale=None):
+    """Keras's own attention over (b, t, h, d); its causal mask is aligned top-left, as ONNX's is."""
+    same = Attention(
+        causal=operation.is_causal, scale=scale, softcap=operation.attn_logits_soft_cap
+    )
+    call = _Call(tracer, same, query, key, value, mask, bias, None, None, None)
+    return call.standard_attention()

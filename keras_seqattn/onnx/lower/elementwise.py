@@ -1,0 +1,238 @@
+"""Lowerings that work element by element: arithmetic, comparisons, activations, casts."""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_seqattn.onnx.lower.registry import lowers
+from keras_seqattn.onnx.symbol import DTYPES
+
+UNARY = {
+    "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arcsin": "Asin", "Arctan": "Atan", "Ceil": "Ceil",
+    "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "Isinf": "IsInf",
+    "Isnan": "IsNaN", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg", "Reciprocal": "Reciprocal",
+    "Relu": "Relu", "Round": "Round", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
+    "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
+}  # fmt: skip
+BINARY = {
+    "Add": "Add", "Divide": "Div", "Maximum": "Max", "Minimum": "Min", "Multiply": "Mul", "Power": "Pow",
+    "Subtract": "Sub", "TrueDivide": "Div",
+}  # fmt: skip
+COMPARE = {
+    "Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less",
+    "LessEqual": "LessOrEqual",
+}  # fmt: skip
+LOGICAL = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
+
+
+def cast(tracer, x, dtype):
+    """`x` in another dtype; between integer widths this is nothing, since the file knows only int64."""
+    if x.dtype == dtype:
+        return x
+    if "int" in x.dtype and "int" in dtype:
+        return x.view(dtype)
+    return tracer.emit("Cast", [x], {"to": int(DTYPES[dtype])}, sizes=x.sizes, dtype=dtype)
+
+
+def operands(tracer, args, dtype):
+    """All of `args` as Symbols of one dtype."""
+    return [cast(tracer, tracer.symbol(a, dtype), dtype) for a in args]
+
+
+def common_dtype(args):
+    """The dtype in which Keras would compare or combine the arguments."""
+    types = [a.dtype if hasattr(a, "dtype") else type(a) for a in args]
+    return keras.backend.result_type(*[t if isinstance(t, type) else str(t) for t in types])
+
+
+def unary(onnx_name):
+    def lowering(tracer, operation, x):
+        sizes, dtype = tracer.output_spec(operation, (x,), {})
+        x = tracer.symbol(x)
+        if onnx_name not in ("Not", "IsNaN", "IsInf"):
+            x = cast(tracer, x, dtype)
+        return tracer.emit(onnx_name, [x], sizes=sizes, dtype=dtype)
+
+    return lowering
+
+
+def binary(onnx_name):
+    def lowering(tracer, operation, x1, x2):
+        sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
+        return tracer.emit(onnx_name, operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+
+    return lowering
+
+
+def compare(onnx_name):
+    def lowering(tracer, operation, x1, x2):
+        sizes, _ = tracer.output_spec(operation, (x1, x2), {})
+        both = operands(tracer, (x1, x2), common_dtype((x1, x2)))
+        return tracer.emit(onnx_name, both, sizes=sizes, dtype="bool")
+
+    return lowering
+
+
+def logical(onnx_name):
+    def lowering(tracer, operation, x1, x2):
+        sizes, _ = tracer.output_spec(operation, (x1, x2), {})
+        return tracer.emit(onnx_name, operands(tracer, (x1, x2), "bool"), sizes=sizes, dtype="bool")
+
+    return lowering
+
+
+for _table, _make in ((UNARY, unary), (BINARY, binary), (COMPARE, compare), (LOGICAL, logical)):
+    for _keras_name, _onnx_name in _table.items():
+        lowers(_keras_name)(_make(_onnx_name))
+
+
+@lowers("NotEqual")
+def not_equal(tracer, operation, x1, x2):
+    equal = compare("Equal")(tracer, operation, x1, x2)
+    return tracer.emit("Not", [equal], sizes=equal.sizes, dtype="bool")
+
+
+@lowers("FloorDivide")
+def floor_divide(tracer, operation, x1, x2):
+    sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
+    quotient = tracer.emit("Div", operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+    if "int" not in dtype:
+        return tracer.emit("Floor", [quotient], sizes=sizes, dtype=dtype)
+    # ONNX's integer Div truncates: where the remainder is not 0 and has the other sign, one less.
+    a, b = operands(tracer, (x1, x2), dtype)
+    remainder = tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
+    floored = tracer.emit("Sub", [a, remainder], sizes=sizes, dtype=dtype)
+    return tracer.emit("Div", [floored, b], sizes=sizes, dtype=dtype)
+
+
+@lowers("Mod")
+def mod(tracer, operation, x1, x2):
+    sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
+    a, b = operands(tracer, (x1, x2), dtype)
+    if "int" in dtype:
+        return tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
+    quotient = tracer.emit("Floor", [tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)], sizes=sizes, dtype=dtype)
+    whole = tracer.emit("Mul", [quotient, b], sizes=sizes, dtype=dtype)
+    return tracer.emit("Sub", [a, whole], sizes=sizes, dtype=dtype)
+
+
+@lowers("Square")
+def square(tracer, operation, x):
+    return tracer.emit("Mul", [x, x], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Rsqrt")
+def rsqrt(tracer, operation, x):
+    root = tracer.emit("Sqrt", [x], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Reciprocal", [root], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Expm1")
+def expm1(tracer, operation, x):
+    exp = tracer.emit("Exp", [x], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Sub", [exp, tracer.constant(1.0, x.dtype)], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Log1p")
+def log1p(tracer, operation, x):
+    more = tracer.emit("Add", [x, tracer.constant(1.0, x.dtype)], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Log", [more], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Clip")
+def clip(tracer, operation, x):
+    bounds = [tracer.symbol(b, x.dtype) for b in (operation.x_min, operation.x_max)]
+    return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Where")
+def where(tracer, operation, condition, x1, x2):
+    sizes, dtype = tracer.output_spec(operation, (condition, x1, x2), {})
+    condition = cast(tracer, tracer.symbol(condition), "bool")
+    return tracer.emit("Where", [condition, *operands(tracer, (x1, x2), dtype)], sizes=sizes, dtype=dtype)
+
+
+@lowers("Cast", "SaturateCast")
+def cast_operation(tracer, operation, x):
+    return cast(tracer, x, keras.backend.standardize_dtype(operation.dtype))
+
+
+@lowers("ConvertToTensor")
+def convert_to_tensor(tracer, operation, x):
+    return cast(tracer, x, operation.dtype) if operation.dtype else x
+
+
+@lowers("StopGradient", "Copy")
+def identity(tracer, operation, x):
+    return x
+
+
+@lowers("Gelu")
+def gelu(tracer, operation, x):
+    approximate = "tanh" if operation.approximate else "none"
+    return tracer.emit("Gelu", [x], {"approximate": approximate}, sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Silu")
+def silu(tracer, operation, x):
+    """SiLU; QuickGelu with alpha 1 is the same function and onnxruntime's fastest kernel for it."""
+    if tracer.target.supports("QuickGelu"):
+        return tracer.emit(
+            "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
+        )
+    gate = tracer.emit("Sigmoid", [x], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Relu6")
+def relu6(tracer, operation, x):
+    bounds = [tracer.constant(0.0, x.dtype), tracer.constant(6.0, x.dtype)]
+    return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("LeakyRelu")
+def leaky_relu(tracer, operation, x):
+    slope = {"alpha": operation.negative_slope}
+    return tracer.emit("LeakyRelu", [x], slope, sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Elu")
+def elu(tracer, operation, x):
+    return tracer.emit("Elu", [x], {"alpha": operation.alpha}, sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Selu")
+def selu(tracer, operation, x):
+    return tracer.emit("Selu", [x], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("HardSigmoid")
+def hard_sigmoid(tracer, operation, x):
+    """Keras's hard sigmoid is relu6(x + 3) / 6."""
+    slope = {"alpha": 1 / 6, "beta": 0.5}
+    return tracer.emit("HardSigmoid", [x], slope, sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("LogSigmoid")
+def log_sigmoid(tracer, operation, x):
+    """log sigmoid(x) = -softplus(-x), which does not overflow."""
+    negative = tracer.emit("Neg", [x], sizes=x.sizes, dtype=x.dtype)
+    plus = tracer.emit("Softplus", [negative], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Neg", [plus], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Isfinite")
+def isfinite(tracer, operation, x):
+    nan = tracer.emit("IsNaN", [x], sizes=x.sizes, dtype="bool")
+    inf = tracer.emit("IsInf", [x], sizes=x.sizes, dtype="bool")
+    either = tracer.emit("Or", [nan, inf], sizes=x.sizes, dtype="bool")
+    return tracer.emit("Not", [either], sizes=x.sizes, dtype="bool")
+
+
+@lowers("Log2", "Log10")
+def log_base(tracer, operation, x):
+    base = 2.0 if type(operation).__name__ == "Log2" else 10.0
+    log = tracer.emit("Log", [x], sizes=x.sizes, dtype=x.dtype)
+    scale = tracer.constant(np.float64(1 / math.log(base)), x.dtype)
+    return tracer.emit("Mul", [log, scale], sizes=x.sizes, dtype=x.dtype)

@@ -1,0 +1,62 @@
+"""The table from operations to their ONNX form, and how other code adds to it."""
+
+import operator
+
+import keras
+
+from keras_seqattn.onnx import keras_internals
+
+_BY_CLASS = {}
+_BY_NAME = {}
+
+# Operations on scalars that, fed with sizes, give a size.
+SIZE_ARITHMETIC = {
+    "Add": operator.add,
+    "Subtract": operator.sub,
+    "Multiply": operator.mul,
+    "FloorDivide": operator.floordiv,
+    "Mod": operator.mod,
+    "Maximum": max,
+    "Minimum": min,
+    "Negative": operator.neg,
+    "Cast": lambda n: n,
+    "ConvertToTensor": lambda n: n,
+}
+
+
+def lowers(*keys):
+    """Register `function(tracer, operation, *args, **kwargs)` as the ONNX form of operations or layers.
+
+    Args:
+        keys: classes (a `keras.Operation` or `keras.Layer` subclass), or, for Keras's own operations, whose
+            classes are not public, their class names.
+
+    The function gets the arguments of the operation's `call`, with `trace.Symbol` in place of tensors, and
+    returns what `call` would return, in Symbols.
+
+    Example:
+
+        @keras_seqattn.onnx.lowers(MyOperation)
+        def my_operation(tracer, operation, x):
+            return tracer.emit("Relu", [x], sizes=x.sizes, dtype=x.dtype)
+    """
+
+    def register(function):
+        for key in keys:
+            (_BY_NAME if isinstance(key, str) else _BY_CLASS)[key] = function
+        return function
+
+    return register
+
+
+def find(operation):
+    """The lowering of an operation, or None; a subclass inherits its parent's unless it redefines `call`."""
+    cls = type(operation)
+    for parent in cls.__mro__:
+        if parent in _BY_CLASS:
+            return _BY_CLASS[parent]
+        if "call" in vars(parent):
+            break
+    if keras_internals.is_keras_operation(operation) and not isinstance(operation, keras.Layer):
+        return _BY_NAME.get(cls.__name__)
+    return None

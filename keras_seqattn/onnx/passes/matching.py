@@ -1,0 +1,37 @@
+"""What the rewrites ask about nodes and values."""
+
+import numpy as np
+
+
+def is_op(node, op_type, domain=""):
+    """Whether a node is that operator."""
+    return node is not None and node.op_type == op_type and node.domain == domain
+
+
+def is_weight(value, rank):
+    """Whether a value is an initializer of that rank."""
+    return value is not None and value.const_value is not None and len(value.shape) == rank
+
+
+def only_use(value):
+    """The one node that reads a value, or None if there are several or the graph returns it."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    return next(iter(uses)).node
+
+
+def added_bias(value):
+    """(Add node, bias) if a value goes only into an Add with a 1-D weight, else (None, None)."""
+    node = only_use(value)
+    if not is_op(node, "Add"):
+        return None, None
+    other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+    return (node, other) if is_weight(other, 1) else (None, None)
+
+
+def scalar_of(value):
+    """The number in a constant of one element, or None."""
+    if value is None or value.const_value is None or value.const_value.size != 1:
+        return None
+    return np.asarray(value.const_value.numpy()).item()

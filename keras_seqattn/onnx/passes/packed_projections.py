@@ -1,0 +1,113 @@
+"""Projections of one input are computed by one MatMul.
+
+Pattern: several MatMuls with the same first input and constant 2-D weights (query, key and value; gate and up),
+each with a bias that follows it or none with one.
+Result: one MatMul over the weights side by side, one Add if there were biases, and a Split, unless all parts go,
+in order, into one GroupQueryAttention, which takes them packed.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from keras_seqattn.onnx.passes.matching import added_bias, is_op, is_weight
+from keras_seqattn.onnx.symbol import lazy_initializer
+
+
+def apply(graph):
+    """Rewrite `graph` in place."""
+    for nodes in _groups(graph):
+        _pack(graph, nodes)
+
+
+def _groups(graph):
+    groups = {}
+    for node in graph:
+        if is_op(node, "MatMul") and is_weight(node.inputs[1], 2):
+            groups.setdefault(node.inputs[0], []).append(node)
+    return [nodes for nodes in groups.values() if len(nodes) > 1 and _alike(nodes)]
+
+
+def _alike(nodes):
+    """Packing needs a bias on every part or on none."""
+    biased = [added_bias(n.outputs[0])[0] is not None for n in nodes]
+    returned = any(n.outputs[0].is_graph_output() for n in nodes)
+    return not returned and (all(biased) or not any(biased))
+
+
+def _pack(graph, nodes):
+    weights = [n.inputs[1] for n in nodes]
+    name = _joined([w.name for w in weights])
+    widths = [w.shape[1] for w in weights]
+    weight = _side_by_side(graph, name, weights)
+    first = nodes[0]
+    lead = list(first.outputs[0].shape)[:-1]
+    product = _node(graph, first, "MatMul", [first.inputs[0], weight], name, [*lead, sum(widths)])
+    ends = [n.outputs[0] for n in nodes]
+    adds = [added_bias(end) for end in ends]
+    if adds[0][0] is not None:
+        bias = _side_by_side(graph, _joined([b.name for _, b in adds]), [b for _, b in adds])
+        product = _node(graph, first, "Add", [product, bias], name + "/bias", [*lead, sum(widths)])
+        ends = [add.outputs[0] for add, _ in adds]
+    if not _into_group_query_attention(product, ends):
+        _split(graph, first, product, ends, widths, name)
+    removed = [add for add, _ in adds if add is not None] + nodes
+    graph.remove([n for n in removed if not any(o.uses() for o in n.outputs)], safe=True)
+
+
+def _joined(names):
+    """`a/query/kernel`, `a/key/kernel` -> `a/query+key/kernel`."""
+    split = [n.split("/") for n in names]
+    if len({len(s) for s in split}) != 1:
+        return "+".join(names)
+    parts = []
+    for choices in zip(*split, strict=True):
+        parts.append(choices[0] if len(set(choices)) == 1 else "+".join(choices))
+    return "/".join(parts)
+
+
+def _side_by_side(graph, name, values):
+    """An initializer that joins others along their last axis when it is written."""
+    tensors = [v.const_value for v in values]
+    shape = (*values[0].shape[:-1], sum(v.shape[-1] for v in values))
+    joined = lazy_initializer(
+        name, shape, values[0].dtype, lambda: np.concatenate([t.numpy() for t in tensors], axis=-1)
+    )
+    graph.register_initializer(joined)
+    return joined
+
+
+def _node(graph, before, op_type, inputs, name, shape):
+    output = ir.Value(name=f"{name}/{op_type}", shape=ir.Shape(shape), type=before.outputs[0].type)
+    graph.insert_before(before, ir.node(op_type, inputs, outputs=[output], name=output.name))
+    return output
+
+
+def _into_group_query_attention(packed, ends):
+    users = {use.node for end in ends for use in end.uses()}
+    if len(users) != 1 or len(ends) != 3:
+        return False
+    node = users.pop()
+    if not is_op(node, "GroupQueryAttention", "com.microsoft") or list(node.inputs[:3]) != ends:
+        return False
+    node.replace_input_with(0, packed)
+    node.replace_input_with(1, None)
+    node.replace_input_with(2, None)
+    return True
+
+
+def _split(graph, before, packed, ends, widths, name):
+    lengths = ir.tensor(np.array(widths, np.int64), name=f"{name}/lengths")
+    sizes = ir.Value(
+        name=f"{name}/lengths", shape=ir.Shape([len(widths)]), type=ir.TensorType(ir.DataType.INT64),
+        const_value=lengths,
+    )  # fmt: skip
+    graph.register_initializer(sizes)
+    parts = [
+        ir.Value(name=f"{name}/Split_{i}", shape=end.shape, type=end.type)
+        for i, end in enumerate(ends)
+    ]
+    graph.insert_before(
+        before,
+        ir.node("Split", [packed, sizes], {"axis": -1}, outputs=parts, name=f"{name}/Split"),
+    )
+    ir.convenience.replace_all_uses_with(ends, parts)

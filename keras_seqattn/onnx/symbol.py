@@ -1,0 +1,61 @@
+"""What the trace passes around: Keras tensors that carry ONNX values, and the rules for sizes and dtypes."""
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+# Anything as large as this is a dynamic size; no real dimension of one tensor axis comes near.
+_DYNAMIC = 1 << 24
+
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float64": ir.DataType.DOUBLE,
+    "bool": ir.DataType.BOOL,
+    **dict.fromkeys(
+        ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        ir.DataType.INT64,
+    ),
+}
+
+
+def is_dynamic(size):
+    """Whether an integer from an inferred shape stands for a size known only at run time."""
+    return size >= _DYNAMIC
+
+
+class Symbol(keras.KerasTensor):
+    """A Keras tensor that stands for an ONNX value.
+
+    Attributes:
+        value: the `onnx_ir.Value`.
+        sizes: the shape in plain integers, stand-ins included (`shape` shows those as None).
+        number: for an integer scalar that is computed from sizes alone, its stand-in number; else None.
+    """
+
+    def __init__(self, value, sizes, dtype, number=None):
+        sizes = tuple(int(n) for n in sizes)
+        shape = tuple(None if is_dynamic(n) else n for n in sizes)
+        super().__init__(shape=shape, dtype=dtype, name=value.name)
+        self.value = value
+        self.sizes = sizes
+        self.number = number
+        # What a lowering may look through: the value before a reshape, the arguments of a rotation.
+        self.reshaped_from = self
+        self.rotation = None
+
+    def view(self, dtype):
+        """The same ONNX value under another Keras dtype."""
+        return Symbol(self.value, self.sizes, dtype, self.number)
+
+
+def lazy_initializer(name, shape, dtype, read):
+    """An initializer whose array is made by `read()` when it is written, and not kept."""
+
+    def load():
+        array = np.ascontiguousarray(read(), dtype=dtype.numpy())
+        return ir.Tensor(array, dtype=dtype, name=name)
+
+    tensor = ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name, cache=False)
+    return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype), const_value=tensor)

@@ -1,0 +1,327 @@
+"""Trace a Keras model into an ONNX graph by calling it with tensors that carry ONNX values.
+
+Sizes: every dynamic dimension gets a large prime number as its stand-in, and shapes are inferred with plain
+integers. A size that is dynamic is thereby recognised wherever it turns up, even through arithmetic: the size
+`past + sequence` is the sum of the two stand-ins. So reshapes can be written without a chain of Shape nodes.
+
+Integers are int64 throughout the file, whatever integer width Keras used: one width, no casts.
+"""
+
+import hashlib
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import keras_internals
+from keras_seqattn.onnx.lower import registry
+from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializer
+
+_STAND_INS = (2147483647, 2147483629, 2147483587, 2147483579, 2147483563, 2147483549, 2147483543)
+_STAND_INS += (2147483497, 2147483489, 2147483477, 2147483423, 2147483399, 2147483353, 2147483323)
+
+class Tracer:
+    """Builds one ONNX graph; the lowerings call `emit`, `constant` and `value`."""
+
+    def __init__(self, target):
+        self.target = target
+        self._root = None
+        self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
+        self._names = {}
+        self._scope = []
+        self._initializers = {}
+        self._sizes = {}
+        self._dimension_names = {}
+        self._memo = {}
+        self.weights = {}
+
+    # ---- inputs and sizes
+
+    def dimension(self, name):
+        """The stand-in of the named dimension; `a+b` is the sum of two."""
+        if "+" in name:
+            return sum(self.dimension(part) for part in name.split("+"))
+        if name not in self._dimension_names:
+            if len(self._dimension_names) == len(_STAND_INS):
+                raise ExportError(f"more than {len(_STAND_INS)} dynamic dimensions in the inputs")
+            self._dimension_names[name] = _STAND_INS[len(self._dimension_names)]
+        return self._dimension_names[name]
+
+    def add_input(self, name, dimensions, dtype, label=None):
+        """Declare a graph input; `dimensions` holds ints and names, `label` maps names to those in the file."""
+        sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
+        labels = [(label or {}).get(d, d) for d in dimensions]
+        value = ir.Value(
+            name=name, shape=ir.Shape(labels), type=ir.TensorType(DTYPES[dtype])
+        )
+        self._names[name] = 1
+        self.graph.inputs.append(value)
+        symbol = Symbol(value, sizes, dtype)
+        for axis, size in enumerate(sizes):
+            if is_dynamic(size) and size not in self._sizes:
+                self._sizes[size] = (symbol, axis)
+        return symbol
+
+    def size(self, symbol, axis):
+        """The size of an axis: an int where it is static, else a scalar Symbol."""
+        number = symbol.sizes[axis]
+        if not is_dynamic(number):
+            return number
+        known = self._sizes.get(number)
+        if isinstance(known, Symbol):
+            return known
+        source, axis = known or (symbol, axis)
+        shape = self.emit("Shape", [source], {"start": axis % len(source.sizes),
+                                              "end": axis % len(source.sizes) + 1}, sizes=(1,), dtype="int64")
+        scalar = self.emit("Squeeze", [shape, self.constant(np.array([0]))], sizes=(), dtype="int64")
+        scalar.number = number
+        self._sizes[number] = scalar
+        return scalar
+
+    def scalar(self, number):
+        """The Symbol of a registered dynamic size, or None."""
+        known = self._sizes.get(number)
+        if known is None or isinstance(known, Symbol):
+            return known
+        return self.size(*known)
+
+    def register_number(self, symbol, number):
+        """Note that an integer scalar is a size, computed from sizes."""
+        symbol.number = number
+        if is_dynamic(number):
+            self._sizes.setdefault(number, symbol)
+
+    # ---- constants and weights
+
+    def constant(self, array, dtype=None):
+        """An initializer for an array; equal arrays share one. Returns a Symbol."""
+        array = np.asarray(array)
+        if array.dtype.kind in "iu":
+            array = array.astype(np.int64)
+        if dtype is not None:
+            array = array.astype(DTYPES[dtype].numpy())
+        elif array.dtype == np.float64:
+            array = array.astype(np.float32)
+        array = np.ascontiguousarray(array)
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+        key = (digest, array.shape, str(array.dtype))
+        if key not in self._initializers:
+            name = self.unique_name("constant")
+            value = ir.Value(
+                name=name, shape=ir.Shape(array.shape), const_value=ir.Tensor(array, name=name),
+                type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            )
+            self.graph.register_initializer(value)
+            self._initializers[key] = Symbol(value, array.shape, _keras_dtype(array.dtype))
+        return self._initializers[key]
+
+    def variable(self, variable, dtype=None):
+        """The initializer of a Keras variable, named by its path and read only when it is written."""
+        dtype = dtype or variable.dtype
+        key = (id(variable), dtype)
+        if key not in self._initializers:
+            name = self.unique_name(variable.path)
+            value = lazy_initializer(
+                name, tuple(variable.shape), DTYPES[dtype], lambda: _read_variable(variable)
+            )
+            self.graph.register_initializer(value)
+            self.weights[name] = variable
+            self._initializers[key] = Symbol(value, variable.shape, dtype)
+        return self._initializers[key]
+
+    def symbol(self, x, dtype=None):
+        """A Symbol for anything a keras.ops call accepts: Symbol, variable, array, backend tensor, number."""
+        if isinstance(x, Symbol):
+            return x
+        if isinstance(x, keras.KerasTensor):
+            raise ExportError(f"{self.where()}: a symbolic tensor from outside the model was used: {x}")
+        if isinstance(x, keras.Variable):
+            return self.variable(x, x.dtype if dtype is None or "int" in dtype else dtype)
+        if isinstance(x, (list, tuple)) and any(isinstance(n, Symbol) for n in x):
+            return self.vector(x)
+        if isinstance(x, (bool, int, float, list, tuple, np.ndarray, np.generic)):
+            return self.constant(np.asarray(x), dtype)
+        return self.constant(keras.ops.convert_to_numpy(x), dtype)
+
+    def vector(self, numbers):
+        """A 1-D int64 Symbol from ints and scalar Symbols."""
+        if all(isinstance(n, (int, np.integer)) for n in numbers):
+            return self.constant(np.array(numbers, np.int64))
+        parts = []
+        for n in numbers:
+            if isinstance(n, Symbol):
+                if n.value.producer() is not None and n.value.producer().op_type == "Squeeze":
+                    n = Symbol(n.value.producer().inputs[0], (1,), "int64")
+                else:
+                    n = self.emit("Reshape", [n, self.constant(np.array([1]))], sizes=(1,), dtype="int64")
+            else:
+                n = self.constant(np.array([n]))
+            parts.append(n)
+        return self.emit("Concat", parts, {"axis": 0}, sizes=(len(parts),), dtype="int64")
+
+    # ---- nodes
+
+    def emit(self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None):
+        """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes, dtype), ...].
+
+        Returns a Symbol, or a list of them if `outputs` was given.
+        """
+        specs = [(sizes, dtype)] if outputs is None else outputs
+        name = self.unique_name("/".join([*self._scope, op_type]))
+        values = []
+        for i, spec in enumerate(specs):
+            suffix = "" if len(specs) == 1 else f"_{i}"
+            values.append(self._new_value(f"{name}{suffix}", spec))
+        operands = [None if x is None else x.value for x in inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        self.graph.append(
+            ir.node(op_type, operands, _attributes(attributes), domain=domain, outputs=values, name=name)
+        )
+        symbols = [Symbol(v, s, d) if s is not None else None for v, (s, d) in zip(values, specs, strict=True)]
+        return symbols[0] if outputs is None else symbols
+
+    def once(self, key, build):
+        """`build()` the first time `key` is asked for, the same Symbol afterwards (masks shared by all layers)."""
+        if key not in self._memo:
+            scope, self._scope = self._scope, []
+            self._memo[key] = build()
+            self._scope = scope
+        return self._memo[key]
+
+    def _new_value(self, name, spec):
+        sizes, dtype = spec
+        if sizes is None:
+            return ir.Value(name="")
+        names = {number: name for name, number in self._dimension_names.items()}
+        shape = ir.Shape([names.get(int(n)) if is_dynamic(n) else int(n) for n in sizes])
+        return ir.Value(name=name, shape=shape, type=ir.TensorType(DTYPES[dtype]))
+
+    def unique_name(self, name):
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return name if count == 0 else self.unique_name(f"{name}_{count}")
+
+    def where(self):
+        """The path of the layer being traced, for messages."""
+        return "/".join(self._scope) or "the model"
+
+    # ---- the hook
+
+    def symbolic_call(self, operation, args, kwargs):
+        """Lower one call: by its table entry, or, for a layer without one, by entering its own `call`."""
+        lowering = registry.find(operation)
+        is_layer = isinstance(operation, keras.Layer) and operation is not self._root
+        if is_layer:
+            self._scope.append(operation.name)
+        try:
+            if lowering is not None:
+                return self._lower(lowering, operation, args, kwargs)
+            if isinstance(operation, keras.Layer):
+                return operation.call(*args, **kwargs)
+            raise ExportError(
+                f"{self.where()}: the operation {type(operation).__name__} has no ONNX lowering. Write the "
+                "computation with other keras.ops, or register one with "
+                "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ExportError) or getattr(error, "_seqattn_located", False):
+                raise
+            error._seqattn_located = True
+            error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")
+            raise
+        finally:
+            if is_layer:
+                self._scope.pop()
+
+    def _lower(self, lowering, operation, args, kwargs):
+        result = lowering(self, operation, *args, **kwargs)
+        self._track_number(operation, args, result)
+        return result
+
+    def _track_number(self, operation, args, result):
+        """Follow arithmetic on sizes, so that `past + sequence` is known to be a size."""
+        rule = registry.SIZE_ARITHMETIC.get(type(operation).__name__)
+        if rule is None or not isinstance(result, Symbol) or result.sizes or "int" not in result.dtype:
+            return
+        numbers = [a.number if isinstance(a, Symbol) else a for a in args]
+        if all(isinstance(n, (int, np.integer)) for n in numbers):
+            self.register_number(result, int(rule(*numbers)))
+
+    def output_spec(self, operation, args, kwargs):
+        """(sizes, dtype) of what Keras says the operation returns, inferred with the stand-in sizes."""
+        plain = keras.tree.map_structure(_plain, (args, kwargs))
+        spec = operation.compute_output_spec(*plain[0], **plain[1])
+        return keras.tree.map_structure(lambda s: (tuple(s.shape), s.dtype), spec)
+
+    def run(self, model, inputs):
+        """Call the model on Symbols, in inference mode, with the hook in place; returns its outputs."""
+        self._root = model
+        with keras_internals.intercept(self.symbolic_call, self._functions()):
+            return model(inputs, training=False)
+
+    def _functions(self):
+        def shape(original):
+            def traced(x):
+                if not isinstance(x, Symbol):
+                    return original(x)
+                return tuple(self.size(x, axis) for axis in range(len(x.sizes)))
+
+            return traced
+
+        def filled(fill):
+            def wrapper(original):
+                def traced(shape, *args, dtype=None, **kwargs):
+                    if not _has_symbol(shape):
+                        return original(shape, *args, dtype=dtype, **kwargs)
+                    dtype = dtype or keras.config.floatx()
+                    content = fill if fill is not None else (args[0] if args else kwargs["fill_value"])
+                    return self.filled(shape, content, keras.backend.standardize_dtype(dtype))
+
+                return traced
+
+            return wrapper
+
+        def broadcast_to(original):
+            def traced(x, shape):
+                if _has_symbol(shape) and not isinstance(x, Symbol):
+                    x = self.symbol(x)
+                return original(x, shape)
+
+            return traced
+
+        return {
+            "shape": shape, "zeros": filled(0), "ones": filled(1), "full": filled(None),
+            "broadcast_to": broadcast_to,
+        }
+
+    def filled(self, shape, content, dtype):
+        """A tensor of one repeated value; `shape` holds ints and scalar Symbols."""
+        sizes = tuple(n.number if isinstance(n, Symbol) else n for n in shape)
+        if any(n is None for n in sizes):
+            raise ExportError(f"{self.where()}: a tensor whose size depends on values, not on shapes")
+        return self.emit("Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype)
+
+
+def _read_variable(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def _attributes(attributes):
+    return {k: v for k, v in (attributes or {}).items() if v is not None}
+
+
+def _plain(x):
+    """The KerasTensor that Keras's own shape inference sees for one argument."""
+    if isinstance(x, Symbol):
+        return keras.KerasTensor(x.sizes, x.dtype)
+    return x
+
+
+def _has_symbol(shape):
+    return isinstance(shape, (tuple, list)) and any(isinstance(n, Symbol) for n in shape)
+
+
+def _keras_dtype(dtype):
+    return str(np.dtype(dtype)) if str(np.dtype(dtype)) in DTYPES else "float32"
