@@ -1,0 +1,13 @@
+"""Token selection, beam search and stopping in NumPy, for any decoder that follows one protocol.
+
+A decoder has `start(batch_size, max_length)`, `__call__(input_ids, attention_mask)` with
+input_ids int64 (b, t) and attention_mask int64 (b, total) giving the logits float32 (b, v) of the
+last position, `reorder(rows)` with rows int (b,) for beams, and the attribute `vocabulary_size`.
+"""
+
+from keras_seqattn.generation.beam import beam_search
+from keras_seqattn.generation.generator import Generator
+from keras_seqattn.generation.loop import decode
+from keras_seqattn.generation.settings import GenerationConfig
+
+__all__ = ["GenerationConfig", "Generator", "beam_search", "decode"]

@@ -1,0 +1,52 @@
+"""`keras_seqattn.generate`: generation with a Keras model."""
+
+import json
+
+from keras_seqattn.errors import InputError
+from keras_seqattn.generation.generator import Generator
+from keras_seqattn.generation.settings import checkpoint_defaults
+
+
+def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
+    """Generate with a Keras `SequenceModel` of task causal_lm, over a step compiled once.
+
+    Args:
+        model: SequenceModel.
+        inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer array
+            (t,) or (b, t).
+        attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left.
+        tokenizer: None for the one in `model.assets`, else an object with
+            `encode(text, special_tokens)` and `decode(ids)`.
+        **settings: names of `keras_seqattn.generation.GenerationConfig`, such as max_new_tokens,
+            do_sample, temperature, num_beams, stop_strings.
+
+    Returns:
+        What follows the prompts: str or list of str for texts, new token ids for ids.
+
+    Raises:
+        InputError: the model does not generate, or prompts or settings are not valid.
+
+    Example:
+        >>> model = keras_seqattn.models.load("SmolLM2-135M-Instruct.gguf")
+        >>> keras_seqattn.generate(model, "The capital of France is", max_new_tokens=8)
+    """
+    if model.task != "causal_lm":
+        raise InputError(
+            f"generate needs a model of task causal_lm, and this one's is {model.task}"
+        )
+    # Imported here: this package must not import Keras.
+    from keras_seqattn.models.decoding import KerasDecoder
+
+    assets = model.assets or {}
+    if tokenizer is None and "tokenizer.json" in assets:
+        from keras_seqattn.runtime.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer(assets)
+    file = json.loads(assets.get("generation_config.json", b"{}"))
+    generator = Generator(
+        KerasDecoder(model),
+        tokenizer=tokenizer,
+        defaults=checkpoint_defaults(model.config, file),
+        context_length=model.config.get("max_position_embeddings"),
+    )
+    return generator.generate(inputs, attention_mask, **settings)

@@ -1,0 +1,178 @@
+"""Beam search with a length penalty, step for step as transformers does it."""
+
+import numpy as np
+
+from keras_seqattn.generation.processors import build_processors, log_softmax, softmax
+
+# What takes a hypothesis out of the running; finite, so that sums with it stay comparable.
+_OUT = np.float32(-1e9)
+
+
+def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None):
+    """Return the best continuation of each prompt.
+
+    A finished hypothesis scores sum(log p) / length^length_penalty, length counting new tokens.
+
+    Args:
+        decoder: follows the protocol of `keras_seqattn.generation`.
+        input_ids: int64 (b, t), prompts padded on the left.
+        attention_mask: int64 (b, t), 1 = real token.
+        config: GenerationConfig with num_beams above 1.
+        max_new_tokens: int, the number of steps at most.
+        stop: None, or a callable `new_ids int64 (n, steps) -> bool (n,)` that says which
+            hypotheses end with their last token, besides those that end with an eos_token_id.
+
+    Returns:
+        int64 (b, n), the new tokens, rows that ended sooner filled with the padding id, and
+        int64 (b,), how many tokens of each row are new.
+    """
+    beams = config.num_beams
+    batch, length = input_ids.shape
+    input_ids = np.repeat(input_ids, beams, axis=0)
+    attention_mask = np.repeat(attention_mask, beams, axis=0)
+    mask = np.ones((batch * beams, length + max_new_tokens), np.int64)
+    mask[:, :length] = attention_mask
+    processors = build_processors(config, attention_mask)
+    search = _Search(batch, input_ids, config, max_new_tokens)
+
+    decoder.start(batch * beams, length + max_new_tokens)
+    logits = decoder(input_ids, attention_mask)
+    while True:
+        scores = log_softmax(logits)
+        for process in processors:
+            scores = process(search.running_ids(), scores)
+        rows = search.advance(scores, stop)
+        if search.is_over():
+            return search.best()
+        decoder.reorder(rows)
+        ids = search.running_ids()
+        logits = decoder(ids[:, -1:], mask[:, : ids.shape[1]])
+
+
+class _Search:
+    """The running and the finished hypotheses of a batch, (b, beams) of each."""
+
+    def __init__(self, batch, input_ids, config, max_new_tokens):
+        self.config = config
+        self.beams = config.num_beams
+        self.prompt_length = input_ids.shape[1]
+        self.max_new_tokens = max_new_tokens
+        self.steps = 0
+        self.candidates = max(2, 1 + len(config.eos_token_id)) * self.beams
+        self.generator = np.random.default_rng(config.seed)
+        total = self.prompt_length + max_new_tokens
+        self.running = np.full((batch, self.beams, total), config.padding, np.int64)
+        self.running[:, :, : self.prompt_length] = input_ids.reshape(batch, self.beams, -1)
+        # The beams start equal: only the first may continue, lest all choose the same token.
+        self.running_scores = np.full((batch, self.beams), _OUT, np.float32)
+        self.running_scores[:, 0] = 0
+        self.finished = self.running.copy()
+        self.finished_steps = np.zeros((batch, self.beams), np.int64)
+        self.finished_scores = np.full((batch, self.beams), _OUT, np.float32)
+        self.is_finished = np.zeros((batch, self.beams), bool)
+        self.may_improve = np.ones((batch, 1), bool)
+        self.may_continue = True
+
+    def running_ids(self):
+        """int64 (b * beams, prompt and tokens so far)."""
+        length = self.prompt_length + self.steps
+        return self.running[:, :, :length].reshape(-1, length)
+
+    def advance(self, scores, stop):
+        """Add one token to every beam; return the row that each beam continues, int (b * beams,).
+
+        `scores` float32 (b * beams, v) are the processed log probabilities of the next token.
+        """
+        batch, vocabulary = len(self.running), scores.shape[-1]
+        total = scores.reshape(batch, self.beams, -1) + self.running_scores[:, :, None]
+        scores, chosen = self._choose(total.reshape(batch, -1))
+        parents, tokens = chosen // vocabulary, chosen % vocabulary
+        ids = np.take_along_axis(self.running, parents[:, :, None], axis=1)
+        ids[:, :, self.prompt_length + self.steps] = tokens
+        self.steps += 1
+        ends = self._ends(ids, tokens, stop)
+        self.may_continue = not ends.all()
+        kept = self._keep_running(ids, scores, ends)
+        self._keep_finished(ids, scores, ends)
+        self._judge()
+        parents = np.take_along_axis(parents, kept, axis=1)
+        return (parents + np.arange(batch)[:, None] * self.beams).reshape(-1)
+
+    def is_over(self):
+        """Whether nothing can be gained by another step."""
+        all_done = self.config.early_stopping is True and self.is_finished.all()
+        return not (self.may_improve.any() and self.may_continue and not all_done)
+
+    def best(self):
+        """The new tokens of the best finished hypothesis of each row, and their numbers."""
+        steps = self.finished_steps[:, 0]
+        end = self.prompt_length + steps.max()
+        return self.finished[:, 0, self.prompt_length : end], steps
+
+    def _choose(self, scores):
+        """The best (or sampled, without replacement) candidates of each row, and their indices."""
+        if self.config.do_sample:
+            # Adding Gumbel noise to log probabilities and taking the top k draws k of them
+            # without replacement; what has probability 0 stays out.
+            noise = self.generator.gumbel(size=scores.shape)
+            with np.errstate(divide="ignore"):
+                drawn = np.log(softmax(scores)) + noise
+            chosen = _top(drawn, self.candidates)
+        else:
+            chosen = _top(scores, self.candidates)
+        return np.take_along_axis(scores, chosen, axis=1), chosen
+
+    def _ends(self, ids, tokens, stop):
+        if self.steps == self.max_new_tokens:
+            return np.ones(tokens.shape, bool)
+        ends = np.isin(tokens, self.config.eos_token_id)
+        if stop is not None:
+            new = ids[:, :, self.prompt_length : self.prompt_length + self.steps]
+            ends |= stop(new.reshape(-1, self.steps)).reshape(ends.shape)
+        return ends
+
+    def _keep_running(self, ids, scores, ends):
+        scores = scores + ends * _OUT
+        kept = _top(scores, self.beams)
+        self.running = np.take_along_axis(ids, kept[:, :, None], axis=1)
+        self.running_scores = np.take_along_axis(scores, kept, axis=1)
+        return kept
+
+    def _keep_finished(self, ids, scores, ends):
+        # Candidates behind the first `beams` are only spare beams to run on, never results.
+        ends = ends & (np.arange(self.candidates) < self.beams)
+        scores = scores / np.float32(self.steps**self.config.length_penalty)
+        closed = ~self.may_improve
+        if self.config.early_stopping is True:
+            closed = closed | self.is_finished.all(axis=1, keepdims=True)
+        scores = scores + closed * _OUT + ~ends * _OUT
+        steps = np.full(ends.shape, self.steps)
+        merged = np.concatenate([self.finished_scores, scores], axis=1)
+        kept = _top(merged, self.beams)
+
+        def merge(old, new):
+            return np.take_along_axis(np.concatenate([old, new], axis=1), kept, axis=1)
+
+        self.finished_scores = np.take_along_axis(merged, kept, axis=1)
+        self.finished_steps = merge(self.finished_steps, steps)
+        self.is_finished = merge(self.is_finished, ends)
+        both = np.concatenate([self.finished, ids], axis=1)
+        self.finished = np.take_along_axis(both, kept[:, :, None], axis=1)
+
+    def _judge(self):
+        """Note for which rows a running beam may still beat the worst finished one."""
+        config = self.config
+        longest = config.early_stopping == "never" and config.length_penalty > 0
+        steps = self.max_new_tokens if longest else self.steps
+        reachable = self.running_scores[:, :1] / np.float32(steps**config.length_penalty)
+        worst = np.where(self.is_finished, self.finished_scores.min(axis=1, keepdims=True), _OUT)
+        self.may_improve &= (reachable > worst).any(axis=1, keepdims=True)
+
+
+def _top(scores, count):
+    """Indices of the `count` highest of each row, best first; the lower index wins a tie."""
+    count = min(count, scores.shape[1])
+    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    best.sort(axis=1)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1)

@@ -1,0 +1,175 @@
+"""Text or token ids in, text or token ids out, over any decoder."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+from keras_seqattn.generation.beam import beam_search
+from keras_seqattn.generation.loop import decode
+from keras_seqattn.generation.prompts import prepare_prompts
+from keras_seqattn.generation.settings import GenerationConfig
+from keras_seqattn.generation.stopping import TextStream
+
+# So many of the prompt's last tokens decide how the first new one is written (leading spaces).
+_CONTEXT = 8
+
+
+class Generator:
+    """Generates with a decoder, its tokenizer and its checkpoint's defaults.
+
+    Args:
+        decoder: follows the protocol of `keras_seqattn.generation`.
+        tokenizer: None, or an object with `encode(text, special_tokens) -> list of int` and
+            `decode(ids) -> str`, special tokens left out.
+        defaults: dict of the checkpoint's generation settings.
+        context_length: int, the most tokens of prompt and answer together, or None.
+    """
+
+    def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
+        self.decoder = decoder
+        self.tokenizer = tokenizer
+        self.defaults = defaults or {}
+        self.context_length = context_length
+
+    def generate(self, inputs, attention_mask=None, *, special_tokens=True, **settings):
+        """Return what follows the prompts; the prompts themselves are not repeated.
+
+        Args:
+            inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
+                array (t,) or (b, t).
+            attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left.
+            special_tokens: bool, whether the tokenizer adds its special tokens to texts.
+            **settings: names of `GenerationConfig`.
+
+        Returns:
+            For a text a str, for texts a list of str, without stop strings and special tokens.
+            For ids the new ids in the form the prompts had, the token that ended a row included;
+            in an array, rows that ended sooner are filled with pad_token_id.
+
+        Raises:
+            InputError: prompts or settings are not valid.
+        """
+        task = self._prepare(inputs, attention_mask, special_tokens, settings)
+        if task.config.num_beams > 1:
+            return self._finish(task, *self._search(task))
+        tokens, active = [], []
+        for step, running in self._decode(task):
+            tokens.append(step)
+            active.append(running)
+        ids, lengths = np.stack(tokens, axis=1), np.sum(active, axis=0)
+        return self._finish(task, ids, lengths)
+
+    def stream(self, inputs, attention_mask=None, *, special_tokens=True, **settings):
+        """Yield what follows the prompts as it is generated; arguments as for `generate`.
+
+        Yields:
+            For a text the next piece of text, never half a character nor what may turn out to be
+            part of a stop string; for one row of ids the next id. For a batch a list of pieces, or
+            int64 (b,).
+        """
+        task = self._prepare(inputs, attention_mask, special_tokens, settings)
+        if task.config.num_beams > 1:
+            raise InputError(
+                "num_beams above 1 cannot stream, the best beam is known at the end: use generate"
+            )
+        return self._stream(task)
+
+    def _stream(self, task):
+        is_text, single = task.prompts.kind == "text", task.prompts.single
+        for tokens, _ in self._decode(task):
+            if not is_text:
+                yield int(tokens[0]) if single else tokens
+            elif any(task.texts.pieces):
+                yield task.texts.pieces[0] if single else list(task.texts.pieces)
+        if is_text:
+            rest = task.texts.finish()
+            if any(rest):
+                yield rest[0] if single else rest
+
+    def _prepare(self, inputs, attention_mask, special_tokens, settings):
+        config = GenerationConfig.from_settings(self.defaults, **settings)
+        tokenizer = self.tokenizer
+        if config.stop_strings and tokenizer is None:
+            raise InputError("stop_strings needs a tokenizer, and there is none")
+        prompts = prepare_prompts(
+            inputs,
+            attention_mask,
+            encode=tokenizer and (lambda text: tokenizer.encode(text, special_tokens)),
+            vocabulary_size=self.decoder.vocabulary_size,
+            padding=config.padding,
+        )
+        steps = config.new_tokens(prompts.input_ids.shape[1], self.context_length)
+        needs_text = prompts.kind == "text" or config.stop_strings
+        texts = _Texts(tokenizer.decode, prompts, config.stop_strings) if needs_text else None
+        return _Task(prompts, config, steps, texts)
+
+    def _decode(self, task):
+        prompts = task.prompts
+        ids, mask = prompts.input_ids, prompts.attention_mask
+        return decode(self.decoder, ids, mask, task.config, task.steps, task.texts)
+
+    def _search(self, task):
+        prompts, stops = task.prompts, task.config.stop_strings
+
+        def has_stop_string(rows):
+            texts = map(self.tokenizer.decode, rows.tolist())
+            return np.array([any(stop in text for stop in stops) for text in texts])
+
+        ids, lengths = beam_search(
+            self.decoder,
+            prompts.input_ids,
+            prompts.attention_mask,
+            task.config,
+            task.steps,
+            has_stop_string if stops else None,
+        )
+        if prompts.kind == "text":
+            for step in range(ids.shape[1]):
+                task.texts(ids[:, step], step < lengths)
+        return ids, lengths
+
+    def _finish(self, task, ids, lengths):
+        if task.prompts.kind == "text":
+            task.texts.finish()
+            answers = ["".join(pieces) for pieces in task.texts.all_pieces]
+        elif task.prompts.kind == "list":
+            answers = [row[:n].tolist() for row, n in zip(ids, lengths, strict=True)]
+        else:
+            answers = ids
+        return answers[0] if task.prompts.single else answers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    prompts: object
+    config: GenerationConfig
+    steps: int
+    texts: object
+
+
+class _Texts:
+    """The texts of a batch as they grow, one `TextStream` per row."""
+
+    def __init__(self, decode, prompts, stop_strings):
+        self._streams = [
+            TextStream(decode, row[-_CONTEXT:], stop_strings) for row in prompts.rows()
+        ]
+        self.all_pieces = [[] for _ in self._streams]
+        self.pieces = [""] * len(self._streams)
+
+    def __call__(self, tokens, active):
+        """Add the tokens of a step; bool (b,), the rows in which a stop string has occurred."""
+        rows = zip(self._streams, tokens.tolist(), active.tolist(), strict=True)
+        self._add([stream.push(token) if runs else "" for stream, token, runs in rows])
+        return np.array([stream.stopped for stream in self._streams])
+
+    def finish(self):
+        """Add and return the text that was still held back."""
+        self._add([stream.finish() for stream in self._streams])
+        return self.pieces
+
+    def _add(self, pieces):
+        self.pieces = pieces
+        for texts, piece in zip(self.all_pieces, pieces, strict=True):
+            texts.append(piece)

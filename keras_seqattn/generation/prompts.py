@@ -1,0 +1,132 @@
+"""Prompts as users give them, turned into one checked batch that is padded on the left."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """A batch of prompts.
+
+    Args:
+        input_ids: int64 (b, t), padded on the left.
+        attention_mask: int64 (b, t), 1 = real token.
+        kind: "text", "list" or "array", the form in which answers are given back.
+        single: bool, one prompt was given, not a batch.
+    """
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    kind: str
+    single: bool
+
+    def rows(self):
+        """List of lists of int, the ids of each prompt without padding."""
+        pairs = zip(self.input_ids, self.attention_mask, strict=True)
+        return [ids[mask != 0].tolist() for ids, mask in pairs]
+
+
+def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding):
+    """Make a batch of what the user gave.
+
+    Args:
+        inputs: a text, a list of texts, a list of token ids, a list of such lists, or an integer
+            array (t,) or (b, t).
+        attention_mask: None, or int (b, t) beside an array: 1 = real token, padded on the left.
+        encode: callable `text -> list of int`, or None where there is no tokenizer.
+        vocabulary_size: int, ids must be below it.
+        padding: int, the id written where prompts are shorter than the longest.
+
+    Raises:
+        InputError: prompts are empty, of a wrong type, or hold ids out of range.
+    """
+    if isinstance(inputs, str) or _is_list_of(inputs, str):
+        if attention_mask is not None:
+            raise InputError("attention_mask goes with token ids; for texts it is made here")
+        if encode is None:
+            raise InputError("text was given, but there is no tokenizer: pass token ids")
+        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        ids, mask = _pad_left([encode(text) for text in texts], padding)
+        kind, single = "text", isinstance(inputs, str)
+    else:
+        ids, mask, kind, single = _from_ids(inputs, attention_mask, padding)
+    check_token_ids(ids, vocabulary_size)
+    return Prompts(ids, mask, kind, single)
+
+
+def check_token_ids(ids, vocabulary_size, name="input_ids"):
+    """Raise InputError unless all of `ids` are token ids below `vocabulary_size`."""
+    wrong = ids[(ids < 0) | (ids >= vocabulary_size)]
+    if wrong.size:
+        raise InputError(
+            f"{name} holds the token id {int(wrong[0])}, and the vocabulary has ids "
+            f"0 to {vocabulary_size - 1}"
+        )
+
+
+def as_integers(values, name="input_ids"):
+    """`values` as an int64 array; InputError unless they are whole numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name} is ragged: give rows of one length") from None
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name} must hold integers, not {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def _is_list_of(inputs, kind):
+    return (
+        isinstance(inputs, (list, tuple))
+        and bool(inputs)
+        and all(isinstance(x, kind) for x in inputs)
+    )
+
+
+def _from_ids(inputs, attention_mask, padding):
+    if _is_list_of(inputs, (list, tuple)):
+        if attention_mask is None:
+            rows = [as_integers(row) if row else np.empty(0, np.int64) for row in inputs]
+            return *_pad_left(rows, padding), "list", False
+        kind = "list"
+    elif isinstance(inputs, (list, tuple)):
+        kind = "list"
+    else:
+        kind = "array"
+    ids = as_integers(inputs if len(inputs) else np.empty(0, np.int64))
+    if ids.ndim not in (1, 2) or ids.size == 0:
+        raise InputError(
+            f"input_ids must be (t,) or (b, t) with at least one token, not {ids.shape}"
+        )
+    single = ids.ndim == 1
+    mask = np.ones_like(ids) if attention_mask is None else as_integers(attention_mask, _MASK)
+    if mask.shape != ids.shape:
+        raise InputError(f"{_MASK} is {mask.shape}, but input_ids is {ids.shape}")
+    ids, mask = np.atleast_2d(ids), np.atleast_2d(mask)
+    _check_mask(mask)
+    return np.where(mask == 1, ids, padding), mask, kind, single
+
+
+_MASK = "attention_mask"
+
+
+def _check_mask(mask):
+    if not np.isin(mask, (0, 1)).all():
+        raise InputError("attention_mask must hold 0 and 1 only")
+    if (mask[:, -1] == 0).any() or (np.diff(mask, axis=1) < 0).any():
+        raise InputError("attention_mask must be padded on the left: zeros first, then ones")
+
+
+def _pad_left(rows, padding):
+    if not all(len(row) for row in rows):
+        raise InputError("a prompt is empty: it needs at least one token")
+    length = max(map(len, rows))
+    ids = np.full((len(rows), length), padding, np.int64)
+    mask = np.zeros((len(rows), length), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, length - len(row) :] = row
+        mask[i, length - len(row) :] = 1
+    return ids, mask
