@@ -1,0 +1,325 @@
+"""Multi-head attention: the projections, positions and cache around the attention operation."""
+
+import keras
+from keras import ops
+
+from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.ops.attention import Attention, attend, attention
+from keras_seqattn.ops.cache import cache_write
+from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class MultiHeadAttention(keras.layers.Layer):
+    """Multi-head, grouped-query or multi-query attention, self or cross, with an explicit cache.
+
+    Args:
+        num_heads: number of query heads h.
+        head_dim: size d of a query and key head.
+        num_key_value_heads: number of key and value heads g, which divides h; None is h.
+        value_dim: size e of a value head; None is d.
+        output_dim: width of the result; None is the query's.
+        use_bias: whether the query, key and value projections have biases.
+        use_output_bias: the same for the output projection; None follows `use_bias`.
+        causal: attend to the past only.
+        window: None or inclusive (left, right) distances to attend to.
+        scale: factor of the scores; None is `1 / sqrt(d)`.
+        softcap: c in `c tanh(score / c)`; None leaves it out.
+        sinks: learn one more softmax logit for each head.
+        positions: None, a `RotaryPositions` or an `ALiBi`.
+        query_norm, key_norm: None, "rms_norm" or "layer_norm", over each head.
+        layer_norm_epsilon: epsilon of these norms.
+        dropout: rate, applied to the probabilities.
+        kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
+
+    Call arguments:
+        query: float (b, t, m).
+        value: float (b, s, m'); None is `query` (self-attention).
+        key: float (b, s, m'); None is `value`.
+        attention_mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t, s), nonzero = attend, where s
+            counts the cached keys too. None takes the implicit Keras mask of the keys; an explicit
+            mask overrides that.
+        bias: finite float (b|1, h|1, t, s), added to the scores.
+        position_ids: int (b, t), for rotary positions; None counts on from the cache.
+        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones. With
+            `cache_position` it is a buffer of n slots into which the new ones are written.
+        cache_position: int () or (1,), the slot of the first new key; later slots are not attended.
+        return_attention_scores: also return the probabilities.
+
+    Returns:
+        float (b, t, m); with `cache` a tuple of it and the new cache; with
+        `return_attention_scores` the probabilities (b, h, t, s) last.
+
+    Example:
+        layer = MultiHeadAttention(9, 64, num_key_value_heads=3, causal=True,
+                                   positions=RotaryPositions(64))
+        y, cache = layer(x, cache=cache)
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_dim,
+        num_key_value_heads=None,
+        value_dim=None,
+        output_dim=None,
+        use_bias=True,
+        use_output_bias=None,
+        causal=False,
+        window=None,
+        scale=None,
+        softcap=None,
+        sinks=False,
+        positions=None,
+        query_norm=None,
+        key_norm=None,
+        layer_norm_epsilon=1e-6,
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.num_key_value_heads = num_key_value_heads or num_heads
+        self.value_dim = value_dim or head_dim
+        self.output_dim = output_dim
+        self.use_bias = use_bias
+        self.use_output_bias = use_bias if use_output_bias is None else use_output_bias
+        self.causal = causal
+        self.window = None if window is None else tuple(window)
+        self.scale = scale
+        self.softcap = softcap
+        self.use_sinks = sinks
+        self.positions = positions
+        self.norm_kinds = {"query_norm": query_norm, "key_norm": key_norm}
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        if num_heads % self.num_key_value_heads:
+            raise ValueError(
+                "num_key_value_heads must divide num_heads. Received: "
+                f"num_heads={num_heads}, num_key_value_heads={num_key_value_heads}"
+            )
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        value_shape = value_shape or query_shape
+        key_shape = key_shape or value_shape
+        groups, width = self.num_key_value_heads, query_shape[-1]
+        self.query = self._dense("query", width, self.num_heads * self.head_dim)
+        self.key = self._dense("key", key_shape[-1], groups * self.head_dim)
+        self.value = self._dense("value", value_shape[-1], groups * self.value_dim)
+        self.output_dense = self._dense(
+            "output_dense",
+            self.num_heads * self.value_dim,
+            self.output_dim or width,
+            self.use_output_bias,
+        )
+        self.query_norm, self.key_norm = (
+            normalization(kind, self.layer_norm_epsilon, self.head_dim, self.dtype_policy, name)
+            for name, kind in self.norm_kinds.items()
+        )
+        self.sinks = None
+        if self.use_sinks:
+            self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def _dense(self, name, input_dim, units, use_bias=None):
+        layer = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias if use_bias is None else use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, None, input_dim))
+        return layer
+
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        attention_mask=None,
+        bias=None,
+        position_ids=None,
+        cache=None,
+        cache_position=None,
+        return_attention_scores=False,
+        training=None,
+        *,
+        mask=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+    ):
+        if attention_mask is None and cache is None:
+            key_masks = (query_mask,) if value is None else (key_mask, value_mask)
+            attention_mask = combine_masks(mask, *key_masks)
+        query, key, value = self._project(query, value, key)
+        slots = _query_slots(query, cache, cache_position)
+        query, key = self._rotate(query, key, position_ids, slots)
+        operation = Attention(
+            self.causal, self.window, self.scale, self.softcap, return_attention_scores
+        )
+        past = cache
+        if cache_position is not None:
+            cache = tuple(
+                cache_write(buffer, new, cache_position)
+                for buffer, new in zip(cache, (key, value), strict=True)
+            )
+            key, value = (ops.transpose(buffer, (0, 2, 1, 3)) for buffer in cache)
+            attention_mask = self._slot_mask(attention_mask, slots, key)
+            operation.causal, operation.window, past = False, None, None
+        bias = self._position_bias(bias, slots, key, past)
+        out, present, scores = self._attend(
+            operation, query, key, value, attention_mask, bias, past, training
+        )
+        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        outputs = [self.output_dense(out)]
+        if cache is not None:
+            outputs.append(present or cache)
+        if return_attention_scores:
+            outputs.append(scores)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _project(self, query, value, key):
+        value = query if value is None else value
+        key = value if key is None else key
+        groups = self.num_key_value_heads
+        query = _split_heads(self.query(query), self.num_heads, self.head_dim)
+        key = _split_heads(self.key(key), groups, self.head_dim)
+        value = _split_heads(self.value(value), groups, self.value_dim)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        if self.key_norm is not None:
+            key = self.key_norm(key)
+        return query, key, value
+
+    def _rotate(self, query, key, position_ids, slots):
+        if not hasattr(self.positions, "rotate"):
+            return query, key
+        if position_ids is None:
+            position_ids = ops.expand_dims(slots, 0)
+        return self.positions.rotate(query, key, position_ids)
+
+    def _slot_mask(self, attention_mask, slots, key):
+        # Slots after the newest key hold nothing yet.
+        written = band_mask(
+            slots if self.causal else slots[-1:],
+            ops.arange(ops.shape(key)[1], dtype="int32"),
+            causal=True,
+        )
+        if self.window is not None:
+            positions = ops.arange(ops.shape(key)[1], dtype="int32")
+            written = combine_masks(written, band_mask(slots, positions, window=self.window))
+        return combine_masks(
+            written, None if attention_mask is None else expand_mask(attention_mask)
+        )
+
+    def _position_bias(self, bias, slots, key, past):
+        if not hasattr(self.positions, "bias"):
+            return bias
+        key_length = ops.shape(key)[1]
+        if past is not None:
+            key_length = key_length + ops.shape(past[0])[2]
+        own = self.positions.bias(slots, ops.arange(key_length, dtype="int32"))
+        return own if bias is None else ops.add(own, ops.cast(bias, own.dtype))
+
+    def _attend(self, operation, query, key, value, mask, bias, past, training):
+        past_key, past_value = past or (None, None)
+        if not (training and self.dropout):
+            outputs = operation(query, key, value, mask, bias, self.sinks, past_key, past_value)
+            outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+            scores = outputs.pop() if operation.return_scores else None
+            return outputs[0], tuple(outputs[1:]), scores
+        key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (key, value))
+        if past is not None:
+            key = ops.concatenate([past_key, key], axis=2)
+            value = ops.concatenate([past_value, value], axis=2)
+        scores = operation.probabilities(query, key, mask, bias, self.sinks)
+        scores = self.dropout_layer(scores, training=training)
+        return attend(scores, value), (key, value) if past is not None else (), scores
+
+    def compute_output_spec(
+        self,
+        query,
+        value=None,
+        key=None,
+        attention_mask=None,
+        bias=None,
+        position_ids=None,
+        cache=None,
+        cache_position=None,
+        return_attention_scores=False,
+        training=None,
+        **masks,
+    ):
+        batch, length, width = query.shape
+        key_length = query.shape[1] if value is None else value.shape[1]
+        outputs = [keras.KerasTensor((batch, length, self.output_dim or width), self.compute_dtype)]
+        if cache is not None:
+            past_length = cache[0].shape[2]
+            if cache_position is not None:
+                key_length = past_length
+            else:
+                known = past_length is not None and key_length is not None
+                key_length = past_length + key_length if known else None
+            outputs.append(
+                tuple(
+                    keras.KerasTensor((*old.shape[:2], key_length, old.shape[3]), old.dtype)
+                    for old in cache
+                )
+            )
+        if return_attention_scores:
+            shape = (batch, self.num_heads, length, key_length)
+            outputs.append(keras.KerasTensor(shape, self.compute_dtype))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "num_heads": self.num_heads,
+                "head_dim": self.head_dim,
+                "num_key_value_heads": self.num_key_value_heads,
+                "value_dim": self.value_dim,
+                "output_dim": self.output_dim,
+                "use_bias": self.use_bias,
+                "use_output_bias": self.use_output_bias,
+                "causal": self.causal,
+                "window": self.window,
+                "scale": self.scale,
+                "softcap": self.softcap,
+                "sinks": self.use_sinks,
+                "positions": keras.saving.serialize_keras_object(self.positions),
+                **self.norm_kinds,
+                "layer_norm_epsilon": self.layer_norm_epsilon,
+                "dropout": self.dropout,
+                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+                "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            }
+        )
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        positions = keras.saving.deserialize_keras_object(config["positions"])
+        return super().from_config({**config, "positions": positions})
+
+
+def _split_heads(x, heads, size):
+    return ops.reshape(x, (-1, ops.shape(x)[1], heads, size))
+
+
+def _query_slots(query, cache, cache_position):
+    slots = ops.arange(ops.shape(query)[1], dtype="int32")
+    if cache_position is not None:
+        return ops.add(slots, ops.reshape(ops.cast(cache_position, "int32"), ()))
+    return slots if cache is None else ops.add(slots, ops.shape(cache[0])[2])

@@ -1,0 +1,40 @@
+"""The table of token vectors, also used backwards for the logits."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class TokenEmbedding(keras.layers.ReversibleEmbedding):
+    """Token ids to vectors, and with `reverse=True` vectors to logits; ONNX Gather and MatMul.
+
+    Args:
+        vocabulary_size: number of tokens v.
+        hidden_dim: size m of a vector.
+        tied: the logits use the same table; otherwise a second matrix `reverse_embeddings` (m, v).
+
+    Call arguments:
+        inputs: int (b, t), or float (b, t, m) with `reverse`.
+        reverse: compute logits.
+
+    Returns:
+        float (b, t, m), or logits float (b, t, v) with `reverse`.
+    """
+
+    def __init__(self, vocabulary_size, hidden_dim, tied=True, **kwargs):
+        super().__init__(vocabulary_size, hidden_dim, tie_weights=tied, **kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.hidden_dim = hidden_dim
+        self.tied = tied
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("input_dim", "output_dim", "tie_weights"):
+            del config[name]
+        config.update(
+            {
+                "vocabulary_size": self.vocabulary_size,
+                "hidden_dim": self.hidden_dim,
+                "tied": self.tied,
+            }
+        )
+        return config

@@ -1,0 +1,122 @@
+"""The position-wise feed-forward layer, plain or gated."""
+
+import keras
+from keras import ops
+
+
+def _quick_gelu(x):
+    return ops.multiply(x, ops.sigmoid(ops.multiply(x, 1.702)))
+
+
+def _gelu(x):
+    return ops.gelu(x, approximate=False)
+
+
+def _gelu_tanh(x):
+    return ops.gelu(x, approximate=True)
+
+
+_ACTIVATIONS = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu}
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class FeedForward(keras.layers.Layer):
+    """`down(act(up(x)))`, or gated `down(act(gate(x)) * up(x))` (https://arxiv.org/abs/2002.05202).
+
+    Args:
+        intermediate_dim: feed-forward width f.
+        output_dim: width of the result; None keeps the input's.
+        activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or whatever `keras.activations` takes.
+        gated: multiply by an activated gate (SwiGLU with "silu", GeGLU with "gelu").
+        use_bias: whether the Dense sublayers have biases.
+        dropout: rate, applied to the intermediate activations.
+        kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
+
+    Call arguments:
+        inputs: float (b, t, m).
+
+    Returns:
+        float (b, t, m).
+
+    Example:
+        FeedForward(1536, activation="silu", gated=True, use_bias=False)
+    """
+
+    def __init__(
+        self,
+        intermediate_dim,
+        output_dim=None,
+        activation="gelu",
+        gated=False,
+        use_bias=True,
+        dropout=0.0,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.intermediate_dim = intermediate_dim
+        self.output_dim = output_dim
+        self.activation = activation
+        self.gated = gated
+        self.use_bias = use_bias
+        self.dropout = dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self._activate = _ACTIVATIONS.get(activation) if isinstance(activation, str) else None
+        if self._activate is None:
+            self._activate = keras.activations.get(activation)
+
+    def build(self, inputs_shape):
+        width = inputs_shape[-1]
+        self.up = self._dense("up", width, self.intermediate_dim)
+        self.gate = self._dense("gate", width, self.intermediate_dim) if self.gated else None
+        self.down = self._dense("down", self.intermediate_dim, self.output_dim or width)
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def _dense(self, name, input_dim, units):
+        layer = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, None, input_dim))
+        return layer
+
+    def call(self, inputs, training=None):
+        hidden = self.up(inputs)
+        if self.gate is None:
+            hidden = self._activate(hidden)
+        else:
+            hidden = ops.multiply(self._activate(self.gate(inputs)), hidden)
+        if self.dropout:
+            hidden = self.dropout_layer(hidden, training=training)
+        return self.down(hidden)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.output_dim or inputs_shape[-1])
+
+    def get_config(self):
+        activation = self.activation
+        config = super().get_config()
+        config.update(
+            {
+                "intermediate_dim": self.intermediate_dim,
+                "output_dim": self.output_dim,
+                "activation": activation
+                if isinstance(activation, str)
+                else keras.activations.serialize(activation),
+                "gated": self.gated,
+                "use_bias": self.use_bias,
+                "dropout": self.dropout,
+                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+                "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            }
+        )
+        return config

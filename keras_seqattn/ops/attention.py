@@ -1,0 +1,276 @@
+"""Scaled dot-product attention, with every variation that the families need, as one operation."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+
+
+class Attention(keras.Operation):
+    """`softmax(softcap(scale q k') + bias) v` over the allowed keys; one ONNX Attention node.
+
+    Args:
+        causal: query i attends to keys up to `i + s - t` (aligned bottom-right, so that it holds
+            with a cache).
+        window: None or inclusive (left, right): keys j with `-left <= j - i <= right`, where i is
+            the query's place among the keys; None on one side leaves that side unbounded.
+        scale: factor of the scores; None is `1 / sqrt(d)`.
+        softcap: c in `c tanh(score / c)`, applied before bias and mask; None leaves it out.
+        return_scores: also return the probabilities.
+
+    Raises:
+        ValueError: if a side of the window is negative.
+    """
+
+    def __init__(
+        self, causal=False, window=None, scale=None, softcap=None, return_scores=False, *, name=None
+    ):
+        super().__init__(name=name)
+        if window is not None and any(side is not None and side < 0 for side in window):
+            raise ValueError(
+                "Both sides of an attention window must be 0 or more, or None for unbounded. "
+                f"Received: window={window}"
+            )
+        self.causal = causal
+        self.window = None if window is None else tuple(window)
+        self.scale = scale
+        self.softcap = softcap
+        self.return_scores = return_scores
+
+    def call(
+        self,
+        query,
+        key,
+        value,
+        mask=None,
+        bias=None,
+        sinks=None,
+        past_key=None,
+        past_value=None,
+    ):
+        key, value = ops.transpose(key, (0, 2, 1, 3)), ops.transpose(value, (0, 2, 1, 3))
+        if past_key is not None:
+            key = ops.concatenate([past_key, key], axis=2)
+            value = ops.concatenate([past_value, value], axis=2)
+        if self._has_fused_kernel(query, key, value, sinks):
+            out, probabilities = self._fused(query, key, value, mask, bias), None
+        else:
+            probabilities = self.probabilities(query, key, mask, bias, sinks)
+            out = attend(probabilities, value)
+        outputs = [out]
+        if past_key is not None:
+            outputs += [key, value]
+        if self.return_scores:
+            outputs.append(probabilities)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def probabilities(self, query, key, mask=None, bias=None, sinks=None):
+        """The attention probabilities by the formula.
+
+        Args:
+            query: float (b, t, h, d).
+            key: float (b, g, s, d), the cached keys included.
+            mask, bias, sinks: as in `attention`.
+
+        Returns:
+            float (b, h, t, s); a row without any allowed key is zero.
+        """
+        scores = ops.matmul(
+            _group_heads(ops.multiply(query, self._scale(query)), key.shape[1]),
+            ops.transpose(key, (0, 1, 3, 2)),
+        )
+        scores = ops.reshape(
+            scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2])
+        )
+        # Half-precision softmax loses whole digits over long rows.
+        if query.dtype != "float64":
+            scores = ops.cast(scores, "float32")
+        if self.softcap is not None:
+            scores = ops.multiply(ops.tanh(ops.divide(scores, self.softcap)), self.softcap)
+        if bias is not None:
+            scores = ops.add(scores, ops.cast(bias, scores.dtype))
+        allowed = self._allowed(query, key, mask)
+        if allowed is not None:
+            scores = ops.where(allowed, scores, _NEVER)
+        probabilities = _softmax(scores, sinks)
+        if self._may_leave_rows_empty(query, key, mask):
+            probabilities = ops.where(_any_key(allowed), probabilities, 0.0)
+        return ops.cast(probabilities, query.dtype)
+
+    def _scale(self, query):
+        return 1.0 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
+
+    def _allowed(self, query, key, mask):
+        band = None
+        if self.causal or self.window is not None:
+            query_length, key_length = ops.shape(query)[1], ops.shape(key)[2]
+            positions = ops.add(ops.arange(query_length), key_length - query_length)
+            band = band_mask(positions, ops.arange(key_length), self.causal, self.window)
+        return combine_masks(None if mask is None else expand_mask(mask), band)
+
+    def _may_leave_rows_empty(self, query, key, mask):
+        if mask is not None:
+            return True
+        if not self.causal and self.window in (None, (None, None)):
+            return False
+        query_length, key_length = query.shape[1], key.shape[2]
+        return query_length is None or key_length is None or query_length > key_length
+
+    def _has_fused_kernel(self, query, key, value, sinks):
+        if sinks is not None or self.softcap is not None or self.return_scores:
+            return False
+        backend = keras.backend.backend()
+        if backend == "jax":
+            return query.shape[-1] == value.shape[-1]
+        # Keras repeats grouped keys on torch, and has no kernel on TensorFlow.
+        return backend == "torch" and query.shape[2] == key.shape[1]
+
+    def _fused(self, query, key, value, mask, bias):
+        key_length = key.shape[2]
+        # Keras aligns causality top-left, which is the same for square scores only.
+        plain_causal = (
+            self.causal
+            and self.window is None
+            and mask is None
+            and bias is None
+            and query.shape[1] == key_length
+        )
+        allowed = None if plain_causal else self._allowed(query, key, mask)
+        out = ops.dot_product_attention(
+            query,
+            ops.transpose(key, (0, 2, 1, 3)),
+            ops.transpose(value, (0, 2, 1, 3)),
+            bias=_additive_bias(allowed, bias, query.dtype),
+            scale=self._scale(query),
+            is_causal=plain_causal,
+        )
+        if self._may_leave_rows_empty(query, key, mask):
+            out = ops.where(ops.transpose(_any_key(allowed), (0, 2, 1, 3)), out, 0.0)
+        return out
+
+    def compute_output_spec(
+        self,
+        query,
+        key,
+        value,
+        mask=None,
+        bias=None,
+        sinks=None,
+        past_key=None,
+        past_value=None,
+    ):
+        batch, query_length, heads, _ = query.shape
+        _, key_length, groups, head_dim = key.shape
+        if groups and heads % groups:
+            raise ValueError(
+                f"The number of key/value heads must divide the number of heads. Received: "
+                f"query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}"
+            )
+        outputs = [keras.KerasTensor((batch, query_length, heads, value.shape[3]), query.dtype)]
+        if past_key is not None:
+            key_length = _total(past_key.shape[2], key_length)
+            outputs.append(keras.KerasTensor((batch, groups, key_length, head_dim), key.dtype))
+            outputs.append(
+                keras.KerasTensor((batch, groups, key_length, value.shape[3]), value.dtype)
+            )
+        if self.return_scores:
+            outputs.append(keras.KerasTensor((batch, heads, query_length, key_length), query.dtype))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def attention(
+    query,
+    key,
+    value,
+    mask=None,
+    bias=None,
+    sinks=None,
+    past_key=None,
+    past_value=None,
+    *,
+    causal=False,
+    window=None,
+    scale=None,
+    softcap=None,
+    return_scores=False,
+):
+    """Scaled dot-product attention (https://arxiv.org/abs/1706.03762) with grouped key/value heads.
+
+    A row that may attend to nothing gives zeros.
+
+    Args:
+        query: float (b, t, h, d).
+        key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
+        value: float (b, s, g, e).
+        mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t, s); nonzero = attend.
+        bias: finite float (b|1, h|1, t, s), added to the scaled scores.
+        sinks: float (h,), one more logit in each row's softmax, without a value.
+        past_key: float (b, g, p, d), goes before `key`; the s of mask and bias is then p + s.
+        past_value: float (b, g, p, e), goes before `value`.
+        causal, window, scale, softcap, return_scores: as in `Attention`.
+
+    Returns:
+        float (b, t, h, e). With `past_key` a tuple: that, the present key (b, g, p + s, d) and the
+        present value (b, g, p + s, e). With `return_scores` the probabilities (b, h, t, p + s) last.
+    """
+    operation = Attention(causal, window, scale, softcap, return_scores)
+    return operation(query, key, value, mask, bias, sinks, past_key, past_value)
+
+
+def attend(probabilities, value):
+    """The weighted sums of the values, `p v`, with grouped value heads.
+
+    Args:
+        probabilities: float (b, h, t, s).
+        value: float (b, g, s, e).
+
+    Returns:
+        float (b, t, h, e).
+    """
+    heads, groups = probabilities.shape[1], value.shape[1]
+    length, key_length = ops.shape(probabilities)[2], ops.shape(probabilities)[3]
+    grouped = ops.reshape(probabilities, (-1, groups, heads // groups * length, key_length))
+    out = ops.reshape(ops.matmul(grouped, value), (-1, heads, length, value.shape[3]))
+    return ops.transpose(out, (0, 2, 1, 3))
+
+
+# Far below any score, and far from the overflow of float32.
+_NEVER = -1e30
+
+
+def _group_heads(query, groups):
+    heads, head_dim = query.shape[2], query.shape[3]
+    length = ops.shape(query)[1]
+    query = ops.transpose(query, (0, 2, 1, 3))
+    return ops.reshape(query, (-1, groups, heads // groups * length, head_dim))
+
+
+def _softmax(scores, sinks):
+    if sinks is None:
+        return ops.softmax(scores, axis=-1)
+    sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
+    largest = ops.stop_gradient(ops.maximum(ops.max(scores, axis=-1, keepdims=True), sinks))
+    weights = ops.exp(ops.subtract(scores, largest))
+    total = ops.add(
+        ops.sum(weights, axis=-1, keepdims=True), ops.exp(ops.subtract(sinks, largest))
+    )
+    return ops.divide(weights, total)
+
+
+def _any_key(allowed):
+    return ops.any(allowed, axis=-1, keepdims=True)
+
+
+def _additive_bias(allowed, bias, dtype):
+    if bias is not None:
+        bias = ops.cast(bias, dtype)
+    if allowed is None:
+        return bias
+    never = -3e4 if dtype == "float16" else _NEVER
+    return ops.where(allowed, ops.zeros((), dtype) if bias is None else bias, never)
+
+
+def _total(past_length, length):
+    return None if past_length is None or length is None else past_length + length

@@ -1,0 +1,63 @@
+"""Attention masks as boolean tensors: True (or nonzero) means that the query may attend to the key."""
+
+from keras import ops
+
+
+def expand_mask(mask):
+    """A mask over keys (b, s) or over pairs (b, t, s), as boolean that broadcasts to (b, h, t, s).
+
+    Args:
+        mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t|1, s).
+
+    Returns:
+        bool (b, 1, 1, s), (b, 1, t, s) or the mask's own four axes.
+
+    Raises:
+        ValueError: for any other rank.
+    """
+    rank = len(mask.shape)
+    if rank not in (2, 3, 4):
+        raise ValueError(
+            "An attention mask must have shape (batch, keys), (batch, queries, keys) or "
+            f"(batch, heads, queries, keys). Received: shape={tuple(mask.shape)}"
+        )
+    mask = ops.cast(mask, "bool")
+    if rank == 2:
+        return ops.expand_dims(ops.expand_dims(mask, 1), 1)
+    return ops.expand_dims(mask, 1) if rank == 3 else mask
+
+
+def band_mask(query_positions, key_positions, causal=False, window=None):
+    """Key j is allowed to query i where `j <= i` (causal) and `-left <= j - i <= right` (window).
+
+    Args:
+        query_positions: int (t,).
+        key_positions: int (s,).
+        causal: forbid keys after the query.
+        window: None or inclusive (left, right), each side an int or None for unbounded.
+
+    Returns:
+        bool (1, 1, t, s), or None where nothing is forbidden.
+    """
+    left, right = (None, None) if window is None else window
+    if causal:
+        right = 0 if right is None else min(right, 0)
+    if left is None and right is None:
+        return None
+    distance = ops.subtract(
+        ops.expand_dims(key_positions, 0), ops.expand_dims(query_positions, 1)
+    )
+    distance = ops.expand_dims(ops.expand_dims(distance, 0), 0)
+    return combine_masks(
+        None if left is None else ops.greater_equal(distance, -left),
+        None if right is None else ops.less_equal(distance, right),
+    )
+
+
+def combine_masks(*masks):
+    """The conjunction of the masks that are not None; None if there is none."""
+    combined = None
+    for mask in masks:
+        if mask is not None:
+            combined = mask if combined is None else ops.logical_and(combined, mask)
+    return combined
