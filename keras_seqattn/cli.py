@@ -1,0 +1,295 @@
+"""The command line `keras-seqattn`: export, verify, generate, chat, embed, inspect, quickstart.
+
+Keras is imported only by the commands that need it, so that the others start at once.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from keras_seqattn import __version__
+from keras_seqattn.errors import ConfigError, InputError, SeqAttnError
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def main(argv=None):
+    """Run one command.
+
+    Args:
+        argv: list of str, the arguments without the program's name. Default: the process's.
+
+    Returns:
+        int, the exit code: 0, or 1 after an error, which is one line on standard error. Wrong
+        usage ends in SystemExit with code 2, as usual with argparse.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except BrokenPipeError:
+        # Whoever read our output has left. Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        message = "interrupted"
+    except (SeqAttnError, OSError, ModuleNotFoundError) as error:
+        message = str(error)
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def choose_backend():
+    """Set KERAS_BACKEND, unless it is set, to a backend that is installed; call it before Keras.
+
+    The backend in Keras's own configuration file comes first, then TensorFlow, JAX and PyTorch.
+
+    Raises:
+        ConfigError: none is installed.
+    """
+    # TensorFlow writes to standard error while it starts.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.get("KERAS_BACKEND"):
+        return
+    for name in (_configured_backend(), *_BACKENDS):
+        if name and importlib.util.find_spec(name):
+            os.environ["KERAS_BACKEND"] = name
+            return
+    raise ConfigError(
+        "Keras has no backend here: pip install tensorflow (or tensorflow-cpu, jax, torch)"
+    )
+
+
+def _configured_backend():
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return json.loads((home / "keras.json").read_text()).get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        "keras-seqattn", description="Sequence models: from Keras to small ONNX bundles."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_export(commands)
+    _add_verify(commands)
+    _add_generate(commands)
+    _add_chat(commands)
+    _add_embed(commands)
+    _add_inspect(commands)
+    _add_quickstart(commands)
+    return parser
+
+
+def _command(commands, name, run, description):
+    command = commands.add_parser(name, help=description, description=description)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_export(commands):
+    command = _command(commands, "export", _export, "write a checkpoint as an ONNX bundle")
+    command.add_argument("source", metavar="SRC", help="Hugging Face directory or .gguf file")
+    command.add_argument("output", metavar="OUT", help="bundle folder, or a file ending in .onnx")
+    command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
+    command.add_argument("--target", default="ort", help="ort (default) or portable")
+    command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
+    command.add_argument("--route", default="trace", help="trace (default) or tf2onnx")
+    command.add_argument("--no-verify", dest="verify", action="store_false")
+    command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _export(arguments):
+    choose_backend()
+    from keras_seqattn import models, onnx
+    from keras_seqattn.progress import Steps
+
+    steps = Steps(quiet=arguments.quiet)
+    with steps(f"load {arguments.source}"):
+        model = models.load(arguments.source, task=arguments.task)
+    with steps(f"export {model.family} to {arguments.output} ({arguments.precision})"):
+        onnx.export(
+            model,
+            arguments.output,
+            target=arguments.target,
+            precision=arguments.precision,
+            verify=False,
+            route=arguments.route,
+        )
+    if arguments.verify:
+        with steps("verify"):
+            report = onnx.verify(arguments.output, model)
+        steps.say(report)
+
+
+def _add_verify(commands):
+    command = _command(commands, "verify", _verify, "prove a bundle against its Keras model")
+    command.add_argument("bundle", metavar="OUT", help="bundle folder")
+    command.add_argument(
+        "--against", metavar="SRC", help="its checkpoint (default: check the files' sums only)"
+    )
+
+
+def _verify(arguments):
+    if arguments.against is None:
+        from keras_seqattn.runtime.bundle import open_bundle
+
+        open_bundle(arguments.bundle, check=True)
+        print(f"{arguments.bundle}: the files are those that were verified")
+        return
+    choose_backend()
+    from keras_seqattn import models, onnx
+
+    task = _metadata(arguments.bundle).get("task")
+    print(onnx.verify(arguments.bundle, models.load(arguments.against, task=task)))
+
+
+def _metadata(bundle):
+    from keras_seqattn.inspection import inspect
+
+    prefix = "keras_seqattn."
+    entries = inspect(bundle).metadata.items()
+    return {key.removeprefix(prefix): value for key, value in entries if key.startswith(prefix)}
+
+
+def _add_settings(command):
+    command.add_argument("--max-new-tokens", type=int, metavar="N")
+    command.add_argument("--min-new-tokens", type=int, metavar="N")
+    command.add_argument("--do-sample", action="store_const", const=True)
+    command.add_argument("--temperature", type=float, metavar="X")
+    command.add_argument("--top-k", type=int, metavar="N")
+    command.add_argument("--top-p", type=float, metavar="X")
+    command.add_argument("--min-p", type=float, metavar="X")
+    command.add_argument("--repetition-penalty", type=float, metavar="X")
+    command.add_argument("--no-repeat-ngram-size", type=int, metavar="N")
+    command.add_argument("--stop", action="append", metavar="TEXT", dest="stop_strings")
+    command.add_argument("--seed", type=int, metavar="N")
+
+
+# What generate and chat hand on; None means that the bundle's own setting holds.
+_SETTINGS = (
+    "max_new_tokens min_new_tokens do_sample temperature top_k top_p min_p repetition_penalty "
+    "no_repeat_ngram_size stop_strings seed"
+).split()
+
+
+def _settings(arguments):
+    return {name: getattr(arguments, name) for name in _SETTINGS}
+
+
+def _add_generate(commands):
+    command = _command(commands, "generate", _generate, "continue a text")
+    command.add_argument("bundle", metavar="OUT", help="bundle folder")
+    command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("--num-beams", type=int, default=1, metavar="N")
+    _add_settings(command)
+
+
+def _generate(arguments):
+    from keras_seqattn import runtime
+
+    model, settings = runtime.load(arguments.bundle), _settings(arguments)
+    if arguments.num_beams > 1:
+        print(model.generate(arguments.prompt, num_beams=arguments.num_beams, **settings))
+    else:
+        _print_pieces(model.stream(arguments.prompt, **settings))
+
+
+def _print_pieces(pieces):
+    text = ""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        text += piece
+    print(flush=True)
+    return text
+
+
+def _add_chat(commands):
+    command = _command(
+        commands, "chat", _chat, "talk with a model, or answer lines of standard input"
+    )
+    command.add_argument("bundle", metavar="OUT", help="bundle folder")
+    command.add_argument("--system", metavar="TEXT", help="what the model is told beforehand")
+    _add_settings(command)
+
+
+def _chat(arguments):
+    from keras_seqattn import runtime
+
+    model, settings = runtime.load(arguments.bundle), _settings(arguments)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print("Talk with the model; an empty line or Ctrl-D ends.", file=sys.stderr)
+    messages = []
+    if arguments.system:
+        messages.append({"role": "system", "content": arguments.system})
+    for line in _lines(interactive):
+        messages.append({"role": "user", "content": line})
+        answer = _print_pieces(model.chat(messages, stream=True, **settings))
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _lines(interactive):
+    while True:
+        if interactive:
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line or (interactive and not line.strip()):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _add_embed(commands):
+    command = _command(commands, "embed", _embed, "turn texts into vectors (JSON, or NumPy's .npy)")
+    command.add_argument("bundle", metavar="OUT", help="bundle folder")
+    command.add_argument("texts", metavar="TEXT", nargs="+")
+    command.add_argument("--output", metavar="FILE", help="write a float32 .npy file, not JSON")
+
+
+def _embed(arguments):
+    if arguments.output and not arguments.output.endswith(".npy"):
+        raise InputError(f"--output {arguments.output}: the name must end in .npy")
+    import numpy as np
+
+    from keras_seqattn import runtime
+
+    vectors = np.asarray(runtime.load(arguments.bundle).embed(arguments.texts), "float32")
+    if arguments.output:
+        np.save(arguments.output, vectors)
+    else:
+        json.dump(vectors.tolist(), sys.stdout)
+        print()
+
+
+def _add_inspect(commands):
+    command = _command(commands, "inspect", _inspect, "show what a bundle holds")
+    command.add_argument("bundle", metavar="OUT", help="bundle folder or .onnx file")
+
+
+def _inspect(arguments):
+    from keras_seqattn.inspection import inspect
+
+    print(inspect(arguments.bundle))
+
+
+def _add_quickstart(commands):
+    description = "export two real models, ask one a question, and search with the other"
+    command = _command(commands, "quickstart", _quickstart, description)
+    command.add_argument("--output", metavar="FOLDER", help="where the bundles go (default: cache)")
+
+
+def _quickstart(arguments):
+    choose_backend()
+    from keras_seqattn.quickstart import quickstart
+
+    quickstart(arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
