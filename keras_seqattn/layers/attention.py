@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.ops.attention import Attention, attend, attention
+from keras_seqattn.ops.attention import Attention, attend
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 

@@ -83,7 +83,7 @@ class _Block(keras.layers.Layer):
         }
         self.use_feed_forward_bias = use_feed_forward_bias
 
-    def build(self, x_shape, context_shape=None):
+    def _build_sublayers(self, x_shape, context_shape=None):
         self.attention = self._attention(
             "attention", x_shape, causal=self.causal, **self.self_attention_settings
         )
@@ -123,9 +123,7 @@ class _Block(keras.layers.Layer):
         return layer
 
     def _normalization(self, name, shape):
-        return normalization(
-            self.norm, self.layer_norm_epsilon, shape[-1], self.dtype_policy, name
-        )
+        return normalization(self.norm, self.layer_norm_epsilon, shape[-1], self.dtype_policy, name)
 
     def _residual(self, x, norm, sublayer, training):
         """One sublayer with its residual; extra results of the sublayer are handed through."""
@@ -212,6 +210,9 @@ class EncoderBlock(_Block):
         EncoderBlock(num_heads=12, head_dim=64, intermediate_dim=3072)
     """
 
+    def build(self, x_shape):
+        self._build_sublayers(x_shape)
+
     def call(
         self,
         x,
@@ -262,6 +263,9 @@ class DecoderBlock(_Block):
     def __init__(self, *args, cross_attention=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.cross_attends = cross_attention
+
+    def build(self, x_shape, context_shape=None):
+        self._build_sublayers(x_shape, context_shape)
 
     def call(
         self,

@@ -26,7 +26,8 @@ class FeedForward(keras.layers.Layer):
     Args:
         intermediate_dim: feed-forward width f.
         output_dim: width of the result; None keeps the input's.
-        activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or whatever `keras.activations` takes.
+        activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or what
+            `keras.activations` takes.
         gated: multiply by an activated gate (SwiGLU with "silu", GeGLU with "gelu").
         use_bias: whether the Dense sublayers have biases.
         dropout: rate, applied to the intermediate activations.

@@ -207,9 +207,7 @@ class PositionEmbedding(_PositionLayer):
         float (1, t, m), or (b, t, m) with `position_ids`.
     """
 
-    def __init__(
-        self, max_sequence_length, output_dim, embeddings_initializer="uniform", **kwargs
-    ):
+    def __init__(self, max_sequence_length, output_dim, embeddings_initializer="uniform", **kwargs):
         super().__init__(max_sequence_length, output_dim, **kwargs)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
@@ -225,9 +223,7 @@ class PositionEmbedding(_PositionLayer):
 
     def get_config(self):
         config = super().get_config()
-        config["embeddings_initializer"] = keras.initializers.serialize(
-            self.embeddings_initializer
-        )
+        config["embeddings_initializer"] = keras.initializers.serialize(self.embeddings_initializer)
         return config
 
 

@@ -8,6 +8,7 @@ from keras import ops
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 
 
+@keras.saving.register_keras_serializable(package="keras_seqattn")
 class Attention(keras.Operation):
     """`softmax(softcap(scale q k') + bias) v` over the allowed keys; one ONNX Attention node.
 
@@ -81,9 +82,7 @@ class Attention(keras.Operation):
             _group_heads(ops.multiply(query, self._scale(query)), key.shape[1]),
             ops.transpose(key, (0, 1, 3, 2)),
         )
-        scores = ops.reshape(
-            scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2])
-        )
+        scores = ops.reshape(scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2]))
         # Half-precision softmax loses whole digits over long rows.
         if query.dtype != "float64":
             scores = ops.cast(scores, "float32")
@@ -213,7 +212,8 @@ def attention(
 
     Returns:
         float (b, t, h, e). With `past_key` a tuple: that, the present key (b, g, p + s, d) and the
-        present value (b, g, p + s, e). With `return_scores` the probabilities (b, h, t, p + s) last.
+        present value (b, g, p + s, e). With `return_scores` the probabilities, float
+        (b, h, t, p + s), last.
     """
     operation = Attention(causal, window, scale, softcap, return_scores)
     return operation(query, key, value, mask, bias, sinks, past_key, past_value)
@@ -253,9 +253,7 @@ def _softmax(scores, sinks):
     sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
     largest = ops.stop_gradient(ops.maximum(ops.max(scores, axis=-1, keepdims=True), sinks))
     weights = ops.exp(ops.subtract(scores, largest))
-    total = ops.add(
-        ops.sum(weights, axis=-1, keepdims=True), ops.exp(ops.subtract(sinks, largest))
-    )
+    total = ops.add(ops.sum(weights, axis=-1, keepdims=True), ops.exp(ops.subtract(sinks, largest)))
     return ops.divide(weights, total)
 
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="keras_seqattn")
 class CacheWrite(keras.Operation):
     """Replaces s slots of a cache from `position` on; one ONNX TensorScatter node."""
 

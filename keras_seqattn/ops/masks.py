@@ -1,4 +1,4 @@
-"""Attention masks as boolean tensors: True (or nonzero) means that the query may attend to the key."""
+"""Attention masks as boolean tensors, where True means that the query may attend to the key."""
 
 from keras import ops
 
@@ -44,9 +44,7 @@ def band_mask(query_positions, key_positions, causal=False, window=None):
         right = 0 if right is None else min(right, 0)
     if left is None and right is None:
         return None
-    distance = ops.subtract(
-        ops.expand_dims(key_positions, 0), ops.expand_dims(query_positions, 1)
-    )
+    distance = ops.subtract(ops.expand_dims(key_positions, 0), ops.expand_dims(query_positions, 1))
     distance = ops.expand_dims(ops.expand_dims(distance, 0), 0)
     return combine_masks(
         None if left is None else ops.greater_equal(distance, -left),

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="keras_seqattn")
 class PositionIds(keras.Operation):
     """`max(cumsum(mask) - 1, 0)` at the columns of the current tokens."""
 

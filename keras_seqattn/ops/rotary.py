@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="keras_seqattn")
 class RotaryEmbedding(keras.Operation):
     """Rotates channel pairs by the angles of their positions; one ONNX RotaryEmbedding node.
 
