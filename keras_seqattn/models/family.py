@@ -1,0 +1,44 @@
+"""What a family of models declares: its settings, its tasks, its builder and its weight table."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_seqattn.weights.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One value of `model_type` in config.json.
+
+    Attributes:
+        model_type: the name.
+        architectures: task -> Hugging Face class; the first task is the default.
+        defaults: every configuration key that the family reads -> its value when absent.
+        fixed: key -> the values that are implemented, for keys that the family does not read but
+            that change what a model computes. Other keys change nothing and are ignored.
+        build: (settings, task, initializer) -> (inputs, outputs) of the functional model. The
+            initializer is a function that makes a new one for each layer.
+        table: the rows between checkpoint names and variables.
+        aliases: other Hugging Face classes -> the task that their weights serve.
+        adapt: (config, tensor names) -> config, where the weights say what the configuration does
+            not; None where it says all.
+        step: (model, static) -> the model of one decoding step; None for models without a cache.
+    """
+
+    model_type: str
+    architectures: dict[str, str]
+    defaults: dict
+    fixed: dict
+    build: Callable
+    table: Table
+    aliases: dict[str, str] = dataclasses.field(default_factory=dict)
+    adapt: Callable | None = None
+    step: Callable | None = None
+
+    def task_of(self, config):
+        """The task that a configuration's `architectures` names, or None."""
+        tasks = {name: task for task, name in self.architectures.items()} | self.aliases
+        for name in config.get("architectures") or ():
+            if name in tasks:
+                return tasks[name]
+        return None

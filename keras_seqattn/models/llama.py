@@ -1,0 +1,157 @@
+"""LLaMA (https://arxiv.org/abs/2302.13971): pre-norm, rotary positions, gated feed-forward."""
+
+import keras
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.config import read_rotary_positions
+from keras_seqattn.models.decoder import DecoderSpec, full_pass, make_layers, step_model
+from keras_seqattn.models.encoder import token_input
+from keras_seqattn.models.family import Family
+from keras_seqattn.models.heads import LastToken, classify
+from keras_seqattn.weights.table import Row, Table
+
+DEFAULTS = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "attention_dropout": 0.0,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_parameters": None,
+    "rope_scaling": None,
+    "rope_theta": None,
+    "original_max_position_embeddings": None,
+}
+_FIXED = {"sliding_window": (None,), "layer_types": (None,)}
+
+
+def llama_like(model_type, class_prefix, defaults, fixed, windows=None, block=None):
+    """A family with LLaMA's layers.
+
+    Args:
+        model_type: as in config.json.
+        class_prefix: what the names of its Hugging Face classes start with.
+        defaults, fixed: as in `Family`.
+        windows: function from settings to one attention window per layer; None has no windows.
+        block: further arguments of `DecoderBlock`.
+
+    Returns:
+        A `Family`.
+    """
+
+    def build(settings, task, initializer):
+        spec = _spec(settings, task, windows or _no_windows, block or {})
+        return _build(spec, settings, task, initializer)
+
+    return Family(
+        model_type=model_type,
+        architectures={
+            "causal_lm": f"{class_prefix}ForCausalLM",
+            "embedding": f"{class_prefix}Model",
+            "sequence_classification": f"{class_prefix}ForSequenceClassification",
+        },
+        defaults=defaults,
+        fixed=fixed,
+        build=build,
+        table=_TABLE,
+        step=step_model,
+    )
+
+
+def _no_windows(settings):
+    return (None,) * settings["num_hidden_layers"]
+
+
+def _spec(settings, task, windows, block):
+    heads, width = settings["num_attention_heads"], settings["hidden_size"]
+    groups = settings["num_key_value_heads"] or heads
+    head_dim = settings["head_dim"] or width // heads
+    if heads % groups or (settings["head_dim"] is None and width % heads) or head_dim % 2:
+        raise ConfigError(
+            f"num_key_value_heads={groups} must divide num_attention_heads={heads}, which must "
+            f"divide "
+            f"hidden_size={width} unless head_dim is given; head_dim={head_dim} must be even."
+        )
+    return DecoderSpec(
+        vocabulary_size=settings["vocab_size"],
+        hidden_dim=width,
+        windows=windows(settings),
+        tied=task != "causal_lm" or settings["tie_word_embeddings"],
+        block={
+            "num_heads": heads,
+            "num_key_value_heads": groups,
+            "head_dim": head_dim,
+            "intermediate_dim": settings["intermediate_size"],
+            "activation": settings["hidden_act"],
+            "gated": True,
+            "use_bias": settings["attention_bias"],
+            "use_feed_forward_bias": settings["mlp_bias"],
+            "norm": "rms_norm",
+            "layer_norm_epsilon": settings["rms_norm_eps"],
+            "normalize_first": True,
+            "positions": read_rotary_positions({**settings, "head_dim": head_dim}),
+            "attention_dropout": settings["attention_dropout"],
+            **block,
+        },
+    )
+
+
+def _build(spec, settings, task, initializer):
+    inputs = {name: token_input(name) for name in ("input_ids", "attention_mask")}
+    layers = make_layers(spec, initializer)
+    hidden = full_pass(layers, **inputs)
+    if task == "embedding":
+        return inputs, {"last_hidden_state": hidden}
+    if task == "causal_lm":
+        return inputs, {"logits": layers["token_embedding"](hidden, reverse=True)}
+    last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
+    new = keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+    return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
+
+
+def _dense(checkpoint, variable):
+    checkpoint, variable = f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}"
+    return (
+        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
+        Row(f"{checkpoint}.bias", f"{variable}/bias"),
+    )
+
+
+def _norm(checkpoint, variable):
+    return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
+
+
+_TABLE = Table(
+    body=(
+        Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+        _norm("input_layernorm", "attention_norm"),
+        *_dense("self_attn.q_proj", "attention/query"),
+        *_dense("self_attn.k_proj", "attention/key"),
+        *_dense("self_attn.v_proj", "attention/value"),
+        *_dense("self_attn.o_proj", "attention/output_dense"),
+        _norm("self_attn.q_norm", "attention/query_norm"),
+        _norm("self_attn.k_norm", "attention/key_norm"),
+        Row("model.layers.{i}.self_attn.rotary_emb.inv_freq", None),
+        _norm("post_attention_layernorm", "feed_forward_norm"),
+        *_dense("mlp.gate_proj", "feed_forward/gate"),
+        *_dense("mlp.up_proj", "feed_forward/up"),
+        *_dense("mlp.down_proj", "feed_forward/down"),
+        Row("model.norm.weight", "norm/scale"),
+    ),
+    head=(
+        Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        Row("lm_head.weight", None),
+        Row("score.weight", "score/kernel", "o i -> i o"),
+    ),
+    prefix="model.",
+)
+
+FAMILY = llama_like("llama", "Llama", DEFAULTS, _FIXED)

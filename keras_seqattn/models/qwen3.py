@@ -1,0 +1,44 @@
+"""Qwen3 (https://arxiv.org/abs/2505.09388): LLaMA with RMS norms over each query and key head."""
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.llama import DEFAULTS, llama_like
+
+
+def _windows(settings):
+    """Layers from max_window_layers on have the window, unless layer_types says which."""
+    window = settings["sliding_window"] if settings["use_sliding_window"] else None
+    count, first = settings["num_hidden_layers"], settings["max_window_layers"]
+    kinds = settings["layer_types"]
+    if kinds is None:
+        kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
+    unknown = sorted(set(kinds) - {"sliding_attention", "full_attention"})
+    if unknown or len(kinds) != count:
+        raise ConfigError(
+            f"qwen3: layer_types must name {count} layers, each sliding_attention or "
+            f"full_attention; "
+            f"it names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
+        )
+    return tuple(
+        (window - 1, 0) if window and kind == "sliding_attention" else None for kind in kinds
+    )
+
+
+FAMILY = llama_like(
+    "qwen3",
+    "Qwen3",
+    defaults={
+        **DEFAULTS,
+        "vocab_size": 151936,
+        "intermediate_size": 22016,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
+        "use_sliding_window": False,
+        "sliding_window": 4096,
+        "max_window_layers": 28,
+        "layer_types": None,
+    },
+    fixed={"mlp_bias": (False,)},
+    windows=_windows,
+    block={"query_norm": "rms_norm", "key_norm": "rms_norm"},
+)

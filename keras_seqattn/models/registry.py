@@ -1,0 +1,163 @@
+"""Building, loading and saving models by family."""
+
+import importlib
+import warnings
+from pathlib import Path
+
+import keras
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.config import complete_keys, read_settings, rope_parameters
+from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.weights.directory import write_directory
+from keras_seqattn.weights.table import load_weights, stored_tensors
+
+FAMILIES = ("bert", "llama", "mistral", "qwen3")
+
+
+def build(family, task=None, **config):
+    """Build a freshly initialised model.
+
+    Args:
+        family: "bert", "llama", "mistral" or "qwen3".
+        task: None takes the family's first: "embedding" for encoders, "causal_lm" for decoders.
+        config: settings by Keras's names (hidden_dim, num_layers, num_heads, ...) or by those of
+            config.json; the rest has the values that transformers gives it.
+
+    Returns:
+        A `SequenceModel`.
+
+    Raises:
+        ConfigError: the family, the task, a setting or its value is not implemented.
+
+    Example:
+        model = build("bert", "sequence_classification", num_layers=2, hidden_dim=64, num_heads=4)
+    """
+    return assemble(family, task, complete_keys(config, get_family(family)))
+
+
+def load(path, task=None):
+    """Load a model with its weights, one tensor at a time.
+
+    Args:
+        path: a Hugging Face directory (config.json and safetensors files) or a .gguf file.
+        task: None is the checkpoint's own. Another task keeps the body; a head that the checkpoint
+            lacks is then initialised at random, with a warning that names its variables, and heads
+            that the task does not have are left out.
+
+    Returns:
+        A `SequenceModel`; its `assets` hold the files beside the weights.
+
+    Raises:
+        CheckpointError: the files are missing or damaged, or their weights do not fit the model.
+        ConfigError: the configuration asks for what is not implemented.
+    """
+    checkpoint = open_checkpoint(path)
+    family = get_family(checkpoint.config.get("model_type"), path)
+    own = family.task_of(checkpoint.config)
+    config = checkpoint.config
+    if family.adapt is not None:
+        config = family.adapt(config, checkpoint.shapes)
+    model = assemble(family.model_type, task or own, config, checkpoint.assets, blank=True)
+    new_head = own is not None and model.task != own
+    fresh = load_weights(model, checkpoint, family.table, new_head)
+    if fresh:
+        warnings.warn(
+            f"{path} was trained for {own}: the head for {model.task} is new and must be trained "
+            f"({', '.join(fresh)}).",
+            stacklevel=2,
+        )
+    return model
+
+
+def save(model, directory):
+    """Write a model as a Hugging Face directory, float32, with its assets beside the weights.
+
+    Args:
+        model: a `SequenceModel`.
+        directory: the directory; made if absent, and its older weights are replaced.
+
+    Raises:
+        CheckpointError: the directory cannot be written.
+    """
+    family = get_family(model.family)
+    prefixed = model.task != "embedding"
+    shapes, read = stored_tensors(model, family.table, prefixed)
+    write_directory(Path(directory), _stored_config(model, family), model.assets, shapes, read)
+
+
+def assemble(family, task, config, assets=None, blank=False, name=None):
+    """Build a model from a whole configuration.
+
+    Args:
+        family: the `model_type`.
+        task: None takes the family's first.
+        config: dict as in config.json; keys that change nothing are ignored.
+        assets: file name -> bytes.
+        blank: start the body from zeros, for weights that are loaded next.
+        name: name of the model.
+
+    Returns:
+        A `SequenceModel`.
+
+    Raises:
+        ConfigError: the family, the task or a value is not implemented.
+    """
+    declared = get_family(family)
+    task = task or next(iter(declared.architectures))
+    if task not in declared.architectures:
+        raise ConfigError(
+            f"{family} has no task {task!r}; it has {', '.join(declared.architectures)}."
+        )
+    settings = read_settings(config, declared)
+
+    def initializer():
+        if blank:
+            return keras.initializers.Zeros()
+        return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+
+    inputs, outputs = declared.build(settings, task, initializer)
+    return SequenceModel(
+        inputs, outputs, family=family, task=task, config=config, assets=assets, name=name
+    )
+
+
+def get_family(model_type, where="model"):
+    """The declaration of a family.
+
+    Args:
+        model_type: as in config.json.
+        where: what asks for it, for the message.
+
+    Returns:
+        A `Family`.
+
+    Raises:
+        ConfigError: it is not implemented.
+    """
+    if model_type not in FAMILIES:
+        raise ConfigError(
+            f"{where}: model_type {model_type!r} is not implemented; implemented: "
+            f"{', '.join(FAMILIES)}."
+        )
+    return importlib.import_module(f"keras_seqattn.models.{model_type}").FAMILY
+
+
+def _stored_config(model, family):
+    """The configuration as transformers 5 writes it, for float32 weights of this task."""
+    config = dict(model.config)
+    for key in ("torch_dtype", "add_pooling_layer", "rope_scaling", "rope_theta"):
+        config.pop(key, None)
+    config |= {
+        "architectures": [family.architectures[model.task]],
+        "model_type": family.model_type,
+        "dtype": "float32",
+    }
+    if "rope_parameters" in family.defaults:
+        config["rope_parameters"] = rope_parameters(model.config)
+    labels = config.pop("num_labels", None)
+    if labels is not None and not config.get("id2label"):
+        config["id2label"] = {str(index): f"LABEL_{index}" for index in range(labels)}
+        config["label2id"] = {f"LABEL_{index}": index for index in range(labels)}
+    return config
