@@ -109,22 +109,21 @@ def _export(arguments):
     from keras_seqattn import models, onnx
     from keras_seqattn.progress import Steps
 
-    steps = Steps(quiet=arguments.quiet)
-    with steps(f"load {arguments.source}"):
+    steps = Steps(arguments.quiet)
+    with steps(f"Load {arguments.source}"):
         model = models.load(arguments.source, task=arguments.task)
-    with steps(f"export {model.family} to {arguments.output} ({arguments.precision})"):
-        onnx.export(
+    with steps(f"Export to {arguments.output}") as progress:
+        report = onnx.export(
             model,
             arguments.output,
             target=arguments.target,
             precision=arguments.precision,
-            verify=False,
+            verify=arguments.verify,
             route=arguments.route,
+            progress=progress,
         )
-    if arguments.verify:
-        with steps("verify"):
-            report = onnx.verify(arguments.output, model)
-        steps.say(report)
+    if report:
+        steps.say(report.summary())
 
 
 def _add_verify(commands):
@@ -145,16 +144,15 @@ def _verify(arguments):
     choose_backend()
     from keras_seqattn import models, onnx
 
-    task = _metadata(arguments.bundle).get("task")
-    print(onnx.verify(arguments.bundle, models.load(arguments.against, task=task)))
+    report = onnx.verify(arguments.bundle, models.load(arguments.against, _task(arguments.bundle)))
+    print(report.summary())
+    return 0 if report.ok else 1
 
 
-def _metadata(bundle):
+def _task(bundle):
     from keras_seqattn.inspection import inspect
 
-    prefix = "keras_seqattn."
-    entries = inspect(bundle).metadata.items()
-    return {key.removeprefix(prefix): value for key, value in entries if key.startswith(prefix)}
+    return inspect(bundle).metadata.get("keras_seqattn.task")
 
 
 def _add_settings(command):

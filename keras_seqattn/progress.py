@@ -1,21 +1,26 @@
-"""Says on standard error which step of long work is under way, and how long it took."""
+"""Says on standard error which step of long work is under way, and how long each took."""
 
 import contextlib
 import sys
 import time
 
+from tqdm import tqdm
+
+_SPINNING = "{desc} ... {elapsed}"
+_COUNTING = "{desc} {bar:20} {n_fmt}/{total_fmt}"
+
 
 class Steps:
-    """Announces steps, so that standard output holds results only.
+    """Announces steps on standard error, so that standard output holds results only.
 
     Args:
         quiet: bool, whether to say nothing at all.
 
     Example:
         >>> steps = Steps()
-        >>> with steps("load the weights"):
-        ...     load()
-        load the weights ... 1.3 s
+        >>> with steps("read the weights") as progress:
+        ...     read(progress)
+        read the weights: 1.3 s
     """
 
     def __init__(self, quiet=False):
@@ -23,20 +28,27 @@ class Steps:
 
     @contextlib.contextmanager
     def __call__(self, title):
-        """Announce `title`, run the body, and add how long it took (nothing if it raised)."""
-        self._write(f"{title} ... ")
+        """Show `title` while the body runs, and after it how long it took.
+
+        Yields:
+            A callback `(stage, done, total)` that shows how far the body has come.
+        """
+        # tqdm's disable=None means: only where a person is watching.
+        bar = tqdm(
+            desc=title, bar_format=_SPINNING, leave=False, disable=True if self._quiet else None
+        )
+
+        def progress(stage, done, total):
+            if not bar.disable:
+                bar.bar_format, bar.total, bar.n = _COUNTING, total, done
+                bar.set_description_str(f"{title}: {stage}")
+
         start = time.perf_counter()
-        try:
-            yield
-        except BaseException:
-            self._write("\n")
-            raise
-        self._write(f"{time.perf_counter() - start:.1f} s\n")
+        with bar:
+            yield progress
+        self.say(f"{title}: {time.perf_counter() - start:.1f} s")
 
     def say(self, text):
         """Print a line between steps."""
-        self._write(f"{text}\n")
-
-    def _write(self, text):
         if not self._quiet:
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
