@@ -19,6 +19,13 @@ def _gelu_tanh(x):
 _ACTIVATIONS = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gelu}
 
 
+def activation_function(activation):
+    """The function of an activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or Keras's own."""
+    if isinstance(activation, str) and activation in _ACTIVATIONS:
+        return _ACTIVATIONS[activation]
+    return keras.activations.get(activation)
+
+
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class FeedForward(keras.layers.Layer):
     """`down(act(up(x)))`, or gated `down(act(gate(x)) * up(x))` (https://arxiv.org/abs/2002.05202).
@@ -65,9 +72,7 @@ class FeedForward(keras.layers.Layer):
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self._activate = _ACTIVATIONS.get(activation) if isinstance(activation, str) else None
-        if self._activate is None:
-            self._activate = keras.activations.get(activation)
+        self._activate = activation_function(activation)
 
     def build(self, inputs_shape):
         width = inputs_shape[-1]
