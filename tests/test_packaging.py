@@ -1,0 +1,122 @@
+"""What holds the project together: the direction of imports, the README's lines, the extras."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.backend_free
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_seqattn"
+
+# What each part may import from the package; errors and itself are open to all.
+ALLOWED = {
+    "ops": set(),
+    "layers": {"ops"},
+    "weights": set(),
+    "models": {"ops", "layers", "weights", "generation"},
+    "onnx": {"ops", "layers", "weights", "models", "generation", "runtime"},
+    "training": {"ops", "layers", "models"},
+    "analysis": {"ops", "layers", "models"},
+    "generation": set(),
+    "runtime": {"generation"},
+    "errors": set(),
+    "progress": set(),
+    "samples": set(),
+    "inspection": set(),
+    "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
+    "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress"},
+}
+# `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
+EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
+BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
+KERAS_FREE = {"generation", "runtime", "errors", "progress", "samples", "inspection", "cli"}
+
+
+def module_paths():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path):
+    """Name of the subpackage or top-level module that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Dotted names of everything that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "path", module_paths(), ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
+def test_imports_point_one_way(path):
+    part = part_of(path)
+    if part == "__init__":
+        return
+    allowed = ALLOWED[part] | {part, "errors", "__version__"}
+    for name in imports(path):
+        head, *rest = name.split(".")
+        if head == "keras_seqattn" and rest:
+            place = path.relative_to(PACKAGE).as_posix()
+            assert rest[0] in allowed or (place, rest[0]) in EXCEPTIONS, f"imports {name}"
+        if part in KERAS_FREE:
+            assert head not in BACKENDS, f"imports {name}"
+
+
+def test_one_file_reads_private_keras():
+    private = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in module_paths()
+        if any(re.match(r"keras\.src\b", name) for name in imports(path))
+    }
+    assert private <= {"onnx/keras_internals.py"}
+
+
+def test_the_import_check_sees_what_it_forbids(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text("def f():\n    from keras.src import ops\n    import torch.nn as nn\n")
+    assert set(imports(file)) == {"keras.src", "keras.src.ops", "torch.nn"}
+
+
+@pytest.mark.parametrize("module", sorted(KERAS_FREE))
+def test_import_without_keras(module):
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(BACKENDS)!r})); "
+        f"import keras_seqattn.{module}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'pip install -e ".[tensorflow,quickstart]" && keras-seqattn quickstart',
+        'pip install -e ".[test]"',
+    ],
+)
+def test_ci_installs_by_the_readme(line):
+    assert line in (ROOT / "README.md").read_text("utf-8")
+    assert line in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_extras_that_repeat_others_agree():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = {
+        name: set(value.strip().splitlines())
+        for name, value in config["options.extras_require"].items()
+    }
+    for name in ("tensorflow", "jax", "gguf", "tf2onnx", "quickstart"):
+        assert extras[name] <= extras["test"], name
