@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from keras_seqattn import __version__
@@ -27,6 +28,16 @@ def main(argv=None):
         usage ends in SystemExit with code 2, as usual with argparse.
     """
     arguments = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(arguments)
+
+
+def _show_warning(message, *_):
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _run(arguments):
     try:
         return arguments.run(arguments) or 0
     except BrokenPipeError:

@@ -152,15 +152,16 @@ def _report(summary):
 def _weights(initializers, shown=12):
     total = sum(tensor.size for tensor in initializers)
     yield f"weights ({len(initializers)} tensors, {_size(total)})"
-    groups = collections.defaultdict(list)
+    counts, sizes = collections.Counter(), collections.Counter()
     for tensor in initializers:
-        groups[re.sub(r"\d+", "*", tensor.name), tensor.dtype, tensor.shape].append(tensor)
-    rows = [(sum(tensor.size for tensor in members), members) for members in groups.values()]
-    rows.sort(key=lambda row: -row[0])
-    for size, members in rows[:shown]:
-        times = f" x {len(members)}" if len(members) > 1 else ""
-        yield f"  {_size(size):>9}  {size / max(total, 1):4.0%}  {members[0]}{times}"
-    rest = sum(size for size, _ in rows[shown:])
+        # The layers of a stack differ in their numbers only.
+        alike = dataclasses.replace(tensor, name=re.sub(r"\d+", "*", tensor.name), size=None)
+        counts[alike] += 1
+        sizes[alike] += tensor.size
+    for alike, size in sizes.most_common(shown):
+        times = f" x {counts[alike]}" if counts[alike] > 1 else ""
+        yield f"  {_size(size):>9}  {size / max(total, 1):4.0%}  {alike}{times}"
+    rest = total - sum(size for _, size in sizes.most_common(shown))
     if rest:
         yield f"  {_size(rest):>9}  {rest / total:4.0%}  the others"
 
