@@ -37,6 +37,10 @@ def intercept(symbolic_call, functions):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
+        if keras.config.is_traceback_filtering_enabled():
+            # Keras would wrap each error of a lowering in a page of its own text.
+            keras.config.disable_traceback_filtering()
+            stack.callback(keras.config.enable_traceback_filtering)
         yield
 
 

@@ -6,7 +6,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from keras_seqattn.onnx.passes import bias_gelu, packed_projections
+from keras_seqattn.onnx.passes import bias_gelu, packed_projections, residual_sum
 
 
 def optimise(model, target):
@@ -16,4 +16,5 @@ def optimise(model, target):
     packed_projections.apply(model.graph)
     if target.supports("BiasGelu"):
         bias_gelu.apply(model.graph)
+        residual_sum.apply(model.graph)
     RemoveUnusedNodesPass()(model)

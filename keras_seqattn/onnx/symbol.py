@@ -54,7 +54,7 @@ def lazy_initializer(name, shape, dtype, read):
     """An initializer whose array is made by `read()` when it is written, and not kept."""
 
     def load():
-        array = np.ascontiguousarray(read(), dtype=dtype.numpy())
+        array = np.asarray(read(), dtype=dtype.numpy(), order="C")
         return ir.Tensor(array, dtype=dtype, name=name)
 
     tensor = ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name, cache=False)

@@ -21,6 +21,7 @@ from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializ
 _STAND_INS = (2147483647, 2147483629, 2147483587, 2147483579, 2147483563, 2147483549, 2147483543)
 _STAND_INS += (2147483497, 2147483489, 2147483477, 2147483423, 2147483399, 2147483353, 2147483323)
 
+
 class Tracer:
     """Builds one ONNX graph; the lowerings call `emit`, `constant` and `value`."""
 
@@ -52,9 +53,7 @@ class Tracer:
         """Declare a graph input; `dimensions` holds ints and names, `label` maps names to those in the file."""
         sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
         labels = [(label or {}).get(d, d) for d in dimensions]
-        value = ir.Value(
-            name=name, shape=ir.Shape(labels), type=ir.TensorType(DTYPES[dtype])
-        )
+        value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(DTYPES[dtype]))
         self._names[name] = 1
         self.graph.inputs.append(value)
         symbol = Symbol(value, sizes, dtype)
@@ -72,9 +71,16 @@ class Tracer:
         if isinstance(known, Symbol):
             return known
         source, axis = known or (symbol, axis)
-        shape = self.emit("Shape", [source], {"start": axis % len(source.sizes),
-                                              "end": axis % len(source.sizes) + 1}, sizes=(1,), dtype="int64")
-        scalar = self.emit("Squeeze", [shape, self.constant(np.array([0]))], sizes=(), dtype="int64")
+        shape = self.emit(
+            "Shape",
+            [source],
+            {"start": axis % len(source.sizes), "end": axis % len(source.sizes) + 1},
+            sizes=(1,),
+            dtype="int64",
+        )
+        scalar = self.emit(
+            "Squeeze", [shape, self.constant(np.array([0]))], sizes=(), dtype="int64"
+        )
         scalar.number = number
         self._sizes[number] = scalar
         return scalar
@@ -103,13 +109,15 @@ class Tracer:
             array = array.astype(DTYPES[dtype].numpy())
         elif array.dtype == np.float64:
             array = array.astype(np.float32)
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
         key = (digest, array.shape, str(array.dtype))
         if key not in self._initializers:
             name = self.unique_name("constant")
             value = ir.Value(
-                name=name, shape=ir.Shape(array.shape), const_value=ir.Tensor(array, name=name),
+                name=name,
+                shape=ir.Shape(array.shape),
+                const_value=ir.Tensor(array, name=name),
                 type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
             )
             self.graph.register_initializer(value)
@@ -135,7 +143,9 @@ class Tracer:
         if isinstance(x, Symbol):
             return x
         if isinstance(x, keras.KerasTensor):
-            raise ExportError(f"{self.where()}: a symbolic tensor from outside the model was used: {x}")
+            raise ExportError(
+                f"{self.where()}: a symbolic tensor from outside the model was used: {x}"
+            )
         if isinstance(x, keras.Variable):
             return self.variable(x, x.dtype if dtype is None or "int" in dtype else dtype)
         if isinstance(x, (list, tuple)) and any(isinstance(n, Symbol) for n in x):
@@ -154,7 +164,9 @@ class Tracer:
                 if n.value.producer() is not None and n.value.producer().op_type == "Squeeze":
                     n = Symbol(n.value.producer().inputs[0], (1,), "int64")
                 else:
-                    n = self.emit("Reshape", [n, self.constant(np.array([1]))], sizes=(1,), dtype="int64")
+                    n = self.emit(
+                        "Reshape", [n, self.constant(np.array([1]))], sizes=(1,), dtype="int64"
+                    )
             else:
                 n = self.constant(np.array([n]))
             parts.append(n)
@@ -162,7 +174,9 @@ class Tracer:
 
     # ---- nodes
 
-    def emit(self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None):
+    def emit(
+        self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None
+    ):
         """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes, dtype), ...].
 
         Returns a Symbol, or a list of them if `outputs` was given.
@@ -177,9 +191,14 @@ class Tracer:
         while operands and operands[-1] is None:
             operands.pop()
         self.graph.append(
-            ir.node(op_type, operands, _attributes(attributes), domain=domain, outputs=values, name=name)
+            ir.node(
+                op_type, operands, _attributes(attributes), domain=domain, outputs=values, name=name
+            )
         )
-        symbols = [Symbol(v, s, d) if s is not None else None for v, (s, d) in zip(values, specs, strict=True)]
+        symbols = [
+            Symbol(v, s, d) if s is not None else None
+            for v, (s, d) in zip(values, specs, strict=True)
+        ]
         return symbols[0] if outputs is None else symbols
 
     def once(self, key, build):
@@ -243,7 +262,12 @@ class Tracer:
     def _track_number(self, operation, args, result):
         """Follow arithmetic on sizes, so that `past + sequence` is known to be a size."""
         rule = registry.SIZE_ARITHMETIC.get(type(operation).__name__)
-        if rule is None or not isinstance(result, Symbol) or result.sizes or "int" not in result.dtype:
+        if (
+            rule is None
+            or not isinstance(result, Symbol)
+            or result.sizes
+            or "int" not in result.dtype
+        ):
             return
         numbers = [a.number if isinstance(a, Symbol) else a for a in args]
         if all(isinstance(n, (int, np.integer)) for n in numbers):
@@ -276,7 +300,9 @@ class Tracer:
                     if not _has_symbol(shape):
                         return original(shape, *args, dtype=dtype, **kwargs)
                     dtype = dtype or keras.config.floatx()
-                    content = fill if fill is not None else (args[0] if args else kwargs["fill_value"])
+                    content = (
+                        fill if fill is not None else (args[0] if args else kwargs["fill_value"])
+                    )
                     return self.filled(shape, content, keras.backend.standardize_dtype(dtype))
 
                 return traced
@@ -292,7 +318,10 @@ class Tracer:
             return traced
 
         return {
-            "shape": shape, "zeros": filled(0), "ones": filled(1), "full": filled(None),
+            "shape": shape,
+            "zeros": filled(0),
+            "ones": filled(1),
+            "full": filled(None),
             "broadcast_to": broadcast_to,
         }
 
@@ -300,8 +329,12 @@ class Tracer:
         """A tensor of one repeated value; `shape` holds ints and scalar Symbols."""
         sizes = tuple(n.number if isinstance(n, Symbol) else n for n in shape)
         if any(n is None for n in sizes):
-            raise ExportError(f"{self.where()}: a tensor whose size depends on values, not on shapes")
-        return self.emit("Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype)
+            raise ExportError(
+                f"{self.where()}: a tensor whose size depends on values, not on shapes"
+            )
+        return self.emit(
+            "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
+        )
 
 
 def _read_variable(variable):

@@ -35,7 +35,12 @@ def einsum(tracer, operation, *xs):
 
 def _projection(subscripts, xs):
     """How many axes are contracted, if this einsum is `x @ w` with the last axes of x and the first of w."""
-    if len(xs) != 2 or "->" not in subscripts or "." in subscripts or xs[1].value.const_value is None:
+    if (
+        len(xs) != 2
+        or "->" not in subscripts
+        or "." in subscripts
+        or xs[1].value.const_value is None
+    ):
         return None
     inputs, output = subscripts.replace(" ", "").split("->")
     left, right = inputs.split(",")
@@ -73,7 +78,9 @@ def reduction(onnx_name):
         axes = _axes(operation.axis)
         x = cast(tracer, x, dtype)
         keep = {"keepdims": int(bool(operation.keepdims))}
-        return tracer.emit(onnx_name, [x, _axes_input(tracer, axes)], keep, sizes=sizes, dtype=dtype)
+        return tracer.emit(
+            onnx_name, [x, _axes_input(tracer, axes)], keep, sizes=sizes, dtype=dtype
+        )
 
     return lowering
 
@@ -117,8 +124,10 @@ def arg_reduce(tracer, operation, x):
 def variance(tracer, operation, x):
     sizes, dtype = tracer.output_spec(operation, (x,), {})
     axes = _axes_input(tracer, _axes(operation.axis))
-    keep = [1 if operation.axis is None or i in [a % len(x.sizes) for a in _axes(operation.axis)] else n
-            for i, n in enumerate(x.sizes)]
+    keep = [
+        1 if operation.axis is None or i in [a % len(x.sizes) for a in _axes(operation.axis)] else n
+        for i, n in enumerate(x.sizes)
+    ]
     mean = tracer.emit("ReduceMean", [x, axes], {"keepdims": 1}, sizes=keep, dtype=dtype)
     centred = tracer.emit("Sub", [x, mean], sizes=x.sizes, dtype=dtype)
     squared = tracer.emit("Mul", [centred, centred], sizes=x.sizes, dtype=dtype)
@@ -150,7 +159,9 @@ def softmax(tracer, operation, x):
 def _last_axis(tracer, operation, x):
     axes = [a % len(x.sizes) for a in _axes(operation.axis)]
     if axes != list(range(min(axes), len(x.sizes))):
-        raise ExportError(f"{tracer.where()}: normalisation over axes {axes}, which are not the last ones")
+        raise ExportError(
+            f"{tracer.where()}: normalisation over axes {axes}, which are not the last ones"
+        )
     return min(axes) - len(x.sizes)
 
 
@@ -160,7 +171,9 @@ def layer_norm(tracer, operation, x, gamma=None, beta=None):
     epsilon = operation.epsilon if operation.epsilon is not None else 1e-3
     scale = _scale(tracer, gamma, x, axis)
     if operation.rms_scaling:
-        raise ExportError(f"{tracer.where()}: LayerNormalization(rms_scaling=True); use RMSNormalization")
+        raise ExportError(
+            f"{tracer.where()}: LayerNormalization(rms_scaling=True); use RMSNormalization"
+        )
     inputs = [x, scale, None if beta is None else tracer.symbol(beta, x.dtype)]
     attributes = {"axis": axis, "epsilon": float(epsilon)}
     return tracer.emit("LayerNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
@@ -187,4 +200,3 @@ def top_k(tracer, operation, x):
     k = tracer.constant(np.array([operation.k]))
     attributes = {"sorted": int(operation.sorted)}
     return tuple(tracer.emit("TopK", [x, k], attributes, outputs=[(s, d) for s, d in specs]))
-

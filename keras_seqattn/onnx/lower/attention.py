@@ -18,6 +18,18 @@ def merge_heads(tracer, x):
     return reshape(tracer, x, (b, t, h * d))
 
 
+def _for_batch(tracer, rows, x):
+    """Positions (1, t, ...) that all rows of x share, written out for each: the node does not broadcast."""
+    if rows.sizes[0] == x.sizes[0]:
+        return rows
+
+    def spread():
+        shape = [tracer.size(rows, axis) for axis in range(len(rows.sizes))]
+        return ops.broadcast_to(rows, [tracer.size(x, 0), *shape[1:]])
+
+    return tracer.once(("rows", rows.value, x.sizes[0]), spread)
+
+
 @lowers(RotaryEmbedding)
 def rotary_embedding(tracer, operation, x, cos, sin, position_ids=None):
     cos, sin = tracer.symbol(cos, x.dtype), tracer.symbol(sin, x.dtype)
@@ -29,6 +41,10 @@ def rotary_embedding(tracer, operation, x, cos, sin, position_ids=None):
         "rotary_embedding_dim": rotary_dim if rotary_dim < head_dim else None,
     }
     flat = merge_heads(tracer, x)
+    if position_ids is None:
+        cos, sin = (_for_batch(tracer, table, x) for table in (cos, sin))
+    else:
+        position_ids = _for_batch(tracer, tracer.symbol(position_ids), x)
     inputs = [flat, cos, sin, position_ids]
     rotated = tracer.emit("RotaryEmbedding", inputs, attributes, sizes=flat.sizes, dtype=x.dtype)
     result = reshape(tracer, rotated, x.sizes)
@@ -39,7 +55,16 @@ def rotary_embedding(tracer, operation, x, cos, sin, position_ids=None):
 
 @lowers(Attention)
 def attention(
-    tracer, operation, query, key, value, mask=None, bias=None, sinks=None, past_key=None, past_value=None
+    tracer,
+    operation,
+    query,
+    key,
+    value,
+    mask=None,
+    bias=None,
+    sinks=None,
+    past_key=None,
+    past_value=None,
 ):
     call = _Call(tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value)
     if call.fits_group_query_attention():
@@ -53,9 +78,13 @@ def attention(
 class _Call:
     """One call of Attention, with what the candidate nodes need to know about it."""
 
-    def __init__(self, tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value):
+    def __init__(
+        self, tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value
+    ):
         self.tracer, self.operation = tracer, operation
-        tensors = [None if x is None else tracer.symbol(x) for x in (query, key, value, mask, bias, sinks)]
+        tensors = [
+            None if x is None else tracer.symbol(x) for x in (query, key, value, mask, bias, sinks)
+        ]
         self.query, self.key, self.value, self.mask, self.bias, self.sinks = tensors
         self.past_key, self.past_value = past_key, past_value
         self.cached = past_key is not None
@@ -85,7 +114,9 @@ class _Call:
         """ONNX applies the soft-cap after the mask, aligns causal top-left and knows no sinks."""
         operation = self.operation
         aligned = not operation.causal or self.cached or self.length == self.total
-        return aligned and not (operation.return_scores or operation.softcap or self.sinks is not None)
+        return aligned and not (
+            operation.return_scores or operation.softcap or self.sinks is not None
+        )
 
     def standard_attention(self):
         tracer, operation = self.tracer, self.operation
@@ -117,7 +148,6 @@ class _Call:
             t, s = self.tracer.size(self.query, 1), self._key_length()
             rows = ops.add(ops.arange(t, dtype="int32"), ops.subtract(s, t))
             band = band_mask(rows, ops.arange(s, dtype="int32"), False, self.operation.window)
-            band = ops.expand_dims(ops.expand_dims(band, 0), 0)
         return combine_masks(None if self.mask is None else expand_mask(self.mask), band)
 
     def _key_length(self):
@@ -161,7 +191,9 @@ class _Call:
         tracer, operation = self.tracer, self.operation
         query, key, rotary = self._rotation()
         total = tracer.once(("total", self.total), self._total_length)
-        seqlens = tracer.once(("seqlens", self.total, self.batch), lambda: self._last_positions(total))
+        seqlens = tracer.once(
+            ("seqlens", self.total, self.batch), lambda: self._last_positions(total)
+        )
         inputs = [merge_heads(tracer, x) for x in (query, key, self.value)]
         inputs += [self.past_key, self.past_value, seqlens, total, *rotary]
         inputs += [self._group_query_bias(), self.sinks]
@@ -176,13 +208,19 @@ class _Call:
         }
         outputs = self._outputs()
         return self._split_heads(
-            tracer.emit("GroupQueryAttention", inputs, attributes, domain="com.microsoft", outputs=outputs)
+            tracer.emit(
+                "GroupQueryAttention", inputs, attributes, domain="com.microsoft", outputs=outputs
+            )
         )
 
     def _rotation(self):
         """Query and key before their rotation, and the tables, if the node can rotate by itself."""
         q, k = self.query.rotation, self.key.rotation
-        same = q and k and all(a is b or _value(a) is _value(b) for a, b in zip(q[1:4], k[1:4], strict=True))
+        same = (
+            q
+            and k
+            and all(a is b or _value(a) is _value(b) for a, b in zip(q[1:4], k[1:4], strict=True))
+        )
         if same and q[4] == k[4] and self.head_dim % 16 == 0:
             return q[0], k[0], list(q[1:4])
         return self.query, self.key, [None, None, None]
@@ -195,7 +233,9 @@ class _Call:
         one = _int32(tracer, tracer.constant(np.int64(1)), ())
         last = tracer.emit("Sub", [total, one], sizes=(), dtype="int32")
         shape = tracer.vector([tracer.size(self.query, 0)])
-        return _as_int32(tracer.emit("Expand", [_as_int32(last), shape], sizes=(self.batch,), dtype="int32"))
+        return _as_int32(
+            tracer.emit("Expand", [_as_int32(last), shape], sizes=(self.batch,), dtype="int32")
+        )
 
     def _group_query_bias(self):
         """None without mask and bias, else both as one additive tensor (b|1, h|1, t, s)."""

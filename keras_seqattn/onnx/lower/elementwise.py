@@ -112,7 +112,9 @@ def mod(tracer, operation, x1, x2):
     a, b = operands(tracer, (x1, x2), dtype)
     if "int" in dtype:
         return tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
-    quotient = tracer.emit("Floor", [tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)], sizes=sizes, dtype=dtype)
+    quotient = tracer.emit(
+        "Floor", [tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)], sizes=sizes, dtype=dtype
+    )
     whole = tracer.emit("Mul", [quotient, b], sizes=sizes, dtype=dtype)
     return tracer.emit("Sub", [a, whole], sizes=sizes, dtype=dtype)
 
@@ -150,7 +152,9 @@ def clip(tracer, operation, x):
 def where(tracer, operation, condition, x1, x2):
     sizes, dtype = tracer.output_spec(operation, (condition, x1, x2), {})
     condition = cast(tracer, tracer.symbol(condition), "bool")
-    return tracer.emit("Where", [condition, *operands(tracer, (x1, x2), dtype)], sizes=sizes, dtype=dtype)
+    return tracer.emit(
+        "Where", [condition, *operands(tracer, (x1, x2), dtype)], sizes=sizes, dtype=dtype
+    )
 
 
 @lowers("Cast", "SaturateCast")

@@ -46,7 +46,9 @@ def _shape_input(tracer, source, sizes, entries):
         if entry is None or isinstance(entry, int):
             entry = tracer.scalar(sizes[axis])
         if entry is None:
-            raise ExportError(f"{tracer.where()}: cannot tell the size of axis {axis} of a reshape to {sizes}")
+            raise ExportError(
+                f"{tracer.where()}: cannot tell the size of axis {axis} of a reshape to {sizes}"
+            )
         numbers[axis] = entry
     return tracer.vector(numbers)
 
@@ -56,7 +58,9 @@ def reshape_operation(tracer, operation, x):
     entries = list(operation.newshape)
     sizes = [getattr(n, "number", n) for n in entries]
     if any(n is None for n in sizes):
-        raise ExportError(f"{tracer.where()}: a reshape to a size that depends on values, not on shapes")
+        raise ExportError(
+            f"{tracer.where()}: a reshape to a size that depends on values, not on shapes"
+        )
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
         axis = sizes.index(-1)
@@ -121,7 +125,9 @@ def moveaxis(tracer, operation, x):
 def concatenate(tracer, operation, xs):
     sizes, dtype = tracer.output_spec(operation, (xs,), {})
     axis = operation.axis % len(sizes)
-    return tracer.emit("Concat", operands(tracer, xs, dtype), {"axis": axis}, sizes=sizes, dtype=dtype)
+    return tracer.emit(
+        "Concat", operands(tracer, xs, dtype), {"axis": axis}, sizes=sizes, dtype=dtype
+    )
 
 
 @lowers("Stack")
@@ -131,7 +137,8 @@ def stack(tracer, operation, xs):
     one = [1 if i == axis else n for i, n in enumerate(sizes)]
     where = tracer.constant(np.array([axis]))
     parts = [
-        tracer.emit("Unsqueeze", [x, where], sizes=one, dtype=dtype) for x in operands(tracer, xs, dtype)
+        tracer.emit("Unsqueeze", [x, where], sizes=one, dtype=dtype)
+        for x in operands(tracer, xs, dtype)
     ]
     return tracer.emit("Concat", parts, {"axis": axis}, sizes=sizes, dtype=dtype)
 
@@ -171,7 +178,9 @@ def broadcast_to(tracer, operation, x):
 @lowers("Tile")
 def tile(tracer, operation, x):
     sizes, dtype = tracer.output_spec(operation, (x,), {})
-    repeats = operation.repeats if isinstance(operation.repeats, (list, tuple)) else [operation.repeats]
+    repeats = (
+        operation.repeats if isinstance(operation.repeats, (list, tuple)) else [operation.repeats]
+    )
     repeats = [1] * (len(x.sizes) - len(repeats)) + list(repeats)
     return tracer.emit("Tile", [x, tracer.vector(repeats)], sizes=sizes, dtype=dtype)
 
@@ -180,7 +189,9 @@ def tile(tracer, operation, x):
 def repeat(tracer, operation, x):
     """Repeat each element along an axis: a new axis of the wanted length, folded into its neighbour."""
     if operation.axis is None or not isinstance(operation.repeats, int):
-        raise ExportError(f"{tracer.where()}: ops.repeat needs an axis and one integer count to be exported")
+        raise ExportError(
+            f"{tracer.where()}: ops.repeat needs an axis and one integer count to be exported"
+        )
     axis = operation.axis % len(x.sizes)
     n = operation.repeats
     inner = (*x.sizes[: axis + 1], 1, *x.sizes[axis + 1 :])
@@ -224,7 +235,9 @@ def triangle(tracer, operation, x):
 def flip(tracer, operation, x):
     axes = range(len(x.sizes)) if operation.axis is None else np.atleast_1d(operation.axis).tolist()
     minus = np.full(len(axes), -1, np.int64)
-    start, end, steps = (tracer.constant(a) for a in (minus, np.full(len(axes), np.iinfo(np.int64).min + 1), minus))
+    start, end, steps = (
+        tracer.constant(a) for a in (minus, np.full(len(axes), np.iinfo(np.int64).min + 1), minus)
+    )
     where = tracer.constant(np.array(list(axes), np.int64))
     return tracer.emit("Slice", [x, start, end, where, steps], sizes=x.sizes, dtype=x.dtype)
 
@@ -243,7 +256,9 @@ def take(tracer, operation, x, indices):
 def take_along_axis(tracer, operation, x, indices):
     x, indices = tracer.symbol(x), tracer.symbol(indices)
     axis = operation.axis % len(x.sizes)
-    return tracer.emit("GatherElements", [x, indices], {"axis": axis}, sizes=indices.sizes, dtype=x.dtype)
+    return tracer.emit(
+        "GatherElements", [x, indices], {"axis": axis}, sizes=indices.sizes, dtype=x.dtype
+    )
 
 
 def _index(tracer, x, position, axis):
@@ -266,7 +281,9 @@ def get_item(tracer, operation, x, key):
     for k in key:
         if k is None:
             sizes = (*x.sizes[:axis], 1, *x.sizes[axis:])
-            x = tracer.emit("Unsqueeze", [x, tracer.constant(np.array([axis]))], sizes=sizes, dtype=x.dtype)
+            x = tracer.emit(
+                "Unsqueeze", [x, tracer.constant(np.array([axis]))], sizes=sizes, dtype=x.dtype
+            )
         elif not isinstance(k, slice):
             x = _index(tracer, x, k, axis)
             continue
@@ -282,7 +299,11 @@ def _slice(tracer, x, key):
             continue
         step = k.step or 1
         start = k.start if k.start is not None else (0 if step > 0 else -1)
-        end = k.stop if k.stop is not None else (np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min + 1)
+        end = (
+            k.stop
+            if k.stop is not None
+            else (np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min + 1)
+        )
         starts.append(start), ends.append(end), axes.append(axis), steps.append(step)
         sizes[axis] = _sliced_size(tracer, x.sizes[axis], k)
     if not axes:
@@ -293,9 +314,13 @@ def _slice(tracer, x, key):
 
 def _sliced_size(tracer, size, k):
     numbers = [getattr(n, "number", n) for n in (k.start, k.stop, k.step)]
-    bounds = [n for n, given in zip(numbers, (k.start, k.stop, k.step), strict=True) if given is not None]
+    bounds = [
+        n for n, given in zip(numbers, (k.start, k.stop, k.step), strict=True) if given is not None
+    ]
     if any(n is None for n in bounds):
-        raise ExportError(f"{tracer.where()}: a slice whose length depends on values; use ops.slice with a size")
+        raise ExportError(
+            f"{tracer.where()}: a slice whose length depends on values; use ops.slice with a size"
+        )
     return len(range(*slice(*numbers).indices(size)))
 
 

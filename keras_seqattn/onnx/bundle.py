@@ -1,0 +1,210 @@
+"""Write a model as one .onnx file or as a bundle folder that other runtimes accept unchanged."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+
+import onnx_ir as ir
+
+import keras_seqattn
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import genai
+from keras_seqattn.onnx.graph import build_graph
+from keras_seqattn.onnx.targets import get_target
+from keras_seqattn.onnx.verify import verify as run_verify
+from keras_seqattn.onnx.verify import write_report
+
+PRECISIONS = ("fp32", "int8", "int4")
+# Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf stops at 2 GiB.
+_INLINE_BYTES = 16 << 20
+_PROTOBUF_BYTES = (2 << 30) - (64 << 20)
+
+
+def export(
+    model,
+    path,
+    *,
+    target="ort",
+    precision="fp32",
+    tokenizer=None,
+    verify=True,
+    route="trace",
+    progress=None,
+):
+    """Write a Keras model as ONNX.
+
+    Args:
+        model: a SequenceModel, or any Keras model with declared inputs.
+        path: ends in .onnx: one file; else a bundle folder.
+        target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
+        precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (weights of matrix products).
+        tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
+        verify: compare the result with the Keras model first, and write nothing if they differ.
+        route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend, no bundle extras).
+        progress: called with (stage, done, total).
+
+    Returns:
+        The verification `Report`, or None with verify=False.
+
+    Raises:
+        ExportError: if the model cannot be written or the result differs from Keras; nothing is left at `path`.
+
+    Example:
+        model = keras_seqattn.models.load("smollm2.gguf")
+        keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
+    """
+    path = os.path.abspath(os.fspath(path))
+    if precision not in PRECISIONS:
+        raise ExportError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    graph = _graph(model, get_target(target), precision, route, progress)
+    with _staged(path) as folder:
+        single = path.endswith(".onnx")
+        name = os.path.basename(path) if single else "model.onnx"
+        write_onnx(graph, os.path.join(folder, name), inline=single, progress=progress)
+        report = None
+        if verify:
+            report = run_verify(
+                os.path.join(folder, name), model, progress=_stage(progress, "verify")
+            )
+            if not report.ok:
+                raise ExportError(f"nothing was written: {report.summary()}")
+        if not single:
+            _write_companions(model, folder, get_target(target), tokenizer)
+            write_report(report, folder, _description(graph, folder))
+    return report
+
+
+def _graph(model, target, precision, route, progress):
+    if route == "tf2onnx":
+        from keras_seqattn.onnx.tf2onnx_route import convert
+
+        graph = convert(model)
+    elif route == "trace":
+        graph = build_graph(model, target)
+    else:
+        raise ExportError(f"unknown route {route!r}; choose trace or tf2onnx")
+    if precision != "fp32":
+        from keras_seqattn.onnx.quantize import quantize
+
+        graph = quantize(graph, precision, progress=_stage(progress, "quantize"))
+    properties = {
+        "version": keras_seqattn.__version__,
+        "family": getattr(model, "family", None),
+        "task": getattr(model, "task", None),
+        "target": target.name,
+        "precision": precision,
+    }
+    graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in properties.items() if v})
+    return graph
+
+
+def write_onnx(model, file, inline=False, progress=None):
+    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>.data`, one at a time.
+
+    Args:
+        inline: keep all weights in the one file where protobuf's 2 GiB allow it.
+    """
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values())
+    if size <= (_PROTOBUF_BYTES if inline else _INLINE_BYTES):
+        ir.save(model, file)
+        return
+    report = _stage(progress, "write")
+    callback = None
+    if report is not None:
+        callback = lambda tensor, info: report(info.index + 1, info.total)  # noqa: E731
+    data = os.path.basename(file) + ".data"
+    ir.save(model, file, external_data=data, size_threshold_bytes=1024, callback=callback)
+
+
+def _write_companions(model, folder, target, tokenizer):
+    """config.json, generation_config.json, the tokenizer's files and genai_config.json."""
+    files = dict(getattr(model, "assets", None) or {})
+    if tokenizer is not None:
+        files.update(_tokenizer_files(tokenizer))
+    config = getattr(model, "config", None)
+    if config:
+        files["config.json"] = _json(config)
+    if getattr(model, "task", None) == "causal_lm":
+        generation = json.loads(files.get("generation_config.json", b"{}"))
+        files["genai_config.json"] = _json(genai.config(config, generation, target))
+        files.setdefault("generation_config.json", _json(genai.special_tokens(config)))
+    for name, content in sorted(files.items()):
+        full = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "wb") as file:
+            file.write(content)
+
+
+def _tokenizer_files(folder):
+    names = (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+    )
+    files = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, name), "rb") as file:
+            files[name] = file.read()
+    if "tokenizer.json" not in files:
+        raise ExportError(f"no tokenizer.json in {folder}")
+    return files
+
+
+def _json(content):
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _description(graph, folder):
+    names = sorted(n for n in os.listdir(folder) if os.path.isfile(os.path.join(folder, n)))
+    return {
+        **{k.removeprefix("keras_seqattn."): v for k, v in graph.metadata_props.items()},
+        "files": {n: {"sha256": _digest(os.path.join(folder, n)),
+                      "size": os.path.getsize(os.path.join(folder, n))} for n in names},
+    }  # fmt: skip
+
+
+def _digest(file):
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _stage(progress, name):
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
+@contextlib.contextmanager
+def _staged(path):
+    """A temporary folder beside `path` whose content takes its place only if the block succeeds."""
+    parent = os.path.dirname(path)
+    single = path.endswith(".onnx")
+    if not single and os.path.exists(path) and not _replaceable(path):
+        raise ExportError(f"{path} exists and is no bundle; choose another place or remove it")
+    os.makedirs(parent, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}-", dir=parent)
+    try:
+        yield folder
+        os.chmod(folder, 0o777 & ~_umask())
+        if single:
+            for name in sorted(os.listdir(folder), reverse=True):
+                os.replace(os.path.join(folder, name), os.path.join(parent, name))
+        else:
+            if os.path.exists(path):
+                shutil.rmtree(path)
+            os.replace(folder, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replaceable(path):
+    names = os.listdir(path) if os.path.isdir(path) else ["a file"]
+    return not names or "parity.json" in names
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

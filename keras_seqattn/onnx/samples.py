@@ -1,0 +1,94 @@
+"""Inputs to compare a file and a Keras model on: random, valid for the model, reproducible."""
+
+import keras
+import numpy as np
+
+# Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one does not.
+_LARGE = 50_000_000
+
+
+class Sampler:
+    """Draws inputs for a model by the names, shapes and ranges that the model declares."""
+
+    def __init__(self, model, seed=0):
+        self.model = model
+        self.random = np.random.default_rng(seed)
+        struct = model.input
+        self.tensors = (
+            dict(struct)
+            if isinstance(struct, dict)
+            else {t.name: t for t in keras.tree.flatten(struct)}
+        )
+        self.large = model.count_params() > _LARGE
+        self.config = getattr(model, "config", None) or {}
+
+    def cases(self):
+        """(batch size, length, padding side) of the full passes."""
+        lengths = [1, 7, 33] if self.large else [1, 7, 33, 130]
+        limit = self.config.get("max_position_embeddings", lengths[-1])
+        lengths = [n for n in lengths if n <= limit]
+        cases = [(1, n, None) for n in lengths]
+        if "attention_mask" not in self.tensors:
+            return cases + [(3, n, None) for n in lengths]
+        return cases + [(3, n, side) for n in lengths for side in ("left", "right")]
+
+    def steps(self):
+        """How many cached steps to run."""
+        limit = self.config.get("max_position_embeddings", 1 << 30)
+        return max(0, min(20, limit - 7))
+
+    def inputs(self, batch, length, side):
+        """Arrays by input name, int64 where Keras has integers."""
+        arrays = {}
+        for name, tensor in self.tensors.items():
+            shape = [
+                batch if i == 0 else length if n is None else n for i, n in enumerate(tensor.shape)
+            ]
+            arrays[name] = self._array(name, tensor, shape, side)
+        return arrays
+
+    def _array(self, name, tensor, shape, side):
+        if name == "attention_mask":
+            return padding_mask(shape, side)
+        if "int" in tensor.dtype:
+            return self.random.integers(0, self._limit(name), shape).astype(np.int64)
+        if tensor.dtype == "bool":
+            return self.random.random(shape) < 0.7
+        return self.random.normal(size=shape).astype(tensor.dtype)
+
+    def _limit(self, name):
+        key = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}.get(name)
+        if key in self.config:
+            return self.config[key]
+        sizes = [
+            layer.input_dim
+            for layer in _layers(self.model)
+            if isinstance(layer, keras.layers.Embedding)
+        ]
+        return min(sizes, default=2)
+
+    def for_keras(self, inputs):
+        """The same inputs in the structure and widths that the Keras model takes."""
+        arrays = [inputs[n].astype(t.dtype) for n, t in self.tensors.items()]
+        struct = self.model.input
+        if isinstance(struct, dict):
+            return dict(zip(self.tensors, arrays, strict=True))
+        return keras.tree.pack_sequence_as(struct, arrays)
+
+
+def padding_mask(shape, side):
+    """int64 (b, t): row r has about r/4 of its positions padded on that side, and at least one real."""
+    mask = np.ones(shape, np.int64)
+    for row in range(shape[0]) if side else ():
+        padded = min(row * shape[1] // 4 + (row > 0), shape[1] - 1)
+        if side == "left":
+            mask[row, :padded] = 0
+        else:
+            mask[row, shape[1] - padded :] = 0
+    return mask
+
+
+def _layers(layer):
+    yield layer
+    for child in getattr(layer, "layers", ()):
+        yield from _layers(child)

@@ -1,0 +1,54 @@
+"""The second, independent way to ONNX: tf2onnx, to compare with and to fall back on."""
+
+import keras
+import onnx_ir as ir
+
+from keras_seqattn.errors import ExportError
+
+# The newest opset that tf2onnx writes.
+_OPSET = 18
+
+
+def convert(model):
+    """Convert a Keras model that runs on TensorFlow with tf2onnx.
+
+    Raises:
+        ExportError: on another backend, or if tf2onnx is not installed or cannot convert the model.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "route 'tf2onnx' needs the TensorFlow backend; set KERAS_BACKEND=tensorflow"
+        )
+    try:
+        import tensorflow as tf
+        import tf2onnx
+    except ImportError as error:
+        raise ExportError("route 'tf2onnx' needs pip install \"keras-seqattn[tf2onnx]\"") from error
+    struct = model.input
+    signature = keras.tree.map_structure(
+        lambda t: tf.TensorSpec(t.shape, _width(t.dtype), name=t.name), struct
+    )
+    names = (
+        list(struct) if isinstance(struct, dict) else [t.name for t in keras.tree.flatten(struct)]
+    )
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec(s.shape, s.dtype, name=n)
+            for n, s in zip(names, keras.tree.flatten(signature), strict=True)
+        ]
+    )
+    def call(*tensors):
+        return model(keras.tree.pack_sequence_as(struct, list(tensors)), training=False)
+
+    try:
+        proto, _ = tf2onnx.convert.from_function(
+            call, input_signature=call.input_signature, opset=_OPSET
+        )
+    except Exception as error:
+        raise ExportError(f"tf2onnx cannot convert {model.name}: {error}") from error
+    return ir.from_proto(proto)
+
+
+def _width(dtype):
+    return "int64" if "int" in dtype else dtype
