@@ -1,0 +1,154 @@
+"""Texts through an encoder graph: in batches of similar length, padded on the right."""
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+from keras_seqattn.generation.processors import softmax
+
+# How the probabilities of a word follow from those of its pieces.
+_WORD = {
+    "first": lambda pieces: pieces[0],
+    "average": lambda pieces: pieces.mean(axis=0),
+    "max": lambda pieces: pieces[pieces.max(axis=1).argmax()],
+}
+
+
+class Encoder:
+    """Runs texts through a session whose inputs are input_ids, attention_mask, token_type_ids.
+
+    Args:
+        session: onnxruntime.InferenceSession.
+        tokenizer: Tokenizer.
+        max_length: int, the most tokens the model takes, or None.
+    """
+
+    def __init__(self, session, tokenizer, max_length):
+        self._session = session
+        self._tokenizer = tokenizer
+        self._inputs = [value.name for value in session.get_inputs()]
+        self.max_length = max_length
+
+    def batches(self, texts, pairs=None, batch_size=32, truncate=True):
+        """Yield (indices into texts, encodings, attention_mask int64 (b, s), dict of outputs).
+
+        Texts are sorted by length, so that little is spent on padding.
+
+        Args:
+            texts: list of str.
+            pairs: None, or a list of str, the second text of each.
+            batch_size: int, texts per run.
+            truncate: bool, cut texts that are too long; otherwise they are an error.
+
+        Raises:
+            InputError: texts are no texts, or too long.
+        """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r} must be an integer of at least 1")
+        encodings = self._tokenizer.encode_batch(
+            texts, pairs, max_length=self.max_length if truncate else None
+        )
+        lengths = np.array([len(encoding.ids) for encoding in encodings])
+        self._check_lengths(lengths)
+        order = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            chosen = [encodings[i] for i in indices]
+            feeds = self._pad(chosen)
+            outputs = self._session.run(None, {name: feeds[name] for name in self._inputs})
+            names = (value.name for value in self._session.get_outputs())
+            yield indices, chosen, feeds["attention_mask"], dict(zip(names, outputs, strict=True))
+
+    def _check_lengths(self, lengths):
+        if (lengths == 0).any():
+            raise InputError("a text is empty: it has no token")
+        if self.max_length is not None and lengths.max(initial=0) > self.max_length:
+            raise InputError(
+                f"a text has {lengths.max()} tokens, and the model takes {self.max_length}: "
+                "shorten it or pass truncate=True"
+            )
+
+    def _pad(self, encodings):
+        shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
+        feeds = {
+            "input_ids": np.full(shape, self._tokenizer.pad_id, np.int64),
+            "attention_mask": np.zeros(shape, np.int64),
+            "token_type_ids": np.zeros(shape, np.int64),
+        }
+        for i, encoding in enumerate(encodings):
+            size = len(encoding.ids)
+            feeds["input_ids"][i, :size] = encoding.ids
+            feeds["attention_mask"][i, :size] = 1
+            feeds["token_type_ids"][i, :size] = encoding.type_ids
+        return feeds
+
+
+def class_probabilities(logits, problem_type):
+    """Scores of classes from `logits` (b, classes), by the config's problem_type."""
+    if problem_type == "regression":
+        return logits
+    if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
+        return 1 / (1 + np.exp(-logits))
+    return softmax(logits)
+
+
+def words_of(encoding, probabilities, strategy):
+    """Join the pieces of each word.
+
+    Args:
+        encoding: the tokenizers library's, with offsets and word ids.
+        probabilities: float32 (s, labels), of the text's tokens.
+        strategy: "first", "average" or "max", how the pieces of a word decide.
+
+    Returns:
+        List of (start, end, float32 (labels,)): where the word stands in the text, its scores.
+    """
+    if strategy not in _WORD:
+        raise InputError(f"aggregation {strategy!r} is none of {', '.join(_WORD)}")
+    pieces = {}
+    for position, word in enumerate(encoding.word_ids):
+        if word is not None and not encoding.special_tokens_mask[position]:
+            pieces.setdefault(word, []).append(position)
+    return [
+        (
+            encoding.offsets[positions[0]][0],
+            encoding.offsets[positions[-1]][1],
+            _WORD[strategy](probabilities[positions]),
+        )
+        for positions in pieces.values()
+    ]
+
+
+def group_entities(text, words, labels):
+    """Join neighbouring words of one entity (B-X starts one, I-X or X goes on), leaving out O.
+
+    Args:
+        text: str.
+        words: list of (start, end, float32 (labels,)), as `words_of` gives them.
+        labels: list of str.
+
+    Returns:
+        List of dict entity, text, start, end, score (the mean over the words).
+    """
+    groups = []
+    for start, end, scores in words:
+        best = int(scores.argmax())
+        begins, kind = labels[best].startswith("B-"), labels[best].removeprefix("B-")
+        kind = kind.removeprefix("I-")
+        if groups and groups[-1]["kind"] == kind and not begins:
+            groups[-1]["end"] = end
+            groups[-1]["scores"].append(float(scores[best]))
+        else:
+            groups.append(
+                {"kind": kind, "start": start, "end": end, "scores": [float(scores[best])]}
+            )
+    return [
+        {
+            "entity": group["kind"],
+            "text": text[group["start"] : group["end"]],
+            "start": group["start"],
+            "end": group["end"],
+            "score": float(np.mean(group["scores"])),
+        }
+        for group in groups
+        if group["kind"] != "O"
+    ]

@@ -1,0 +1,101 @@
+"""Finds the files in which an ONNX model keeps its weights, without the onnx package.
+
+A protobuf message is a run of fields, each a key (number << 3 | wire type) and a value; the
+numbers below are those of the published onnx.proto.
+"""
+
+import mmap
+import os
+
+from keras_seqattn.errors import BundleError
+
+# Message -> the fields that lead to tensors: number -> message.
+_GRAPH, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _FUNCTION = range(6)
+_MODEL_FIELDS = {7: _GRAPH, 25: _FUNCTION}
+_FIELDS = {
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _FUNCTION: {7: _NODE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+}
+_EXTERNAL_DATA = 13
+_KEY, _VALUE = 1, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def external_files(path):
+    """Return dict location -> number of bytes the model needs there, for all external tensors.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        BundleError: the file is no ONNX model, or is cut off.
+    """
+    if os.path.getsize(path) == 0:
+        raise BundleError(f"{path} is empty")
+    sizes = {}
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            for entries in _external_tensors(data):
+                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+                location = entries["location"]
+                sizes[location] = max(sizes.get(location, 0), end)
+        except (ValueError, IndexError, KeyError):
+            raise BundleError(f"{path} is not a complete ONNX file") from None
+    return sizes
+
+
+def _external_tensors(data):
+    """Yield the external_data entries, dict of str, of every tensor that has some."""
+    pending = [(_MODEL_FIELDS, 0, len(data))]
+    while pending:
+        fields, start, end = pending.pop()
+        for number, begin, stop in _submessages(data, start, end):
+            message = fields.get(number)
+            if message == _TENSOR:
+                entries = dict(_entries(data, begin, stop))
+                if entries:
+                    yield entries
+            elif message is not None:
+                pending.append((_FIELDS[message], begin, stop))
+
+
+def _entries(data, start, end):
+    for number, begin, stop in _submessages(data, start, end):
+        if number == _EXTERNAL_DATA:
+            texts = {n: data[b:e].decode("utf-8") for n, b, e in _submessages(data, begin, stop)}
+            yield texts[_KEY], texts[_VALUE]
+
+
+def _submessages(data, position, end):
+    """Yield (field number, start, end) of each length-delimited field, skipping the others."""
+    while position < end:
+        key, position = _varint(data, position)
+        wire = key & 7
+        if wire == _BYTES:
+            size, position = _varint(data, position)
+            yield key >> 3, position, position + size
+            position += size
+        elif wire == _VARINT:
+            _, position = _varint(data, position)
+        elif wire in (_FIXED64, _FIXED32):
+            position += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError("not protobuf")
+    if position != end:
+        raise ValueError("cut off")
+
+
+def _varint(data, position):
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("not protobuf")

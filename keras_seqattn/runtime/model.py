@@ -1,0 +1,301 @@
+"""`keras_seqattn.runtime.load`: a bundle ready to run."""
+
+import json
+
+import numpy as np
+
+from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.generation.generator import Generator
+from keras_seqattn.generation.processors import softmax
+from keras_seqattn.generation.prompts import as_integers, check_token_ids
+from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.runtime.bundle import open_bundle
+from keras_seqattn.runtime.chat import ChatTemplate
+from keras_seqattn.runtime.decoder import OrtDecoder
+from keras_seqattn.runtime.encoder import (
+    Encoder,
+    class_probabilities,
+    group_entities,
+    words_of,
+)
+from keras_seqattn.runtime.pooling import Pooling, normalize
+from keras_seqattn.runtime.session import create_session
+from keras_seqattn.runtime.tokenizer import Tokenizer
+
+_DTYPES = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_,
+}
+
+
+def load(path, providers=None, *, check=False, threads=None):
+    """Open a bundle.
+
+    Args:
+        path: the bundle's folder.
+        providers: onnxruntime execution providers, or None: CUDA if there is one, else CPU.
+        check: bool, compare the SHA-256 of every file with parity.json. Without it that is done for
+            files up to 64 MiB, and only the size of larger ones is compared.
+        threads: int, threads of one operator; None leaves it to onnxruntime.
+
+    Returns:
+        BundleModel.
+
+    Raises:
+        BundleError: the bundle is incomplete, inconsistent or unsafe.
+
+    Example:
+        >>> model = keras_seqattn.runtime.load("smollm2-int4")
+        >>> model.chat("What is the capital of France?", max_new_tokens=32)
+    """
+    bundle = open_bundle(path, check)
+    return BundleModel(bundle, create_session(bundle.model_path, providers, threads))
+
+
+class BundleModel:
+    """A bundle and its session; which methods fit depends on `task`.
+
+    Args:
+        bundle: Bundle.
+        session: onnxruntime.InferenceSession of its graph.
+    """
+
+    def __init__(self, bundle, session):
+        self.bundle = bundle
+        self.session = session
+        self.config = bundle.config
+        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        self.task = self.metadata.get("keras_seqattn.task") or _task_of(session)
+        self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
+        self._parts = {}
+
+    def generate(self, inputs, attention_mask=None, **settings):
+        """Return what follows the prompts.
+
+        Args:
+            inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
+                array (t,) or (b, t).
+            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left.
+            **settings: names of `keras_seqattn.generation.GenerationConfig`, over those of the
+                bundle's generation_config.json.
+
+        Returns:
+            str or list of str for texts; the new token ids, in the prompts' form, for ids.
+
+        Raises:
+            InputError: prompts or settings are not valid, or the task is another.
+        """
+        return self._generator().generate(inputs, attention_mask, **settings)
+
+    def stream(self, inputs, attention_mask=None, **settings):
+        """Yield what `generate` returns, piece by piece as it is made: text, or token ids."""
+        return self._generator("stream").stream(inputs, attention_mask, **settings)
+
+    def chat(self, messages, *, stream=False, **settings):
+        """Answer a conversation, put into the checkpoint's chat template.
+
+        Args:
+            messages: list of {"role": "system"|"user"|"assistant", "content": str}, or a str.
+            stream: bool, return an iterator over pieces of the answer instead of the answer.
+            **settings: as for `generate`.
+
+        Returns:
+            str, the answer; or an iterator of str.
+        """
+        generator = self._generator("chat")
+        tokenizer = self._text("chat")
+        template = self._part("chat", lambda: ChatTemplate.from_assets(self._assets, tokenizer))
+        run = generator.stream if stream else generator.generate
+        # The template writes the special tokens itself.
+        return run(template.render(messages), special_tokens=False, **settings)
+
+    def embed(self, texts, *, batch_size=32, normalized=None, truncate=True):
+        """Turn texts into vectors, pooled as the checkpoint's own configuration says.
+
+        Args:
+            texts: a text or a list of texts.
+            batch_size: int, texts per run.
+            normalized: bool, scale vectors to length 1; None leaves it to the checkpoint.
+            truncate: bool, cut texts that are too long; otherwise they are an error.
+
+        Returns:
+            float32 (m,) for a text, (b, m) for a list.
+        """
+        self._require("embedding", "embed")
+        pooling = self._part("pooling", lambda: Pooling.from_assets(self._assets))
+        items = _texts(texts)
+        vectors = [None] * len(items)
+        for indices, _, mask, outputs in self._encoder().batches(items, None, batch_size, truncate):
+            pooled = pooling(outputs["last_hidden_state"].astype(np.float32, copy=False), mask)
+            for i, vector in zip(indices, pooled, strict=True):
+                vectors[i] = vector
+        vectors = np.stack(vectors)
+        if normalized and not pooling.normalize:
+            vectors = normalize(vectors)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def classify(self, texts, pairs=None, *, top_k=1, batch_size=32, truncate=True):
+        """Label whole texts.
+
+        Args:
+            texts: a text or a list of texts.
+            pairs: None, or a text or list of texts, the second of each pair.
+            top_k: int, how many labels to give, best first; None gives all.
+            batch_size: int, texts per run.
+            truncate: bool, cut texts that are too long; otherwise they are an error.
+
+        Returns:
+            For each text a list of {"label": str, "score": float}; with top_k 1 that dict alone.
+        """
+        self._require("sequence_classification", "classify")
+        items = _texts(texts)
+        pairs = None if pairs is None else _texts(pairs)
+        if pairs is not None and len(pairs) != len(items):
+            raise InputError(f"there are {len(items)} texts and {len(pairs)} pairs")
+        labels, results = self._labels(), [None] * len(items)
+        for indices, _, _, outputs in self._encoder().batches(items, pairs, batch_size, truncate):
+            scores = class_probabilities(
+                outputs["logits"].astype(np.float32), self.config.get("problem_type")
+            )
+            for i, row in zip(indices, scores, strict=True):
+                best = [{"label": labels[j], "score": float(row[j])} for j in np.argsort(-row)]
+                results[i] = best[0] if top_k == 1 else best[:top_k]
+        return results[0] if isinstance(texts, str) else results
+
+    def tag(self, texts, *, aggregation="first", batch_size=32, truncate=True):
+        """Find entities in texts.
+
+        Args:
+            texts: a text or a list of texts.
+            aggregation: "first", "average" or "max": how the pieces of a word give its label.
+            batch_size: int, texts per run.
+            truncate: bool, cut texts that are too long; otherwise they are an error.
+
+        Returns:
+            For each text a list of {"entity", "text", "start", "end", "score"}; start and end
+            count characters of the text.
+        """
+        self._require("token_classification", "tag")
+        items, labels = _texts(texts), self._labels()
+        results = [None] * len(items)
+        for indices, encodings, _, outputs in self._encoder().batches(
+            items, None, batch_size, truncate
+        ):
+            scores = softmax(outputs["logits"].astype(np.float32))
+            for i, encoding, row in zip(indices, encodings, scores, strict=True):
+                words = words_of(encoding, row, aggregation)
+                results[i] = group_entities(items[i], words, labels)
+        return results[0] if isinstance(texts, str) else results
+
+    def run(self, inputs=None, /, **named):
+        """Run the graph once.
+
+        Args:
+            inputs: dict name -> array of every input of the graph; or give them as keywords.
+
+        Returns:
+            dict name -> array of every output.
+
+        Raises:
+            InputError: an input is missing, unknown, or of a wrong type or rank.
+        """
+        inputs = {**(inputs or {}), **named}
+        declared = {value.name: value for value in self.session.get_inputs()}
+        wrong = sorted(set(inputs) ^ set(declared))
+        if wrong:
+            raise InputError(
+                f"the inputs are {', '.join(declared)}; missing or unknown: {', '.join(wrong)}"
+            )
+        feeds = {name: self._checked(declared[name], value) for name, value in inputs.items()}
+        try:
+            outputs = self.session.run(None, feeds)
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise InputError(f"the graph cannot run these inputs: {error}") from None
+        names = (value.name for value in self.session.get_outputs())
+        return dict(zip(names, outputs, strict=True))
+
+    @property
+    def _assets(self):
+        return self.bundle.assets
+
+    def _part(self, name, make):
+        if name not in self._parts:
+            self._parts[name] = make()
+        return self._parts[name]
+
+    def _require(self, task, method):
+        if self.task != task:
+            raise InputError(
+                f"{method} needs a bundle of task {task}, and the task of this one is {self.task}"
+            )
+
+    def _text(self, method):
+        if self.tokenizer is None:
+            raise BundleError(f"{method} needs text, and this bundle has no tokenizer.json")
+        return self.tokenizer
+
+    def _generator(self, method="generate"):
+        self._require("causal_lm", method)
+        return self._part("generator", self._make_generator)
+
+    def _make_generator(self):
+        shared = self.metadata.get("keras_seqattn.target") == "ort"
+        return Generator(
+            OrtDecoder(self.session, self.config["vocab_size"], shared),
+            tokenizer=self.tokenizer,
+            defaults=checkpoint_defaults(self.config, self.bundle.generation_config),
+            context_length=self.config.get("max_position_embeddings"),
+        )
+
+    def _encoder(self):
+        return self._part("encoder", self._make_encoder)
+
+    def _make_encoder(self):
+        tokenizer = self._text(f"task {self.task}")
+        file = json.loads(self._assets.get("sentence_bert_config.json", b"{}"))
+        limits = (
+            file.get("max_seq_length"),
+            tokenizer.max_length,
+            self.config.get("max_position_embeddings"),
+        )
+        known = [limit for limit in limits if limit is not None]
+        return Encoder(self.session, tokenizer, min(known, default=None))
+
+    def _labels(self):
+        count = next(v.shape[-1] for v in self.session.get_outputs() if v.name == "logits")
+        names = {int(key): name for key, name in self.config.get("id2label", {}).items()}
+        return [names.get(i, f"LABEL_{i}") for i in range(count)]
+
+    def _checked(self, declared, value):
+        dtype = _DTYPES.get(declared.type)
+        if dtype is None:
+            return value
+        array = np.asarray(value)
+        if np.issubdtype(dtype, np.integer):
+            array = as_integers(array, declared.name)
+        elif not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise InputError(f"{declared.name} must be {np.dtype(dtype)}, not {array.dtype}")
+        if array.ndim != len(declared.shape):
+            raise InputError(f"{declared.name} must be {declared.shape}, not {array.shape}")
+        if declared.name == "input_ids" and "vocab_size" in self.config:
+            check_token_ids(array, self.config["vocab_size"])
+        return array.astype(dtype, copy=False)
+
+
+def _task_of(session):
+    """The task of a graph that another exporter wrote, as far as its names tell."""
+    if any(value.name.startswith("past_key_values.") for value in session.get_inputs()):
+        return "causal_lm"
+    if any(value.name == "last_hidden_state" for value in session.get_outputs()):
+        return "embedding"
+    return "unknown"
+
+
+def _texts(texts):
+    items = [texts] if isinstance(texts, str) else list(texts)
+    if not items or not all(isinstance(item, str) for item in items):
+        raise InputError("texts must be a str or a list of at least one str")
+    return items

@@ -1,0 +1,116 @@
+"""From the hidden states of a text to its one vector, as the checkpoint's own files say."""
+
+import json
+
+import numpy as np
+
+from keras_seqattn.errors import BundleError
+
+
+def mean_pooling(states, mask):
+    """sum(states) / number of tokens, over the tokens of each text."""
+    counts = np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return np.einsum("bsm,bs->bm", states, mask) / counts
+
+
+def mean_sqrt_pooling(states, mask):
+    """sum(states) / sqrt(number of tokens)."""
+    counts = np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    return np.einsum("bsm,bs->bm", states, mask) / np.sqrt(counts)
+
+
+def max_pooling(states, mask):
+    """The maximum of each channel over the tokens."""
+    return np.where(mask[:, :, None] > 0, states, -np.inf).max(axis=1)
+
+
+def first_pooling(states, mask):
+    """The first token, which BERT's kind uses as the text's vector."""
+    return states[np.arange(len(states)), (mask > 0).argmax(axis=1)]
+
+
+def last_pooling(states, mask):
+    """The last token, as decoders that embed use."""
+    last = mask.shape[1] - 1 - (mask[:, ::-1] > 0).argmax(axis=1)
+    return states[np.arange(len(states)), last]
+
+
+def weighted_mean_pooling(states, mask):
+    """The mean weighted with each token's place in the text, counted from 1."""
+    return mean_pooling(states, mask * np.cumsum(mask, axis=1))
+
+
+# In the order in which sentence-transformers joins them.
+_MODES = {
+    "cls": first_pooling,
+    "max": max_pooling,
+    "mean": mean_pooling,
+    "mean_sqrt_len_tokens": mean_sqrt_pooling,
+    "weightedmean": weighted_mean_pooling,
+    "lasttoken": last_pooling,
+}
+_SWITCHES = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+class Pooling:
+    """Pooling and normalisation of a sentence-transformers checkpoint.
+
+    Args:
+        modes: names of how to pool; the results of several are joined.
+        normalize: bool, scale vectors to length 1.
+    """
+
+    def __init__(self, modes=("mean",), normalize=False):
+        unknown = sorted(set(modes) - set(_MODES))
+        if unknown:
+            raise BundleError(
+                f"pooling {', '.join(unknown)} is not implemented; there are {', '.join(_MODES)}"
+            )
+        self.modes = tuple(modes)
+        self.normalize = normalize
+
+    @classmethod
+    def from_assets(cls, assets):
+        """Read modules.json and the pooling's config.json; the mean where there are none.
+
+        Raises:
+            BundleError: the checkpoint has a module or a way to pool that is not implemented.
+        """
+        modules = json.loads(assets.get("modules.json", b"[]"))
+        kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+        unknown = sorted(set(kinds) - set(_MODULES))
+        if unknown:
+            raise BundleError(f"modules.json asks for {', '.join(unknown)}, not implemented")
+        folders = [m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
+        name = f"{folders[0] if folders else '1_Pooling'}/config.json"
+        modes = _modes(json.loads(assets[name])) if name in assets else ["mean"]
+        return cls(modes, "Normalize" in kinds)
+
+    def __call__(self, states, mask):
+        """Pool `states` float32 (b, s, m) under `mask` int (b, s); float32 (b, m * modes)."""
+        mask = mask.astype(states.dtype)
+        pooled = np.concatenate([_MODES[mode](states, mask) for mode in self.modes], axis=-1)
+        if self.normalize:
+            pooled = normalize(pooled)
+        return pooled.astype(np.float32, copy=False)
+
+
+def normalize(vectors):
+    """Scale each vector of (b, m) to length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _modes(config):
+    """The ways to pool that a pooling's config.json turns on, in either of its two forms."""
+    if "pooling_mode" in config:
+        mode = config["pooling_mode"]
+        return [mode] if isinstance(mode, str) else list(mode)
+    return [mode for mode, switch in _SWITCHES.items() if config.get(switch)] or ["mean"]

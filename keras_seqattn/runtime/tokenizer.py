@@ -1,0 +1,91 @@
+"""The checkpoint's tokenizer (tokenizer.json), over the tokenizers library."""
+
+import json
+
+from keras_seqattn.errors import BundleError, InputError
+
+
+class Tokenizer:
+    """Texts to token ids and back.
+
+    Args:
+        assets: dict file name -> bytes; tokenizer.json, and perhaps tokenizer_config.json.
+
+    Raises:
+        BundleError: tokenizer.json is missing or cannot be read.
+    """
+
+    def __init__(self, assets):
+        from tokenizers import Tokenizer as Backend
+
+        if "tokenizer.json" not in assets:
+            raise BundleError("there is no tokenizer.json: give token ids instead of text")
+        try:
+            self._backend = Backend.from_str(bytes(assets["tokenizer.json"]).decode("utf-8"))
+            self.config = json.loads(assets.get("tokenizer_config.json", b"{}"))
+        except Exception as error:  # the library raises plain Exception
+            raise BundleError(f"the tokenizer files cannot be read: {error}") from None
+        # A saved truncation or padding would change what is asked for here.
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._pad_id = self._find_pad_id()
+
+    @property
+    def vocabulary_size(self):
+        """int, one more than the highest token id."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def max_length(self):
+        """int, the most tokens that the checkpoint's tokenizer allows, or None."""
+        limit = self.config.get("model_max_length")
+        # transformers writes 1e30 for "unknown".
+        return int(limit) if limit is not None and limit < 1e9 else None
+
+    def encode(self, text, special_tokens=True):
+        """List of int, the token ids of one text."""
+        return self._backend.encode(text, add_special_tokens=special_tokens).ids
+
+    def encode_batch(self, texts, pairs=None, max_length=None):
+        """Encodings of the tokenizers library, unpadded, with special tokens.
+
+        Args:
+            texts: list of str.
+            pairs: None, or a list of str, the second text of each.
+            max_length: int, longer ones are cut to it (special tokens are kept), or None.
+        """
+        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        if max_length is not None:
+            self._backend.enable_truncation(max_length)
+        try:
+            return self._backend.encode_batch(inputs)
+        except TypeError as error:
+            raise InputError(f"texts must be str: {error}") from None
+        finally:
+            self._backend.no_truncation()
+
+    def decode(self, ids, special_tokens=False):
+        """The text of a list of token ids, without special tokens unless asked for."""
+        return self._backend.decode(ids, skip_special_tokens=not special_tokens)
+
+    def special_tokens(self):
+        """dict name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
+        found = {}
+        for name, value in self.config.items():
+            text = value.get("content") if isinstance(value, dict) else value
+            if name.endswith("_token") and isinstance(text, str):
+                found[name] = text
+        return found
+
+    @property
+    def pad_id(self):
+        """int, the id to pad with; masked, so that its value does not matter."""
+        return self._pad_id
+
+    def _find_pad_id(self):
+        names = self.special_tokens()
+        for name in ("pad_token", "eos_token"):
+            identity = self._backend.token_to_id(names.get(name, ""))
+            if identity is not None:
+                return identity
+        return 0
