@@ -54,6 +54,10 @@ def make_layers(spec, initializer):
         layers[name] = DecoderBlock(
             **block, window=window, kernel_initializer=initializer(), name=name
         )
+        x = keras.Input((None, spec.hidden_dim))
+        # Keras checks the outputs of every later graph against those of a layer's first call, so
+        # that one must be the call with the most outputs.
+        layers[name](x, cache=tuple(_cache_inputs(layers[name], index).values()))
     layers["norm"] = normalization(
         block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
     )
@@ -103,21 +107,28 @@ def step_model(model, static):
     x = layers["token_embedding"](inputs["input_ids"])
     presents = {}
     for index, block in enumerate(_blocks(layers)):
-        cache = {}
-        for part in ("key", "value"):
-            name = f"past_key_values.{index}.{part}"
-            shape = (block.attention.num_key_value_heads, None, block.attention.head_dim)
-            cache[part] = inputs[name] = keras.Input(shape, dtype=block.compute_dtype, name=name)
+        cache = _cache_inputs(block, index)
+        inputs |= cache
         x, present = block(
             x,
             attention_mask=mask,
             position_ids=positions,
-            cache=(cache["key"], cache["value"]),
+            cache=tuple(cache.values()),
             cache_position=slot,
         )
         presents[f"present.{index}.key"], presents[f"present.{index}.value"] = present
     logits = layers["token_embedding"](layers["norm"](x), reverse=True)
     return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
+
+
+def _cache_inputs(block, index):
+    """The symbolic key and value of one layer's past, by name."""
+    settings = block.attention_settings
+    shape = (settings["num_key_value_heads"], None, settings["head_dim"])
+    return {
+        name: keras.Input(shape, dtype=block.compute_dtype, name=name)
+        for name in (f"past_key_values.{index}.key", f"past_key_values.{index}.value")
+    }
 
 
 def _blocks(layers):

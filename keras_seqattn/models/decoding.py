@@ -77,7 +77,8 @@ class KerasDecoder:
         mask = np.zeros((len(input_ids), self._slots), "int32")
         mask[:, : attention_mask.shape[1]] = attention_mask
         slot, last = np.array([self._used], "int32"), np.array(length - 1, "int32")
-        logits, self._cache = self._run(self._state(), ids, mask, slot, last, self._cache)
+        arrays = [ops.convert_to_tensor(array) for array in (ids, mask, slot, last)]
+        logits, self._cache = self._run(self._state(), *arrays, self._cache)
         self._used += length
         return np.asarray(keras.ops.convert_to_numpy(logits), np.float32)
 

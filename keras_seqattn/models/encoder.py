@@ -1,9 +1,31 @@
 """The skeleton of bidirectional encoders: embeddings, a stack of blocks, normalisations."""
 
 import keras
+from keras import ops
 
 from keras_seqattn.layers.blocks import EncoderBlock
 from keras_seqattn.layers.normalization import normalization
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class EmbeddingSum(keras.layers.Layer):
+    """The sum of a token embedding and others that broadcast to it.
+
+    Call arguments:
+        embedding: float (b, t, m).
+        others: float (b|1, t, m).
+
+    Returns:
+        float (b, t, m).
+    """
+
+    def call(self, embedding, *others):
+        for other in others:
+            embedding = ops.add(embedding, other)
+        return embedding
+
+    def compute_output_spec(self, embedding, *others):
+        return keras.KerasTensor(embedding.shape, embedding.dtype)
 
 
 def token_input(name):
@@ -15,7 +37,7 @@ def embed(parts, width, epsilon, dropout):
     """The sum of embeddings, normalised.
 
     Args:
-        parts: list of float (b|1, t, m).
+        parts: list of float (b, t, m), the tokens' first, or (1, t, m).
         width: m.
         epsilon: of the layer normalisation.
         dropout: rate.
@@ -23,7 +45,7 @@ def embed(parts, width, epsilon, dropout):
     Returns:
         float (b, t, m).
     """
-    x = keras.layers.Add(name="embeddings_sum")(parts)
+    x = EmbeddingSum(name="embeddings_sum")(*parts)
     policy = keras.config.dtype_policy()
     x = normalization("layer_norm", epsilon, width, policy, "embeddings_norm")(x)
     return keras.layers.Dropout(dropout, name="embeddings_dropout")(x) if dropout else x
