@@ -121,6 +121,8 @@ def _export(arguments):
     from keras_seqattn.progress import Steps
 
     steps = Steps(arguments.quiet)
+    if arguments.quiet:
+        warnings.simplefilter("ignore")
     with steps(f"Load {arguments.source}"):
         model = models.load(arguments.source, task=arguments.task)
     with steps(f"Export to {arguments.output}") as progress:

@@ -1,0 +1,273 @@
+"""The commands, run for real on tiny checkpoints: what they print, where, and how they fail."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+
+from keras_seqattn import models, runtime
+from keras_seqattn.cli import choose_backend, main
+from tests.helpers import randomise
+
+ROOT = Path(__file__).parents[1]
+WORDS = (
+    "<pad> <s> </s> [UNK] the a cat dog bird sat ran flew on under over mat tree hill and".split()
+)
+TEMPLATE = "{% for m in messages %}{{ m.role[0] }} {{ m.content }} {% endfor %}a"
+SIZES = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 64,
+}
+
+
+def write_checkpoint(folder, family, **config):
+    model = randomise(models.build(family, **SIZES, **config), seed=3)
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    settings = {"pad_token": "<pad>", "chat_template": TEMPLATE}
+    model.assets = {
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps(settings).encode(),
+    }
+    models.save(model, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    decoder = {"intermediate_size": 40, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    return {
+        "decoder": write_checkpoint(folder / "llama", "llama", **decoder),
+        "encoder": write_checkpoint(folder / "bert", "bert", intermediate_size=40),
+    }
+
+
+@pytest.fixture(scope="module")
+def bundles(checkpoints, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    for name, source in checkpoints.items():
+        assert main(["export", source, str(folder / name), "--quiet"]) == 0
+    return {name: str(folder / name) for name in checkpoints}
+
+
+def fails(arguments, capsys, *parts):
+    """Assert exit code 1 and one line that starts with `error:` and holds the parts."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 1
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert out == "" and len(lines) == 1 and err.rstrip().endswith(lines[0])
+    for part in parts:
+        assert part in lines[0]
+
+
+def command(*arguments, blocked=(), **options):
+    """Start the program as a process of its own, with modules made unimportable."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({list(blocked)!r})); "
+        "from keras_seqattn.cli import main; sys.exit(main())"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], **{**pipes, **options})
+
+
+def test_export_tells_of_its_proof_on_stderr(checkpoints, tmp_path, capsys):
+    arguments = ["export", checkpoints["encoder"], str(tmp_path / "out"), "--target", "portable"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "onnxruntime agrees with Keras in" in err
+    metadata = runtime.load(tmp_path / "out").metadata
+    assert metadata["keras_seqattn.target"] == "portable"
+
+
+def test_export_is_silent_if_asked(checkpoints, tmp_path, capsys):
+    arguments = [
+        "export",
+        checkpoints["encoder"],
+        str(tmp_path / "m.onnx"),
+        "--quiet",
+        "--no-verify",
+    ]
+    assert main(arguments) == 0
+    assert capsys.readouterr() == ("", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_export_writes_the_task_asked_for(checkpoints, tmp_path, capsys):
+    arguments = ["export", checkpoints["encoder"], str(tmp_path / "out"), "--task", "masked_lm"]
+    assert main(arguments) == 0
+    assert "warning: " in capsys.readouterr().err  # the head is new
+    assert runtime.load(tmp_path / "out").task == "masked_lm"
+
+
+def test_verify(bundles, checkpoints, capsys):
+    assert main(["verify", bundles["decoder"]]) == 0
+    assert main(["verify", bundles["decoder"], "--against", checkpoints["decoder"]]) == 0
+    assert "agrees with" in capsys.readouterr().out
+
+
+def test_verify_fails_against_other_weights(bundles, tmp_path, capsys):
+    other = randomise(
+        models.load(write_checkpoint(tmp_path / "other", "bert", intermediate_size=40)), 4
+    )
+    models.save(other, tmp_path / "changed")
+    assert main(["verify", bundles["encoder"], "--against", str(tmp_path / "changed")]) == 1
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_verify_notices_a_changed_file(bundles, tmp_path, capsys):
+    source = Path(bundles["encoder"])
+    for path in source.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 99}))
+    fails(["verify", tmp_path], capsys, "config.json")
+
+
+def test_generate(bundles, capsys):
+    model = runtime.load(bundles["decoder"])
+    arguments = ["generate", bundles["decoder"], "the cat sat", "--max-new-tokens", "7"]
+    assert main(arguments) == 0
+    expected = model.generate("the cat sat", max_new_tokens=7)
+    assert expected and capsys.readouterr().out == expected + "\n"
+    assert main([*arguments, "--num-beams", "3"]) == 0
+    expected = model.generate("the cat sat", max_new_tokens=7, num_beams=3)
+    assert capsys.readouterr().out == expected + "\n"
+    assert (
+        main([*arguments, "--do-sample", "--top-k", "5", "--temperature", "2", "--seed", "1"]) == 0
+    )
+    settings = {"do_sample": True, "top_k": 5, "temperature": 2.0, "seed": 1}
+    expected = model.generate("the cat sat", max_new_tokens=7, **settings)
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_chat_answers_lines_and_remembers(bundles, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat\n\nand a dog\n"))
+    assert main(["chat", bundles["decoder"], "--system", "a bird", "--max-new-tokens", "5"]) == 0
+    model, expected = runtime.load(bundles["decoder"]), []
+    messages = [{"role": "system", "content": "a bird"}]
+    for line in ("the cat", "and a dog"):
+        messages.append({"role": "user", "content": line})
+        expected.append(model.chat(messages, max_new_tokens=5))
+        messages.append({"role": "assistant", "content": expected[-1]})
+    assert capsys.readouterr().out == "".join(f"{text}\n" for text in expected)
+
+
+def test_embed_as_json_and_npy(bundles, tmp_path, capsys):
+    texts = ["the cat sat on the mat", "a bird"]
+    expected = runtime.load(bundles["encoder"]).embed(texts)
+    assert main(["embed", bundles["encoder"], *texts]) == 0
+    np.testing.assert_array_equal(np.float32(json.loads(capsys.readouterr().out)), expected)
+    file = tmp_path / "vectors.npy"
+    assert main(["embed", bundles["encoder"], *texts, "--output", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(np.load(file), expected)
+
+
+def test_inspect(bundles, capsys):
+    assert main(["inspect", bundles["decoder"]]) == 0
+    out = capsys.readouterr().out
+    assert "keras_seqattn.task: causal_lm" in out
+    assert "input_ids  int64 (batch_size, sequence_length)" in out
+    assert "layers_*/feed_forward/down/kernel  float (40, 24) x 2" in out
+
+
+def test_bad_input_is_one_line(bundles, checkpoints, tmp_path, capsys):
+    encoder, decoder, source = bundles["encoder"], bundles["decoder"], checkpoints["encoder"]
+    fails(["export", tmp_path / "none", tmp_path / "out"], capsys, str(tmp_path / "none"))
+    fails(["export", ROOT / "LICENSE", tmp_path / "out"], capsys, "LICENSE")
+    fails(["export", source, tmp_path / "out", "--task", "poetry"], capsys, "poetry")
+    fails(["export", source, tmp_path / "out", "--precision", "int3"], capsys, "int3", "int4")
+    fails(
+        ["export", source, tmp_path / "out", "--target", "toaster"], capsys, "toaster", "portable"
+    )
+    fails(["export", source, tmp_path / "out", "--route", "scenic"], capsys, "scenic", "trace")
+    fails(["export", source, ROOT / "tests"], capsys, "tests")
+    fails(["verify", encoder, "--against", checkpoints["decoder"]], capsys)
+    fails(["generate", tmp_path / "none", "the"], capsys, str(tmp_path / "none"))
+    fails(["generate", encoder, "the"], capsys, "causal_lm")
+    fails(["generate", decoder, "the", "--temperature", "2"], capsys, "do_sample")
+    fails(["generate", decoder, "the", "--max-new-tokens", "640"], capsys, "context")
+    fails(["generate", decoder, ""], capsys, "empty")
+    fails(["embed", decoder, "the"], capsys, "embedding")
+    fails(["embed", encoder, "the", "--output", "vectors.txt"], capsys, ".npy")
+    fails(["embed", encoder, "the", "--output", tmp_path / "no" / "v.npy"], capsys, "v.npy")
+    fails(["inspect", tmp_path], capsys, "model.onnx")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["sing"], ["embed", "x"], ["export", "x", "y", "--loud"]]
+)
+def test_wrong_usage_exits_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: keras-seqattn" in capsys.readouterr().err
+
+
+def test_bundles_need_no_keras(bundles):
+    blocked = ["keras", "tensorflow", "torch", "jax"]
+    for arguments in (
+        ["embed", bundles["encoder"], "the cat"],
+        ["generate", bundles["decoder"], "the cat", "--max-new-tokens", "2"],
+        ["inspect", bundles["encoder"]],
+        ["verify", bundles["encoder"]],
+    ):
+        process = command(*arguments, blocked=blocked)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and out, err
+
+
+def test_interrupted_chat_ends_in_one_line(bundles):
+    process = command("chat", bundles["decoder"], "--max-new-tokens", "3", stdin=subprocess.PIPE)
+    process.stdin.write("the cat\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and err == "error: interrupted\n"
+
+
+def test_a_reader_that_leaves_is_no_error(bundles):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = command("inspect", bundles["decoder"], stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and err == ""
+
+
+def test_the_backend_is_chosen_among_those_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    for configured, expected in ((None, "tensorflow"), ("jax", "jax"), ("abacus", "tensorflow")):
+        if configured:
+            (tmp_path / "keras.json").write_text(json.dumps({"backend": configured}))
+        monkeypatch.setenv("KERAS_BACKEND", "")
+        choose_backend()
+        assert os.environ["KERAS_BACKEND"] == expected
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    choose_backend()
+    assert os.environ["KERAS_BACKEND"] == "torch"
+
+
+def test_without_a_backend_there_is_one_line(tmp_path):
+    code = "from keras_seqattn.cli import main; import sys; sys.exit(main(['quickstart']))"
+    environment = {"KERAS_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-S", "-c", code], check=False, **options)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: Keras has no backend here: pip install tensorflow")

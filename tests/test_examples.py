@@ -1,0 +1,48 @@
+"""Each example in its short form."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+
+
+def run(name, **options):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main(short=True, **options)
+
+
+@pytest.mark.slow
+def test_attention_in_your_model():
+    # Guessing gives 0.5, and the letters alone about 0.8.
+    assert run("attention_in_your_model") > 0.85
+
+
+@pytest.mark.slow
+def test_chat(capsys):
+    messages = run("chat")
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert "Paris" in messages[1]["content"] and messages[1]["content"] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_semantic_search():
+    found = run("semantic_search", queries=("make a file smaller",))
+    assert {"gzip", "bz2"} & set(found["make a file smaller"])
+
+
+@pytest.mark.slow
+def test_train_llama(tmp_path, capsys):
+    losses = run("train_llama", folder=tmp_path)
+    # ln(128) is 4.85: what a model that knows nothing gets.
+    assert losses[-1] < 3.5
+    assert "Return the " in capsys.readouterr().out
+    assert (tmp_path / "bundle" / "model.onnx").exists()
+
+
+def test_every_example_is_run():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in FOLDER.glob("*.py")} <= tested
