@@ -18,7 +18,8 @@ from keras_seqattn.onnx.verify import verify as run_verify
 from keras_seqattn.onnx.verify import write_report
 
 PRECISIONS = ("fp32", "int8", "int4")
-# Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf stops at 2 GiB.
+# Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
+# stops at 2 GiB.
 _INLINE_BYTES = 16 << 20
 _PROTOBUF_BYTES = (2 << 30) - (64 << 20)
 
@@ -40,17 +41,18 @@ def export(
         model: a SequenceModel, or any Keras model with declared inputs.
         path: ends in .onnx: one file; else a bundle folder.
         target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
-        precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (weights of matrix products).
+        precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first, and write nothing if they differ.
-        route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend, no bundle extras).
+        route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend only).
         progress: called with (stage, done, total).
 
     Returns:
         The verification `Report`, or None with verify=False.
 
     Raises:
-        ExportError: if the model cannot be written or the result differs from Keras; nothing is left at `path`.
+        ExportError: if the model cannot be written or the result differs from Keras; nothing is
+            left at `path`.
 
     Example:
         model = keras_seqattn.models.load("smollm2.gguf")
@@ -102,7 +104,8 @@ def _graph(model, target, precision, route, progress):
 
 
 def write_onnx(model, file, inline=False, progress=None):
-    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>.data`, one at a time.
+    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>.data`, one at a
+    time.
 
     Args:
         inline: keep all weights in the one file where protobuf's 2 GiB allow it.

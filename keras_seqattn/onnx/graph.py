@@ -20,8 +20,9 @@ def build_graph(model, target="ort"):
     """Trace a model into an `onnx_ir.Model` in float precision.
 
     Args:
-        model: a Keras model with fixed inputs (functional, or any that has been built on keras.Input). A
-            SequenceModel that decodes is traced through its step model, with past and present.
+        model: a Keras model with fixed inputs (functional, or any that has been built on
+            keras.Input). A SequenceModel that decodes is traced through its step model, with past
+            and present.
         target: target name.
 
     Raises:

@@ -1,8 +1,10 @@
-"""The one place that touches private Keras modules: the hook through which the exporter sees every call.
+"""The one place that touches private Keras modules: the hook through which the exporter sees every
+call.
 
-Keras sends each symbolic `keras.ops` call and each symbolic layer call through `Operation.symbolic_call` or
-`Layer.symbolic_call`. `intercept` replaces both for the length of a trace, and with them the few functions
-of `keras.ops` that take sizes but no tensor and would otherwise go straight to the backend.
+Keras sends each symbolic `keras.ops` call and each symbolic layer call through
+`Operation.symbolic_call` or `Layer.symbolic_call`. `intercept` replaces both for the length of a
+trace, and with them the few functions of `keras.ops` that take sizes but no tensor and would
+otherwise go straight to the backend.
 """
 
 import contextlib
@@ -51,5 +53,5 @@ def _replace(stack, owner, name, value):
 
 
 def is_keras_operation(operation):
-    """Whether the class of `operation` ships with Keras, so that its bare class name identifies it."""
+    """Whether the class of `operation` ships with Keras, so that its name identifies it."""
     return type(operation).__module__.startswith("keras.src.")

@@ -6,7 +6,12 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from keras_seqattn.onnx.passes import bias_gelu, packed_projections, residual_sum
+from keras_seqattn.onnx.passes import (
+    bias_gelu,
+    packed_projections,
+    residual_sum,
+    transposed_weights,
+)
 
 
 def optimise(model, target):
@@ -17,4 +22,6 @@ def optimise(model, target):
     if target.supports("BiasGelu"):
         bias_gelu.apply(model.graph)
         residual_sum.apply(model.graph)
+    if target.supports("FusedMatMul"):
+        transposed_weights.apply(model.graph)
     RemoveUnusedNodesPass()(model)

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-# Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one does not.
+# Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one
+# does not.
 _LARGE = 50_000_000
 
 
@@ -77,7 +78,7 @@ class Sampler:
 
 
 def padding_mask(shape, side):
-    """int64 (b, t): row r has about r/4 of its positions padded on that side, and at least one real."""
+    """int64 (b, t): row r has about r/4 of its positions padded, and at least one real."""
     mask = np.ones(shape, np.int64)
     for row in range(shape[0]) if side else ():
         padded = min(row * shape[1] // 4 + (row > 0), shape[1] - 1)

@@ -1,4 +1,4 @@
-"""What the trace passes around: Keras tensors that carry ONNX values, and the rules for sizes and dtypes."""
+"""Keras tensors that carry ONNX values, and the rules for their sizes and dtypes."""
 
 import keras
 import numpy as np
@@ -31,7 +31,8 @@ class Symbol(keras.KerasTensor):
     Attributes:
         value: the `onnx_ir.Value`.
         sizes: the shape in plain integers, stand-ins included (`shape` shows those as None).
-        number: for an integer scalar that is computed from sizes alone, its stand-in number; else None.
+        number: for an integer scalar that is computed from sizes alone, its stand-in number; else
+            None.
     """
 
     def __init__(self, value, sizes, dtype, number=None):

@@ -34,7 +34,9 @@ class Target:
 
 TARGETS = {
     "portable": Target("portable"),
-    "ort": Target("ort", frozenset({"BiasGelu", "GroupQueryAttention", "QuickGelu"})),
+    "ort": Target(
+        "ort", frozenset({"BiasGelu", "FusedMatMul", "GroupQueryAttention", "QuickGelu"})
+    ),
 }
 
 

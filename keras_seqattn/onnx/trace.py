@@ -1,8 +1,10 @@
 """Trace a Keras model into an ONNX graph by calling it with tensors that carry ONNX values.
 
-Sizes: every dynamic dimension gets a large prime number as its stand-in, and shapes are inferred with plain
-integers. A size that is dynamic is thereby recognised wherever it turns up, even through arithmetic: the size
-`past + sequence` is the sum of the two stand-ins. So reshapes can be written without a chain of Shape nodes.
+Sizes: every dynamic dimension gets a large prime number as its stand-in, and shapes are inferred
+    with plain
+integers. A size that is dynamic is thereby recognised wherever it turns up, even through
+arithmetic: the size `past + sequence` is the sum of the two stand-ins. So reshapes can be written
+    without a chain of Shape nodes.
 
 Integers are int64 throughout the file, whatever integer width Keras used: one width, no casts.
 """
@@ -34,6 +36,7 @@ class Tracer:
         self._initializers = {}
         self._sizes = {}
         self._dimension_names = {}
+        self._size_labels = {}
         self._memo = {}
         self.weights = {}
 
@@ -50,7 +53,7 @@ class Tracer:
         return self._dimension_names[name]
 
     def add_input(self, name, dimensions, dtype, label=None):
-        """Declare a graph input; `dimensions` holds ints and names, `label` maps names to those in the file."""
+        """Declare a graph input of ints and dimension names; `label` renames some in the file."""
         sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
         labels = [(label or {}).get(d, d) for d in dimensions]
         value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(DTYPES[dtype]))
@@ -60,6 +63,7 @@ class Tracer:
         for axis, size in enumerate(sizes):
             if is_dynamic(size) and size not in self._sizes:
                 self._sizes[size] = (symbol, axis)
+                self._size_labels[size] = labels[axis]
         return symbol
 
     def size(self, symbol, axis):
@@ -125,7 +129,7 @@ class Tracer:
         return self._initializers[key]
 
     def variable(self, variable, dtype=None):
-        """The initializer of a Keras variable, named by its path and read only when it is written."""
+        """The initializer of a Keras variable, named by its path, read when it is written."""
         dtype = dtype or variable.dtype
         key = (id(variable), dtype)
         if key not in self._initializers:
@@ -139,7 +143,7 @@ class Tracer:
         return self._initializers[key]
 
     def symbol(self, x, dtype=None):
-        """A Symbol for anything a keras.ops call accepts: Symbol, variable, array, backend tensor, number."""
+        """A Symbol for whatever keras.ops accept: variable, array, backend tensor, number."""
         if isinstance(x, Symbol):
             return x
         if isinstance(x, keras.KerasTensor):
@@ -177,7 +181,8 @@ class Tracer:
     def emit(
         self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None
     ):
-        """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes, dtype), ...].
+        """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes,
+        dtype), ...].
 
         Returns a Symbol, or a list of them if `outputs` was given.
         """
@@ -202,7 +207,7 @@ class Tracer:
         return symbols[0] if outputs is None else symbols
 
     def once(self, key, build):
-        """`build()` the first time `key` is asked for, the same Symbol afterwards (masks shared by all layers)."""
+        """`build()` once for a key, the same Symbol afterwards: what all layers share."""
         if key not in self._memo:
             scope, self._scope = self._scope, []
             self._memo[key] = build()
@@ -213,7 +218,7 @@ class Tracer:
         sizes, dtype = spec
         if sizes is None:
             return ir.Value(name="")
-        names = {number: name for name, number in self._dimension_names.items()}
+        names = self._size_labels
         shape = ir.Shape([names.get(int(n)) if is_dynamic(n) else int(n) for n in sizes])
         return ir.Value(name=name, shape=shape, type=ir.TensorType(DTYPES[dtype]))
 
@@ -229,7 +234,7 @@ class Tracer:
     # ---- the hook
 
     def symbolic_call(self, operation, args, kwargs):
-        """Lower one call: by its table entry, or, for a layer without one, by entering its own `call`."""
+        """Lower one call by its table entry; enter the `call` of a layer or operation without one."""
         lowering = registry.find(operation)
         is_layer = isinstance(operation, keras.Layer) and operation is not self._root
         if is_layer:
@@ -237,11 +242,13 @@ class Tracer:
         try:
             if lowering is not None:
                 return self._lower(lowering, operation, args, kwargs)
-            if isinstance(operation, keras.Layer):
+            if isinstance(operation, keras.Layer) or not keras_internals.is_keras_operation(
+                operation
+            ):
                 return operation.call(*args, **kwargs)
             raise ExportError(
-                f"{self.where()}: the operation {type(operation).__name__} has no ONNX lowering. Write the "
-                "computation with other keras.ops, or register one with "
+                f"{self.where()}: the operation {type(operation).__name__} has no ONNX lowering. "
+                "Write the computation with other keras.ops, or register one with "
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
         except (TypeError, ValueError) as error:
@@ -274,13 +281,13 @@ class Tracer:
             self.register_number(result, int(rule(*numbers)))
 
     def output_spec(self, operation, args, kwargs):
-        """(sizes, dtype) of what Keras says the operation returns, inferred with the stand-in sizes."""
+        """(sizes, dtype) of the result, as Keras infers them from the stand-in sizes."""
         plain = keras.tree.map_structure(_plain, (args, kwargs))
         spec = operation.compute_output_spec(*plain[0], **plain[1])
         return keras.tree.map_structure(lambda s: (tuple(s.shape), s.dtype), spec)
 
     def run(self, model, inputs):
-        """Call the model on Symbols, in inference mode, with the hook in place; returns its outputs."""
+        """The model's outputs for Symbols, in inference mode, with the hook in place."""
         self._root = model
         with keras_internals.intercept(self.symbolic_call, self._functions()):
             return model(inputs, training=False)
@@ -309,6 +316,15 @@ class Tracer:
 
             return wrapper
 
+        def of_variable(original):
+            # On a weight alone Keras computes at once, which would put a copy of it in the file.
+            def traced(x, *args, **kwargs):
+                if isinstance(x, keras.Variable):
+                    x = self.symbol(x)
+                return original(x, *args, **kwargs)
+
+            return traced
+
         def broadcast_to(original):
             def traced(x, shape):
                 if _has_symbol(shape) and not isinstance(x, Symbol):
@@ -322,6 +338,9 @@ class Tracer:
             "zeros": filled(0),
             "ones": filled(1),
             "full": filled(None),
+            "transpose": of_variable,
+            "reshape": of_variable,
+            "convert_to_tensor": of_variable,
             "broadcast_to": broadcast_to,
         }
 

@@ -1,4 +1,4 @@
-"""The proof that a file computes what the Keras model computes: runs of both, compared, written down."""
+"""The proof that a file computes what the Keras model computes: both run, compared."""
 
 import dataclasses
 import json
@@ -11,9 +11,9 @@ import onnxruntime
 from keras_seqattn.errors import BundleError, ExportError
 from keras_seqattn.onnx import samples
 
-# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding the weights (and
-# for int8 the activations) costs; measured on SmolLM2 and MiniLM and on re-randomised tiny models, which
-# are the harder case, with a margin of about two.
+# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding the
+# weights (and for int8 the activations) costs; measured on SmolLM2 and MiniLM and on re-randomised
+# tiny models, which are the harder case, with a margin of about two.
 TOLERANCES = {"fp32": 1e-4, "int8": 0.15, "int4": 0.35}
 
 
@@ -33,9 +33,9 @@ class Report:
     Attributes:
         precision: of the file.
         tolerance: the largest error allowed.
-        cases: every comparison. `error` is the largest difference over max(1, the largest magnitude) for fp32,
-            and the relative root-mean-square difference for quantised files; `agreement` is the share of positions
-            where both prefer the same token.
+        cases: every comparison. `error` is the largest difference over max(1, the largest
+            magnitude) for fp32, and the relative root-mean-square difference for quantised files;
+            `agreement` is the share of positions where both prefer the same token.
     """
 
     precision: str
@@ -74,8 +74,8 @@ class Report:
 def verify(path, model, *, progress=None):
     """Run an exported file or bundle against the Keras model it came from.
 
-    Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for decoders also a
-    prefill with cached steps against the full pass, and greedy tokens.
+    Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for
+    decoders also a prefill with cached steps against the full pass, and greedy tokens.
 
     Args:
         path: a bundle folder or an .onnx file.
@@ -165,7 +165,8 @@ class _Comparison:
         )
         chosen = expected["logits"][:, 6:].argmax(-1)
         agreement = float((chosen == ids[:, 7:]).mean())
-        # A quantised file may prefer another token; the agreement is then information, not a failure.
+        # A quantised file may prefer another token; the agreement is then information, not a
+        # failure.
         error = 0.0 if self.precision != "fp32" else 1.0 - agreement
         return Case(f"{ids.shape[1] - 7} greedy tokens", error, agreement)
 
@@ -235,7 +236,7 @@ def _without_gradients(function):
 
 
 def write_report(report, folder, extra):
-    """Write parity.json: the report, and `extra` (what the bundle is, its files and their digests)."""
+    """Write parity.json: the report, and `extra` (the bundle, its files and digests)."""
     content = {**extra, **(report.to_dict() if report else {"cases": []})}
     with open(os.path.join(folder, "parity.json"), "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

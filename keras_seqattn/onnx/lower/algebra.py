@@ -11,8 +11,8 @@ from keras_seqattn.onnx.lower.shaping import reshape
 from keras_seqattn.onnx.symbol import Symbol, lazy_initializer
 
 REDUCE = {
-    "Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Amax": "ReduceMax", "Min": "ReduceMin",
-    "Amin": "ReduceMin", "Prod": "ReduceProd", "Logsumexp": "ReduceLogSumExp",
+    "Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Amax": "ReduceMax",
+    "Min": "ReduceMin", "Amin": "ReduceMin", "Prod": "ReduceProd", "Logsumexp": "ReduceLogSumExp",
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def einsum(tracer, operation, *xs):
 
 
 def _projection(subscripts, xs):
-    """How many axes are contracted, if this einsum is `x @ w` with the last axes of x and the first of w."""
+    """How many axes are contracted, if this is `x @ w` over x's last axes and w's first."""
     if (
         len(xs) != 2
         or "->" not in subscripts

@@ -1,4 +1,4 @@
-"""Attention and rotary positions as single nodes; what no single node can do is traced from its definition."""
+"""Attention and rotary positions as single nodes, or traced from their definition if none fits."""
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,7 @@ def merge_heads(tracer, x):
 
 
 def _for_batch(tracer, rows, x):
-    """Positions (1, t, ...) that all rows of x share, written out for each: the node does not broadcast."""
+    """Positions (1, t, ...) that all rows share, written out: the node does not broadcast."""
     if rows.sizes[0] == x.sizes[0]:
         return rows
 
@@ -133,7 +133,7 @@ class _Call:
         )
 
     def _standard_mask(self):
-        """None, or the mask over (b|1, h|1, t, s): boolean, or additive if there is a bias as well."""
+        """None, or the mask (b|1, h|1, t, s): boolean, or additive if there is a bias as well."""
         key = ("mask", _value(self.mask), self.operation.window, self.length, self.total)
         if self.mask is None and self.operation.window is None:
             return self._spread(self.bias) if self.bias is not None else None
@@ -266,7 +266,7 @@ def _value(x):
 
 @lowers("DotProductAttention")
 def dot_product_attention(tracer, operation, query, key, value, bias=None, mask=None, scale=None):
-    """Keras's own attention over (b, t, h, d); its causal mask is aligned top-left, as ONNX's is."""
+    """Keras's own attention over (b, t, h, d); causal is aligned top-left, as in ONNX."""
     same = Attention(
         causal=operation.is_causal, scale=scale, softcap=operation.attn_logits_soft_cap
     )

@@ -9,15 +9,16 @@ from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.symbol import DTYPES
 
 UNARY = {
-    "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arcsin": "Asin", "Arctan": "Atan", "Ceil": "Ceil",
-    "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "Isinf": "IsInf",
-    "Isnan": "IsNaN", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg", "Reciprocal": "Reciprocal",
-    "Relu": "Relu", "Round": "Round", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
-    "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
+    "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arcsin": "Asin", "Arctan": "Atan",
+    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor",
+    "Isinf": "IsInf", "Isnan": "IsNaN", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg",
+    "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round", "Sigmoid": "Sigmoid",
+    "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign",
+    "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
 BINARY = {
-    "Add": "Add", "Divide": "Div", "Maximum": "Max", "Minimum": "Min", "Multiply": "Mul", "Power": "Pow",
-    "Subtract": "Sub", "TrueDivide": "Div",
+    "Add": "Add", "Divide": "Div", "Maximum": "Max", "Minimum": "Min", "Multiply": "Mul",
+    "Power": "Pow", "Subtract": "Sub", "TrueDivide": "Div",
 }  # fmt: skip
 COMPARE = {
     "Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less",
@@ -27,7 +28,7 @@ LOGICAL = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
 
 
 def cast(tracer, x, dtype):
-    """`x` in another dtype; between integer widths this is nothing, since the file knows only int64."""
+    """`x` in another dtype; between integer widths nothing happens: the file has only int64."""
     if x.dtype == dtype:
         return x
     if "int" in x.dtype and "int" in dtype:

@@ -25,14 +25,15 @@ SIZE_ARITHMETIC = {
 
 
 def lowers(*keys):
-    """Register `function(tracer, operation, *args, **kwargs)` as the ONNX form of operations or layers.
+    """Register `function(tracer, operation, *args, **kwargs)` as the ONNX form of operations or
+    layers.
 
     Args:
-        keys: classes (a `keras.Operation` or `keras.Layer` subclass), or, for Keras's own operations, whose
-            classes are not public, their class names.
+        keys: classes (a `keras.Operation` or `keras.Layer` subclass), or, for Keras's own
+            operations, whose classes are not public, their class names.
 
-    The function gets the arguments of the operation's `call`, with `trace.Symbol` in place of tensors, and
-    returns what `call` would return, in Symbols.
+    The function gets the arguments of the operation's `call`, with `trace.Symbol` in place of
+    tensors, and returns what `call` would return, in Symbols.
 
     Example:
 
@@ -50,7 +51,7 @@ def lowers(*keys):
 
 
 def find(operation):
-    """The lowering of an operation, or None; a subclass inherits its parent's unless it redefines `call`."""
+    """The lowering of an operation, or None; inherited by subclasses that keep `call`."""
     cls = type(operation)
     for parent in cls.__mro__:
         if parent in _BY_CLASS:

@@ -1,4 +1,4 @@
-"""Lowerings that move elements without computing on them: reshapes, slices, gathers, joins, fills."""
+"""Lowerings that only move elements: reshapes, slices, gathers, joins, fills."""
 
 import math
 
@@ -31,13 +31,14 @@ def reshape(tracer, x, sizes, entries=None):
 
 
 def _shape_input(tracer, source, sizes, entries):
-    """The shape operand: 0 copies an axis in place, one -1 is inferred, only what is left is computed."""
+    """The shape operand: 0 copies an axis, one -1 is inferred, the rest is computed."""
     numbers = list(sizes)
     for axis, size in enumerate(sizes):
         if axis < len(source.sizes) and size == source.sizes[axis] and is_dynamic(size):
             numbers[axis] = 0
     open_axes = [i for i, n in enumerate(numbers) if is_dynamic(n)]
-    # An inferred axis is safe only if no other axis can be empty: a cache of length 0 leaves -1 undefined.
+    # An inferred axis is safe only if no other axis can be empty: a cache of length 0 leaves -1
+    # undefined.
     if len(open_axes) == 1:
         numbers[open_axes[0]] = -1
         return tracer.constant(np.array(numbers, np.int64))
@@ -187,7 +188,7 @@ def tile(tracer, operation, x):
 
 @lowers("Repeat")
 def repeat(tracer, operation, x):
-    """Repeat each element along an axis: a new axis of the wanted length, folded into its neighbour."""
+    """Repeat elements along an axis: a new axis of that length, folded into its neighbour."""
     if operation.axis is None or not isinstance(operation.repeats, int):
         raise ExportError(
             f"{tracer.where()}: ops.repeat needs an axis and one integer count to be exported"

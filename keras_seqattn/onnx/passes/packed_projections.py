@@ -1,8 +1,10 @@
 """Projections of one input are computed by one MatMul.
 
-Pattern: several MatMuls with the same first input and constant 2-D weights (query, key and value; gate and up),
+Pattern: several MatMuls with the same first input and constant 2-D weights (query, key and value;
+    gate and up),
 each with a bias that follows it or none with one.
-Result: one MatMul over the weights side by side, one Add if there were biases, and a Split, unless all parts go,
+Result: one MatMul over the weights side by side, one Add if there were biases, and a Split, unless
+    all parts go,
 in order, into one GroupQueryAttention, which takes them packed.
 """
 
@@ -98,9 +100,11 @@ def _into_group_query_attention(packed, ends):
 def _split(graph, before, packed, ends, widths, name):
     lengths = ir.tensor(np.array(widths, np.int64), name=f"{name}/lengths")
     sizes = ir.Value(
-        name=f"{name}/lengths", shape=ir.Shape([len(widths)]), type=ir.TensorType(ir.DataType.INT64),
+        name=f"{name}/lengths",
+        shape=ir.Shape([len(widths)]),
+        type=ir.TensorType(ir.DataType.INT64),
         const_value=lengths,
-    )  # fmt: skip
+    )
     graph.register_initializer(sizes)
     parts = [
         ir.Value(name=f"{name}/Split_{i}", shape=end.shape, type=end.type)

@@ -1,7 +1,7 @@
 """Residual additions are written as Sum where a normalisation follows.
 
-onnxruntime fuses Add + LayerNormalization into SkipLayerNormalization when it loads a file, and on CPU that kernel
-is several times slower than the two it replaces; it leaves Sum alone.
+onnxruntime fuses Add + LayerNormalization into SkipLayerNormalization when it loads a file, and on
+CPU that kernel is several times slower than the two it replaces; it leaves Sum alone.
 
 Pattern: Add of two non-constant values of which a reader is a normalisation.
 """
