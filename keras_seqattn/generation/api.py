@@ -34,9 +34,6 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         raise InputError(
             f"generate needs a model of task causal_lm, and this one's is {model.task}"
         )
-    # Imported here: this package must not import Keras.
-    from keras_seqattn.models.decoding import KerasDecoder
-
     assets = model.assets or {}
     if tokenizer is None and "tokenizer.json" in assets:
         from keras_seqattn.runtime.tokenizer import Tokenizer
@@ -44,9 +41,20 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         tokenizer = Tokenizer(assets)
     file = json.loads(assets.get("generation_config.json", b"{}"))
     generator = Generator(
-        KerasDecoder(model),
+        _decoder_of(model),
         tokenizer=tokenizer,
         defaults=checkpoint_defaults(model.config, file),
         context_length=model.config.get("max_position_embeddings"),
     )
     return generator.generate(inputs, attention_mask, **settings)
+
+
+def _decoder_of(model):
+    """The model's decoder, made once, so that its step is compiled once."""
+    decoder = getattr(model, "_decoder", None)
+    if decoder is None:
+        # Imported here: this package must not import Keras.
+        from keras_seqattn.models.decoding import KerasDecoder
+
+        decoder = model._decoder = KerasDecoder(model)
+    return decoder

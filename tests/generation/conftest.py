@@ -42,6 +42,9 @@ class TransformersDecoder:
 
 @pytest.fixture(scope="session")
 def reference():
+    threads = torch.get_num_threads()
+    # More threads than that only wait for one another at this size.
+    torch.set_num_threads(1)
     torch.manual_seed(11)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -64,7 +67,8 @@ def reference():
                 parameter.normal_(0, 1.5 / parameter.shape[1] ** 0.5)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
-    return model
+    yield model
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,0 +1,85 @@
+"""`keras_seqattn.generate` with a Keras model, on the backend of the run."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_seqattn
+from keras_seqattn import models
+from keras_seqattn.errors import InputError
+
+from ..helpers import randomise
+
+VOCABULARY, EOS, PAD = 61, 5, 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 22,
+        "intermediate_size": 37,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "max_position_embeddings": 53,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+    }
+    return randomise(models.build("llama", task="causal_lm", **config), seed=4)
+
+
+def greedy_by_full_passes(model, row, steps):
+    """Greedy tokens without any cache: the whole sequence anew for each token."""
+    ids = list(row)
+    while len(ids) < len(row) + steps:
+        # One length for all passes, padded behind, where a causal model does not look.
+        padded = np.array([ids + [PAD] * (17 - len(ids))], "int32")
+        inputs = {"input_ids": padded, "attention_mask": np.ones_like(padded)}
+        logits = ops.convert_to_numpy(model(inputs, training=False)["logits"])
+        ids.append(int(logits[0, len(ids) - 1].argmax()))
+        if ids[-1] == EOS:
+            break
+    return ids[len(row) :]
+
+
+def test_greedy_equals_full_passes(model):
+    rows = [[7, 11, 60, 9, 23], [42], [8, 8, 30]]
+    wanted = [greedy_by_full_passes(model, row, 9) for row in rows]
+    assert keras_seqattn.generate(model, rows, max_new_tokens=9) == wanted
+    assert keras_seqattn.generate(model, rows[0], max_new_tokens=9) == wanted[0]
+
+
+def test_beams_of_a_batch_equal_those_of_single_rows(model):
+    rows = [[7, 11, 60, 9, 23], [8, 8, 30]]
+    settings = {"max_new_tokens": 7, "num_beams": 3, "length_penalty": 0.5}
+    together = keras_seqattn.generate(model, rows, **settings)
+    assert together == [keras_seqattn.generate(model, row, **settings) for row in rows]
+
+
+def test_the_step_is_made_once(model):
+    keras_seqattn.generate(model, [7], max_new_tokens=2)
+    decoder = model._decoder
+    keras_seqattn.generate(model, [7, 9], max_new_tokens=2)
+    assert model._decoder is decoder
+
+
+def test_the_context_is_the_model_s(model):
+    with pytest.raises(InputError, match="context of 53 tokens"):
+        keras_seqattn.generate(model, [7, 9], max_new_tokens=52)
+
+
+def test_other_tasks_are_refused():
+    encoder = models.build(
+        "bert",
+        task="embedding",
+        vocab_size=VOCABULARY,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=37,
+        max_position_embeddings=29,
+    )
+    with pytest.raises(InputError, match="needs a model of task causal_lm, and this one's is emb"):
+        keras_seqattn.generate(encoder, [7])

@@ -1,0 +1,129 @@
+"""Each processor alone against transformers' own, ties and extremes included."""
+
+import numpy as np
+import pytest
+import torch
+from transformers.generation import logits_process as reference
+
+from keras_seqattn.generation import GenerationConfig, processors
+
+pytestmark = pytest.mark.backend_free
+
+BATCH, LENGTH, VOCABULARY = 3, 11, 53
+EOS = [2, 47]
+
+
+def make_scores(kind):
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(BATCH, VOCABULARY)).astype(np.float32) * 3
+    if kind == "ties":
+        scores = np.round(scores)
+    if kind == "forbidden":
+        scores[:, ::3] = -np.inf
+    if kind == "peaked":
+        scores[:, 17] += 40
+    if kind == "one left":
+        scores[:, 1:] = -np.inf
+    return scores
+
+
+IDS = np.random.default_rng(6).integers(0, 9, size=(BATCH, LENGTH))
+PADDING = np.array([0, 4, 9])
+
+PAIRS = {
+    "temperature 0.3": (processors.Temperature(0.3), reference.TemperatureLogitsWarper(0.3)),
+    "temperature 7": (processors.Temperature(7.0), reference.TemperatureLogitsWarper(7.0)),
+    "top_k 1": (processors.TopK(1), reference.TopKLogitsWarper(1)),
+    "top_k 7": (processors.TopK(7), reference.TopKLogitsWarper(7)),
+    "top_k 999": (processors.TopK(999), reference.TopKLogitsWarper(999)),
+    "top_k 1 of 3": (processors.TopK(1, 3), reference.TopKLogitsWarper(1, min_tokens_to_keep=3)),
+    "top_p 0": (processors.TopP(0.0), reference.TopPLogitsWarper(0.0)),
+    "top_p 0.31": (processors.TopP(0.31), reference.TopPLogitsWarper(0.31)),
+    "top_p 0.9": (processors.TopP(0.9), reference.TopPLogitsWarper(0.9)),
+    "top_p 0.1 of 4": (
+        processors.TopP(0.1, 4),
+        reference.TopPLogitsWarper(0.1, min_tokens_to_keep=4),
+    ),
+    "min_p 0": (processors.MinP(0.0), reference.MinPLogitsWarper(0.0)),
+    "min_p 0.05": (processors.MinP(0.05), reference.MinPLogitsWarper(0.05)),
+    "min_p 1": (processors.MinP(1.0), reference.MinPLogitsWarper(1.0)),
+    "min_p 0.9 of 3": (
+        processors.MinP(0.9, 3),
+        reference.MinPLogitsWarper(0.9, min_tokens_to_keep=3),
+    ),
+    "repetition 1.3": (
+        processors.RepetitionPenalty(1.3, PADDING),
+        reference.RepetitionPenaltyLogitsProcessor(1.3, prompt_ignore_length=torch.tensor(PADDING)),
+    ),
+    "repetition 0.6": (
+        processors.RepetitionPenalty(0.6, PADDING),
+        reference.RepetitionPenaltyLogitsProcessor(0.6, prompt_ignore_length=torch.tensor(PADDING)),
+    ),
+    "no 1-gram twice": (processors.NoRepeatNGram(1), reference.NoRepeatNGramLogitsProcessor(1)),
+    "no 2-gram twice": (processors.NoRepeatNGram(2), reference.NoRepeatNGramLogitsProcessor(2)),
+    "no 3-gram twice": (processors.NoRepeatNGram(3), reference.NoRepeatNGramLogitsProcessor(3)),
+    "no 99-gram twice": (processors.NoRepeatNGram(99), reference.NoRepeatNGramLogitsProcessor(99)),
+    "no eos yet": (
+        processors.MinNewTokens(7, 5, EOS),
+        reference.MinNewTokensLengthLogitsProcessor(7, 5, EOS),
+    ),
+    "eos by now": (
+        processors.MinNewTokens(7, 4, EOS),
+        reference.MinNewTokensLengthLogitsProcessor(7, 4, EOS),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties", "forbidden", "peaked", "one left"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_equals_transformers(name, kind):
+    ours, theirs = PAIRS[name]
+    scores = make_scores(kind)
+    before = scores.copy()
+    got = ours(IDS, scores)
+    np.testing.assert_array_equal(scores, before)
+    wanted = theirs(torch.tensor(IDS), torch.tensor(scores)).numpy()
+    assert got.dtype == np.float32
+    if kind == "ties":
+        # Which of several equal scores stay is chance in torch; how many is not.
+        got, wanted = np.sort(got, axis=1), np.sort(wanted, axis=1)
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(wanted))
+    # The same float32 operations: the last bit at most.
+    np.testing.assert_allclose(got, wanted, rtol=2e-7)
+
+
+def test_ids_beyond_the_scores_are_ignored():
+    ids = np.full((BATCH, LENGTH), VOCABULARY + 3)
+    scores = make_scores("plain")
+    for process in (processors.RepetitionPenalty(2.0, PADDING), processors.NoRepeatNGram(2)):
+        np.testing.assert_array_equal(process(ids, scores), scores)
+
+
+def test_order_is_that_of_transformers():
+    config = GenerationConfig(
+        do_sample=True,
+        temperature=0.5,
+        top_k=9,
+        top_p=0.8,
+        min_p=0.1,
+        repetition_penalty=1.5,
+        no_repeat_ngram_size=2,
+        min_new_tokens=3,
+        eos_token_id=EOS,
+    )
+    mask = np.ones((BATCH, LENGTH), np.int64)
+    names = [type(process).__name__ for process in processors.build_processors(config, mask)]
+    first = ["RepetitionPenalty", "NoRepeatNGram", "MinNewTokens"]
+    assert names == [*first, "Temperature", "TopK", "TopP", "MinP"]
+
+
+def test_greedy_has_no_processor():
+    assert processors.build_processors(GenerationConfig(), np.ones((1, 2))) == []
+
+
+def test_softmax():
+    scores = make_scores("forbidden")
+    wanted = torch.softmax(torch.tensor(scores), -1).numpy()
+    np.testing.assert_allclose(processors.softmax(scores), wanted, rtol=2e-6)
+    wanted = torch.log_softmax(torch.tensor(scores), -1).numpy()
+    np.testing.assert_allclose(processors.log_softmax(scores), wanted, rtol=2e-6)
