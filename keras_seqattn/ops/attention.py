@@ -51,6 +51,7 @@ class Attention(keras.Operation):
         past_key=None,
         past_value=None,
     ):
+        _check_heads(query, key)
         key, value = ops.transpose(key, (0, 2, 1, 3)), ops.transpose(value, (0, 2, 1, 3))
         if past_key is not None:
             key = ops.concatenate([past_key, key], axis=2)
@@ -120,6 +121,9 @@ class Attention(keras.Operation):
     def _has_fused_kernel(self, query, key, value, sinks):
         if sinks is not None or self.softcap is not None or self.return_scores:
             return False
+        # A trace must give the same operations on every backend.
+        if isinstance(query, keras.KerasTensor):
+            return False
         backend = keras.backend.backend()
         if backend == "jax":
             return query.shape[-1] == value.shape[-1]
@@ -162,11 +166,7 @@ class Attention(keras.Operation):
     ):
         batch, query_length, heads, _ = query.shape
         _, key_length, groups, head_dim = key.shape
-        if groups and heads % groups:
-            raise ValueError(
-                f"The number of key/value heads must divide the number of heads. Received: "
-                f"query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}"
-            )
+        _check_heads(query, key)
         outputs = [keras.KerasTensor((batch, query_length, heads, value.shape[3]), query.dtype)]
         if past_key is not None:
             key_length = _total(past_key.shape[2], key_length)
@@ -240,6 +240,14 @@ def attend(probabilities, value):
 _NEVER = -1e30
 
 
+def _check_heads(query, key):
+    if query.shape[2] % key.shape[2]:
+        raise ValueError(
+            "The number of key/value heads must divide the number of heads. Received: "
+            f"query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}"
+        )
+
+
 def _group_heads(query, groups):
     heads, head_dim = query.shape[2], query.shape[3]
     length = ops.shape(query)[1]
@@ -248,12 +256,18 @@ def _group_heads(query, groups):
 
 
 def _softmax(scores, sinks):
-    if sinks is None:
+    # Keras warns about a softmax over one element, which a first token rightly has.
+    if sinks is None and scores.shape[-1] != 1:
         return ops.softmax(scores, axis=-1)
-    sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
-    largest = ops.stop_gradient(ops.maximum(ops.max(scores, axis=-1, keepdims=True), sinks))
+    largest = ops.max(scores, axis=-1, keepdims=True)
+    if sinks is not None:
+        sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
+        largest = ops.maximum(largest, sinks)
+    largest = ops.stop_gradient(largest)
     weights = ops.exp(ops.subtract(scores, largest))
-    total = ops.add(ops.sum(weights, axis=-1, keepdims=True), ops.exp(ops.subtract(sinks, largest)))
+    total = ops.sum(weights, axis=-1, keepdims=True)
+    if sinks is not None:
+        total = ops.add(total, ops.exp(ops.subtract(sinks, largest)))
     return ops.divide(weights, total)
 
 

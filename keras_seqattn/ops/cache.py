@@ -10,8 +10,11 @@ class CacheWrite(keras.Operation):
 
     def call(self, cache, new, position):
         position = ops.reshape(ops.cast(position, "int32"), ())
-        zero = ops.zeros_like(position)
         new = ops.cast(ops.transpose(new, (0, 2, 1, 3)), cache.dtype)
+        # TensorFlow's slice update has no gradient, and tf2onnx cannot write it.
+        if keras.backend.backend() == "tensorflow":
+            return _select(cache, new, position)
+        zero = ops.zeros_like(position)
         return ops.slice_update(cache, ops.stack([zero, zero, position, zero]), new)
 
     def compute_output_spec(self, cache, new, position):
@@ -30,3 +33,11 @@ def cache_write(cache, new, position):
         float (b, g, n, d).
     """
     return CacheWrite()(cache, new, position)
+
+
+def _select(cache, new, position):
+    rows = ops.subtract(ops.arange(ops.shape(cache)[2], dtype="int32"), position)
+    last = ops.shape(new)[2] - 1
+    written = ops.logical_and(ops.greater_equal(rows, 0), ops.less_equal(rows, last))
+    spread = ops.take(new, ops.clip(rows, 0, last), axis=2)
+    return ops.where(ops.reshape(written, (1, 1, -1, 1)), spread, cache)

@@ -1,0 +1,122 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_seqattn.layers import DecoderBlock, EncoderBlock, RotaryPositions
+from tests.helpers import check_layer, randomise, to_numpy
+
+B, T, S, M, C, F, D = 2, 5, 7, 11, 13, 3, 4
+SLOTS = 17
+LLAMA = {
+    "norm": "rms_norm",
+    "normalize_first": True,
+    "activation": "silu",
+    "gated": True,
+    "use_bias": False,
+    "positions": RotaryPositions(D, max_position=SLOTS),
+}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
+
+
+def block(kind, **options):
+    return kind(6, D, F, num_key_value_heads=2, **options)
+
+
+@pytest.mark.parametrize("normalize_first", [False, True])
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm"])
+def test_encoder_definition(norm, normalize_first):
+    layer = block(EncoderBlock, norm=norm, normalize_first=normalize_first)
+    x, mask = normal(B, T, M), np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])
+    layer(x)
+    randomise(layer)
+    out = to_numpy(layer(x, attention_mask=mask))
+    sublayers = (
+        (lambda y: layer.attention(y, attention_mask=mask), layer.attention_norm),
+        (layer.feed_forward, layer.feed_forward_norm),
+    )
+    for sublayer, normalise in sublayers:
+        if normalize_first:
+            x = x + to_numpy(sublayer(normalise(x)))
+        else:
+            x = to_numpy(normalise(x + to_numpy(sublayer(x))))
+    np.testing.assert_allclose(out, x, rtol=0, atol=1e-5)
+
+
+def test_decoder_with_context():
+    layer = block(DecoderBlock, cross_attention=True)
+    x, context = normal(B, T, M), normal(B, S, C, seed=1)
+    mask = np.ones((B, S), "int32")
+    mask[0, 3:] = 0
+    layer(x, context)
+    randomise(layer)
+    out = to_numpy(layer(x, context, context_mask=mask))
+    y = to_numpy(layer.attention_norm(x + to_numpy(layer.attention(x))))
+    crossed = to_numpy(layer.cross_attention(y, context, attention_mask=mask))
+    y = to_numpy(layer.cross_attention_norm(y + crossed))
+    y = to_numpy(layer.feed_forward_norm(y + to_numpy(layer.feed_forward(y))))
+    np.testing.assert_allclose(out, y, rtol=0, atol=1e-5)
+
+
+def test_decoder_does_not_see_the_future():
+    layer = block(DecoderBlock, **LLAMA)
+    x = normal(B, T, M)
+    layer(x)
+    randomise(layer)
+    before = to_numpy(layer(x))
+    x[:, 3:] = 7.0
+    after = to_numpy(layer(x))
+    np.testing.assert_array_equal(after[:, :3], before[:, :3])
+    assert np.abs(after[:, 3:] - before[:, 3:]).max() > 0.1
+
+
+def test_caches_equal_the_full_pass():
+    layer = block(DecoderBlock, window=(2, 0), **LLAMA)
+    x = normal(B, T, M)
+    layer(x)
+    randomise(layer)
+    full = to_numpy(layer(x))
+    growing = tuple(np.zeros((B, 2, 0, D), "float32") for _ in range(2))
+    fixed = tuple(normal(B, 2, SLOTS, D, seed=3) for _ in range(2))
+    for start, stop in ((0, 3), (3, 4), (4, 5)):
+        step = x[:, start:stop]
+        out, growing = layer(step, cache=growing)
+        np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
+        out, fixed = layer(step, cache=fixed, cache_position=np.int32(start))
+        np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
+def test_implicit_mask(kind):
+    ids = np.array([[3, 1, 4, 0, 0], [2, 7, 1, 8, 0]])
+    embedding = keras.layers.Embedding(9, M, mask_zero=True)
+    layer = block(kind, normalize_first=True, norm="rms_norm")
+    masked = layer(embedding(ids))
+    explicit = layer(to_numpy(embedding(ids)), attention_mask=ids != 0)
+    np.testing.assert_array_equal(to_numpy(masked), to_numpy(explicit))
+    assert masked._keras_mask is not None
+
+
+@pytest.mark.parametrize("name", ["encoder", "llama", "cross"])
+def test_contract(name, tmp_path):
+    inputs = {"x": normal(B, T, M)}
+    if name == "encoder":
+        layer = block(EncoderBlock)
+        inputs["attention_mask"] = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])
+    elif name == "llama":
+        layer = block(DecoderBlock, **LLAMA)
+        inputs["cache"] = normal(B, 2, S, D, seed=1), normal(B, 2, S, D, seed=2)
+    else:
+        layer = block(DecoderBlock, cross_attention=True, normalize_first=True)
+        inputs["context"] = normal(B, S, C, seed=1)
+    check_layer(layer, inputs, tmp_path)
+
+
+def test_dropout_acts_in_training_only():
+    layer = block(EncoderBlock, dropout=0.3)
+    x = normal(B, T, M)
+    plain = to_numpy(layer(x))
+    np.testing.assert_array_equal(to_numpy(layer(x, training=False)), plain)
+    assert np.abs(to_numpy(layer(x, training=True)) - plain).max() > 1e-3
