@@ -129,7 +129,8 @@ def _masked_lm(hidden, embedding, settings):
     x = keras.layers.Activation(activate, name="masked_lm_activation")(dense(hidden))
     policy = keras.config.dtype_policy()
     x = normalization("layer_norm", epsilon, width, policy, "masked_lm_norm")(x)
-    return {"logits": OutputBias(name="masked_lm_bias")(embedding(x, reverse=True))}
+    name = "masked_lm_bias" if embedding.tied else "masked_lm_untied_bias"
+    return {"logits": OutputBias(name=name)(embedding(x, reverse=True))}
 
 
 _HEADS = {
@@ -187,8 +188,10 @@ _TABLE = Table(
         *_norm("cls.predictions.transform.LayerNorm", "masked_lm_norm"),
         Row("cls.predictions.bias", "masked_lm_bias/bias"),
         Row("cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        Row("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),
         Row("cls.predictions.decoder.weight", None),
         Row("cls.predictions.decoder.bias", None),
+        Row("cls.predictions.bias", None),
         Row("cls.seq_relationship.weight", None),
         Row("cls.seq_relationship.bias", None),
     ),
