@@ -222,7 +222,11 @@ class _Call:
             and all(a is b or _value(a) is _value(b) for a, b in zip(q[1:4], k[1:4], strict=True))
         )
         if same and q[4] == k[4] and self.head_dim % 16 == 0:
-            return q[0], k[0], list(q[1:4])
+            # With one new token onnxruntime's kernel rotates by the slot in the cache, whatever
+            # positions it is given. So it gets none, and rotates by the slot always: positions
+            # that count from the first real token differ from it by a constant per row, and only
+            # differences of positions count.
+            return q[0], k[0], [q[1], q[2], None]
         return self.query, self.key, [None, None, None]
 
     def _total_length(self):
