@@ -129,7 +129,7 @@ def check_layer(layer, inputs, tmp_path, half_tolerance=0.1):
 
 
 def _assert_close(actual, expected, tolerance):
-    tree.assert_same_structure(actual, expected)
+    # Keras loads tuples of a saved model as lists, so only the order counts.
     for a, e in zip(tree.flatten(to_numpy(actual)), tree.flatten(expected), strict=True):
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * max(1.0, np.abs(e).max()))
 

@@ -10,7 +10,7 @@ from tests.ops import reference
 from tests.ops.reference import HEADS
 
 B, T, S, M, C, D, E = 2, 5, 7, 17, 13, 4, 3
-SLOTS = 11
+SLOTS = 19
 # Two float32 projections around the attention, of values up to about ten.
 TOLERANCE = 1e-4
 
