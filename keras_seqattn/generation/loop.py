@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_seqattn.generation.processors import build_processors, softmax
+from keras_seqattn.generation.processors import build_processors, possible_tokens, softmax
 
 
 def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None):
@@ -59,9 +59,14 @@ def _sampler(seed):
     generator = np.random.default_rng(seed)
 
     def sample(scores):
-        running = np.cumsum(softmax(scores), axis=-1, dtype=np.float64)
-        # Strictly below the total, so that the draw cannot land behind the last possible token.
-        drawn = generator.random((len(scores), 1)) * running[:, -1:]
-        return (running <= drawn).sum(axis=-1)
+        draws = generator.random(len(scores))
+        return np.array([_draw(row, at) for row, at in zip(scores, draws, strict=True)])
 
     return sample
+
+
+def _draw(row, at):
+    """The token whose share of [0, 1) holds `at`."""
+    possible = possible_tokens(row)
+    running = np.cumsum(softmax(row[possible]), dtype=np.float64)
+    return possible[np.searchsorted(running, at * running[-1], side="right")]

@@ -107,15 +107,17 @@ class TopP:
         self.min_tokens_to_keep = min_tokens_to_keep
 
     def __call__(self, ids, scores):
-        order = np.argsort(scores, axis=-1, kind="stable")  # ascending
-        probabilities = softmax(np.take_along_axis(scores, order, axis=-1))
-        # The running sum is kept in float64, as torch does, and compared in float32.
-        running = np.cumsum(probabilities, axis=-1, dtype=np.float64).astype(np.float32)
-        removed = running <= np.float32(1 - self.top_p)
-        removed[:, -self.min_tokens_to_keep :] = False
-        unsorted = np.empty_like(removed)
-        np.put_along_axis(unsorted, order, removed, axis=-1)
-        return np.where(unsorted, _FORBIDDEN, scores)
+        scores = scores.copy()
+        for row in scores:
+            # Only what is still possible is sorted: few tokens, if top_k came before.
+            possible = possible_tokens(row)
+            order = possible[np.argsort(row[possible], kind="stable")]  # ascending
+            # The running sum is kept in float64, as torch does, and compared in float32.
+            running = np.cumsum(softmax(row[order]), dtype=np.float64).astype(np.float32)
+            removed = running <= np.float32(1 - self.top_p)
+            removed[-self.min_tokens_to_keep :] = False
+            row[order[removed]] = _FORBIDDEN
+        return scores
 
 
 class MinP:
@@ -126,13 +128,20 @@ class MinP:
         self.min_tokens_to_keep = min_tokens_to_keep
 
     def __call__(self, ids, scores):
-        probabilities = softmax(scores)
-        limit = np.float32(self.min_p) * probabilities.max(axis=-1, keepdims=True)
-        removed = probabilities < limit
-        k = min(self.min_tokens_to_keep, scores.shape[-1])
-        best = np.argpartition(probabilities, -k, axis=-1)[:, -k:]
-        np.put_along_axis(removed, best, False, axis=-1)
-        return np.where(removed, _FORBIDDEN, scores)
+        scores = scores.copy()
+        for row in scores:
+            possible = possible_tokens(row)
+            probabilities = softmax(row[possible])
+            removed = probabilities < np.float32(self.min_p) * probabilities.max()
+            keep = min(self.min_tokens_to_keep, len(possible))
+            removed[np.argpartition(probabilities, -keep)[-keep:]] = False
+            row[possible[removed]] = _FORBIDDEN
+        return scores
+
+
+def possible_tokens(row):
+    """Indices of the tokens that `row` float32 (v,) does not forbid."""
+    return np.flatnonzero(row != _FORBIDDEN)
 
 
 def build_processors(config, attention_mask):

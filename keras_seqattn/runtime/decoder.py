@@ -35,29 +35,24 @@ class OrtDecoder:
         inputs = {value.name: value for value in session.get_inputs()}
         self._has_positions = "position_ids" in inputs
         self._pasts = [value for name, value in inputs.items() if name.startswith(_PAST)]
-        logits = next(value for value in session.get_outputs() if value.name == "logits")
+        logits = _check_decoder(session, self._pasts)
         self._logits_type = _dtype(logits)
         self._logits_width = logits.shape[-1]
         self._binding = session.io_binding()
         self._logits = None
         self._caches = {}
-        self._capacity = 0
+        self._room = (0, 0)
 
     def start(self, batch_size, max_length):
         """Forget the past and make room for `max_length` positions of `batch_size` rows."""
         self._max_length = max_length
         self._length = 0
-        capacity = -(-max_length // _CHUNK) * _CHUNK if self.shared_cache else 0
-        if not self.shared_cache or self._needs_room(batch_size, capacity):
-            self._capacity = capacity
-            self._caches = {
-                past.name: self._allocate(
-                    (batch_size, past.shape[1], capacity, past.shape[3]), _dtype(past)
-                )
-                for past in self._pasts
-            }
-            if self.shared_cache:
-                self._bind_buffers()
+        if not self.shared_cache:
+            self._caches = self._allocate(batch_size, 0)
+        elif batch_size != self._room[0] or max_length > self._room[1]:
+            self._room = (batch_size, -(-max_length // _CHUNK) * _CHUNK)
+            self._caches = self._allocate(*self._room)
+            self._bind_buffers()
 
     def __call__(self, input_ids, attention_mask):
         """Run the next tokens; float32 (b, v), the last logits, valid until the next call."""
@@ -73,10 +68,9 @@ class OrtDecoder:
         if self._has_positions:
             positions = np.maximum(attention_mask.cumsum(axis=1) - 1, 0)
             feeds["position_ids"] = positions[:, -steps:]
-        # The binding points into these arrays, so they must live until the run is over.
-        feeds = {name: np.ascontiguousarray(value, np.int64) for name, value in feeds.items()}
         for name, value in feeds.items():
-            self._binding.bind_cpu_input(name, value)
+            # The binding points into the array, and keeps it alive, until the next one.
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(value, np.int64))
         logits = self._bind_logits(batch, steps)
         if not self.shared_cache:
             self._bind_growing()
@@ -98,12 +92,14 @@ class OrtDecoder:
             else:
                 self._caches[name] = OrtValue.ortvalue_from_numpy(moved, self._device)
 
-    def _needs_room(self, batch_size, capacity):
-        shapes = {tuple(cache.shape())[0] for cache in self._caches.values()}
-        return shapes != {batch_size} or capacity > self._capacity
-
-    def _allocate(self, shape, dtype):
-        return OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype), self._device)
+    def _allocate(self, batch_size, length):
+        return {
+            past.name: OrtValue.ortvalue_from_numpy(
+                np.zeros((batch_size, past.shape[1], length, past.shape[3]), _dtype(past)),
+                self._device,
+            )
+            for past in self._pasts
+        }
 
     def _bind_buffers(self):
         for name, cache in self._caches.items():
@@ -116,7 +112,7 @@ class OrtDecoder:
             self._binding.bind_output(_present(name), self._device)
 
     def _take_presents(self):
-        # Outputs come in the order in which they were first bound: the logits, then the caches.
+        # Outputs come in the order in which they were first bound: the logits are first.
         presents = self._binding.get_outputs()[1:]
         self._caches = dict(zip(self._caches, presents, strict=True))
 
@@ -124,9 +120,23 @@ class OrtDecoder:
         shape = (batch, steps, self._logits_width)
         if self._logits is None or self._logits.shape != shape:
             self._logits = np.empty(shape, self._logits_type)
-        pointer = self._logits.ctypes.data
-        self._binding.bind_output("logits", "cpu", 0, self._logits_type, shape, pointer)
+            pointer = self._logits.ctypes.data
+            self._binding.bind_output("logits", "cpu", 0, self._logits_type, shape, pointer)
         return self._logits
+
+
+def _check_decoder(session, pasts):
+    """The logits output, if the graph is a decoder that can be driven."""
+    outputs = {value.name: value for value in session.get_outputs()}
+    missing = {"logits", *(_present(past.name) for past in pasts)} - set(outputs)
+    if missing or not pasts:
+        raise BundleError(
+            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or _PAST}"
+        )
+    sizes = [past.shape[axis] for past in pasts for axis in (1, 3)]
+    if not all(isinstance(size, int) for size in [*sizes, outputs["logits"].shape[-1]]):
+        raise BundleError("the heads, head size and vocabulary of a decoder graph must be static")
+    return outputs["logits"]
 
 
 def _present(past_name):
