@@ -4,6 +4,7 @@ Keras is imported only by the commands that need it, so that the others start at
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -60,8 +61,6 @@ def choose_backend():
     Raises:
         ConfigError: none is installed.
     """
-    # TensorFlow writes to standard error while it starts.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if os.environ.get("KERAS_BACKEND"):
         return
     for name in (_configured_backend(), *_BACKENDS):
@@ -71,6 +70,20 @@ def choose_backend():
     raise ConfigError(
         "Keras has no backend here: pip install tensorflow (or tensorflow-cpu, jax, torch)"
     )
+
+
+def _start_keras():
+    choose_backend()
+    # TensorFlow's libraries write to the descriptor itself while they are loaded.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        importlib.import_module("keras")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _configured_backend():
@@ -116,7 +129,7 @@ def _add_export(commands):
 
 
 def _export(arguments):
-    choose_backend()
+    _start_keras()
     from keras_seqattn import models, onnx
     from keras_seqattn.progress import Steps
 
@@ -154,7 +167,7 @@ def _verify(arguments):
         open_bundle(arguments.bundle, check=True)
         print(f"{arguments.bundle}: the files are those that were verified")
         return
-    choose_backend()
+    _start_keras()
     from keras_seqattn import models, onnx
 
     report = onnx.verify(arguments.bundle, models.load(arguments.against, _task(arguments.bundle)))
@@ -296,7 +309,7 @@ def _add_quickstart(commands):
 
 
 def _quickstart(arguments):
-    choose_backend()
+    _start_keras()
     from keras_seqattn.quickstart import quickstart
 
     quickstart(arguments.output)
