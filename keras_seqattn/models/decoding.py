@@ -5,6 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.models.config import read_settings
+from keras_seqattn.models.registry import get_family
 
 _SMALLEST_BUCKET = 16
 
@@ -43,6 +45,10 @@ class KerasDecoder:
         Raises:
             InputError: the model has fewer positions.
         """
+        settings = read_settings(self.model.config, get_family(self.model.family))
+        positions = settings["max_position_embeddings"]
+        if max_length > positions:
+            raise InputError(f"{max_length} tokens exceed the {positions} positions of the model.")
         self._slots = _bucket(max_length)
         self._used = 0
         self._cache = {

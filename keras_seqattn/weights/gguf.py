@@ -56,8 +56,18 @@ def open_gguf(path):
         raise CheckpointError(
             f"{path}: the GGUF architecture {architecture!r} is not implemented; only 'llama' is."
         )
+    try:
+        return _checkpoint(file)
+    except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
+        # A value of an unexpected kind: nothing else can be wrong in a file whose layout is sound.
+        raise CheckpointError(f"{path}: the metadata is inconsistent ({error}).") from error
+
+
+def _checkpoint(file):
     names = {
-        _hugging_face_name(path, name): name for name in file.tensors if name not in _ROPE_TENSORS
+        _hugging_face_name(file.path, name): name
+        for name in file.tensors
+        if name not in _ROPE_TENSORS
     }
     config = _config(file, names)
 
@@ -69,15 +79,11 @@ def open_gguf(path):
             return _unpermute(value, config["num_key_value_heads"])
         return value
 
-    assets = tokenizer_assets(path, file.metadata)
-    special = {
-        key: config[key]
-        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
-        if key in config
-    }
+    assets = tokenizer_assets(file.path, file.metadata)
+    special = {key: value for key, value in config.items() if key.endswith("_token_id")}
     assets["generation_config.json"] = json.dumps(special, indent=2).encode("utf-8")
     shapes = {name: file.tensors[stored].shape for name, stored in names.items()}
-    return Checkpoint(path, config, assets, shapes, read)
+    return Checkpoint(file.path, config, assets, shapes, read)
 
 
 def _hugging_face_name(path, name):

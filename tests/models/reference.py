@@ -1,4 +1,4 @@
-"""Tiny models of transformers with weights that make mistakes visible, and comparisons with ours."""
+"""Tiny models of transformers, with weights that make mistakes visible, against ours."""
 
 import json
 
@@ -9,7 +9,8 @@ import transformers
 
 from keras_seqattn import models
 
-# Float32 rounding over two layers of these widths stays below 1e-5; a wrong formula shows as 1e-2 or more.
+# Float32 rounding over two layers of these widths stays below 1e-5; a wrong formula shows as 1e-2
+# or more.
 TOLERANCE = 2e-4
 
 
@@ -51,7 +52,7 @@ def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
     Args:
         model: the model; its inputs say what is needed.
         batch, length: sizes.
-        padding: None, "left" or "right": row i has i padded positions, 3 times as many from row 2 on.
+        padding: None, "left" or "right"; the rows have 0, 1, 6, 9, ... padded positions.
         seed: of the ids.
 
     Returns:
@@ -65,7 +66,10 @@ def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
         if padding == "right":
             mask[row] = mask[row, ::-1]
     vocabulary = model.config["vocab_size"]
-    inputs = {"input_ids": rng.integers(1, vocabulary, (batch, length)) * mask, "attention_mask": mask}
+    inputs = {
+        "input_ids": rng.integers(1, vocabulary, (batch, length)) * mask,
+        "attention_mask": mask,
+    }
     if "token_type_ids" in model.input:
         inputs["token_type_ids"] = rng.integers(0, model.config["type_vocab_size"], (batch, length))
     return {name: value.astype("int32") for name, value in inputs.items()}
@@ -78,7 +82,7 @@ def run(model, inputs):
 
 
 def run_reference(reference, inputs):
-    """Outputs of a model of transformers as NumPy arrays; decoders get the positions of real tokens."""
+    """Outputs of transformers as NumPy arrays; decoders are given the positions of real tokens."""
     tensors = {name: torch.tensor(value).long() for name, value in inputs.items()}
     if "token_type_ids" not in inputs:
         tensors["position_ids"] = (tensors["attention_mask"].cumsum(-1) - 1).clip(min=0)
@@ -94,10 +98,8 @@ def relative_error(ours, theirs, mask):
     errors = []
     for name, value in theirs.items():
         assert ours[name].shape == value.shape
-        weight = np.ones(mask.shape) if value.shape[:2] != mask.shape else mask
-        weight = weight.reshape(weight.shape + (1,) * (value.ndim - 2)) if value.ndim > 1 else 1
-        if value.shape[:2] != mask.shape:
-            weight = 1
+        per_token = value.shape[:2] == mask.shape
+        weight = mask.reshape(mask.shape + (1,) * (value.ndim - 2)) if per_token else 1
         errors.append(np.abs((ours[name] - value) * weight).max() / np.abs(value * weight).max())
     return max(errors)
 
