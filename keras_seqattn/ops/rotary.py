@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.constants import shared_constant
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class RotaryEmbedding(keras.Operation):
@@ -19,8 +21,8 @@ class RotaryEmbedding(keras.Operation):
 
     def call(self, x, cos, sin, position_ids=None):
         if position_ids is not None:
-            cos = ops.take(cos, position_ids, axis=0)
-            sin = ops.take(sin, position_ids, axis=0)
+            cos = ops.take(shared_constant(cos), position_ids, axis=0)
+            sin = ops.take(shared_constant(sin), position_ids, axis=0)
         half = cos.shape[-1]
         cos = ops.expand_dims(ops.cast(cos, x.dtype), 2)  # (b, t, 1, r / 2)
         sin = ops.expand_dims(ops.cast(sin, x.dtype), 2)
