@@ -105,7 +105,8 @@ def _check_digests(path, check):
             raise BundleError(f"{path} has no parity.json to check against")
         return
     digests = _parse(path, "parity.json").get("files")
-    if not isinstance(digests, dict):
+    entries = digests.values() if isinstance(digests, dict) else [None]
+    if not all(isinstance(entry, dict) and {"sha256", "size"} <= set(entry) for entry in entries):
         raise BundleError(f"{path / 'parity.json'} does not list the bundle's files")
     folder = path.resolve()
     for name, expected in digests.items():
