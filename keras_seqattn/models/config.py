@@ -154,6 +154,8 @@ def read_rotary_positions(settings):
     """
     scaling = rope_parameters(settings)
     base = scaling.pop("rope_theta")
+    if not _is_number(base) or base <= 0:
+        raise ConfigError(f"rope_theta must be a number above 0, not {base!r}.")
     _check_rope(scaling, settings["head_dim"])
     return RotaryPositions(
         settings["head_dim"],

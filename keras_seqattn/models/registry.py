@@ -6,12 +6,12 @@ from pathlib import Path
 
 import keras
 
-from keras_seqattn.errors import ConfigError
+from keras_seqattn.errors import CheckpointError, ConfigError
 from keras_seqattn.models.config import complete_keys, read_settings, rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
-from keras_seqattn.weights.table import load_weights, stored_tensors
+from keras_seqattn.weights.table import count_layers, load_weights, stored_tensors
 
 FAMILIES = ("bert", "llama", "mistral", "qwen3")
 
@@ -59,6 +59,7 @@ def load(path, task=None):
     config = checkpoint.config
     if family.adapt is not None:
         config = family.adapt(config, checkpoint.shapes)
+    _check_layer_count(checkpoint, family)
     model = assemble(family.model_type, task or own, config, checkpoint.assets, blank=True)
     new_head = own is not None and model.task != own
     fresh = load_weights(model, checkpoint, family.table, new_head)
@@ -84,7 +85,7 @@ def save(model, directory):
     family = get_family(model.family)
     prefixed = model.task != "embedding"
     shapes, read = stored_tensors(model, family.table, prefixed)
-    write_directory(Path(directory), _stored_config(model, family), model.assets, shapes, read)
+    write_directory(Path(directory), stored_config(model), model.assets, shapes, read)
 
 
 def assemble(family, task, config, assets=None, blank=False, name=None):
@@ -144,8 +145,27 @@ def get_family(model_type, where="model"):
     return importlib.import_module(f"keras_seqattn.models.{model_type}").FAMILY
 
 
-def _stored_config(model, family):
-    """The configuration as transformers 5 writes it, for float32 weights of this task."""
+def _check_layer_count(checkpoint, family):
+    """Compare before building: a configuration that lies must not make the building endless."""
+    declared = read_settings(checkpoint.config, family)["num_hidden_layers"]
+    stored = count_layers(checkpoint, family.table)
+    if declared != stored:
+        raise CheckpointError(
+            f"{checkpoint.path}: num_hidden_layers={declared}, but the weights have {stored} "
+            "layers; check that config.json belongs to them."
+        )
+
+
+def stored_config(model):
+    """The configuration as transformers 5 writes it, for float32 weights of this task.
+
+    Args:
+        model: a `SequenceModel`.
+
+    Returns:
+        dict, the content of config.json.
+    """
+    family = get_family(model.family)
     config = dict(model.config)
     for key in ("torch_dtype", "add_pooling_layer", "rope_scaling", "rope_theta"):
         config.pop(key, None)

@@ -84,6 +84,14 @@ def load_weights(model, checkpoint, table, new_head=False):
     return fresh
 
 
+def count_layers(checkpoint, table):
+    """The number of layers in a checkpoint: one more than the largest `{i}` of its names."""
+    names = _canonical_names(checkpoint, table)
+    patterns = [_regex(row.checkpoint) for row in table.body if "{i}" in row.checkpoint]
+    matches = (pattern.fullmatch(name) for name in names for pattern in patterns)
+    return max((int(match["i"]) + 1 for match in matches if match), default=0)
+
+
 def stored_tensors(model, table, prefixed):
     """The tensors of a model as a checkpoint names and shapes them.
 

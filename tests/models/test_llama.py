@@ -1,11 +1,12 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 from transformers import LlamaConfig
 
 from keras_seqattn import models
-from keras_seqattn.errors import ConfigError
+from keras_seqattn.errors import CheckpointError, ConfigError
 from tests.models.reference import (
     TOLERANCE,
     check_parity,
@@ -170,6 +171,8 @@ def test_tokens_behind_padding_change_nothing(tmp_path):
         ({"head_dim": 7}, "head_dim=7"),
         ({"head_dim": "ten"}, "head_dim"),
         ({"attention_bias": "yes"}, "attention_bias"),
+        ({"rope_theta": "big"}, "rope_theta"),
+        ({"rope_parameters": {"rope_theta": -1}}, "rope_theta"),
         ({"rope_parameters": {"rope_type": "spiral"}}, "rope_type='spiral'"),
         ({"rope_parameters": {"rope_type": "linear"}}, "needs the number factor"),
         ({"rope_parameters": ROPE["longrope"] | {"long_factor": [1.0]}}, "needs long_factor"),
@@ -182,6 +185,33 @@ def test_values_that_are_not_implemented_are_named(tmp_path, change, name):
     save_reference(reference, directory, **change)
     with pytest.raises(ConfigError, match=name):
         models.load(directory)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10**9])
+def test_a_number_of_layers_that_is_not_the_weights_is_refused(tmp_path, count):
+    reference, directory = _saved(tmp_path)
+    save_reference(reference, directory, num_hidden_layers=count)
+    with pytest.raises(CheckpointError, match=f"num_hidden_layers={count}, .* have 2 layers"):
+        models.load(directory)
+
+
+def test_half_precision_policies_load_and_save_back(tmp_path):
+    reference, directory = _saved(tmp_path / "a")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.load(directory)
+        inputs = sample_inputs(model, padding="left")
+        assert model.get_layer("layers_0").compute_dtype == "bfloat16"
+        logits = model(inputs)["logits"]
+        ours = {"logits": keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))}
+        models.save(model, tmp_path / "b")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    theirs = run_reference(reference, inputs)
+    # bfloat16 has 8 bits; two layers amplify its rounding.
+    assert relative_error(ours, theirs, inputs["attention_mask"]) < 0.1
+    check_parity(reference, tmp_path / "b")
 
 
 def test_saving_writes_rope_parameters_of_transformers_5(tmp_path):
