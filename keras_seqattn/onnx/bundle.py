@@ -11,6 +11,8 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
+from keras_seqattn.models.registry import stored_config
+from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.graph import build_graph
 from keras_seqattn.onnx.targets import get_target
@@ -124,10 +126,10 @@ def write_onnx(model, file, inline=False, progress=None):
 
 def _write_companions(model, folder, target, tokenizer):
     """config.json, generation_config.json, the tokenizer's files and genai_config.json."""
-    files = dict(getattr(model, "assets", None) or {})
+    files = dict(getattr(model, "assets", {}))
     if tokenizer is not None:
         files.update(_tokenizer_files(tokenizer))
-    config = getattr(model, "config", None)
+    config = stored_config(model) if isinstance(model, SequenceModel) else None
     if config:
         files["config.json"] = _json(config)
     if getattr(model, "task", None) == "causal_lm":

@@ -8,9 +8,22 @@ from onnx_ir.passes.common import (
 
 from keras_seqattn.onnx.passes import (
     bias_gelu,
+    compact_padding,
     packed_projections,
     residual_sum,
+    skip_rms_norm,
     transposed_weights,
+)
+
+# Each with the operator that a target must have for it, or None. The order matters: projections
+# are packed into an attention node only once it does the rotation itself.
+_PASSES = (
+    (compact_padding, "GroupQueryAttention"),
+    (packed_projections, None),
+    (bias_gelu, "BiasGelu"),
+    (skip_rms_norm, "SkipSimplifiedLayerNormalization"),
+    (residual_sum, "BiasGelu"),
+    (transposed_weights, "FusedMatMul"),
 )
 
 
@@ -18,10 +31,7 @@ def optimise(model, target):
     """Simplify the graph of `model` in place for a target."""
     clean = Sequential(RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass())
     clean(model)
-    packed_projections.apply(model.graph)
-    if target.supports("BiasGelu"):
-        bias_gelu.apply(model.graph)
-        residual_sum.apply(model.graph)
-    if target.supports("FusedMatMul"):
-        transposed_weights.apply(model.graph)
-    RemoveUnusedNodesPass()(model)
+    for rewrite, needs in _PASSES:
+        if needs is None or target.supports(needs):
+            rewrite.apply(model.graph)
+            RemoveUnusedNodesPass()(model)

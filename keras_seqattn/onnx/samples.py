@@ -1,5 +1,7 @@
 """Inputs to compare a file and a Keras model on: random, valid for the model, reproducible."""
 
+import sys
+
 import keras
 import numpy as np
 
@@ -26,8 +28,7 @@ class Sampler:
     def cases(self):
         """(batch size, length, padding side) of the full passes."""
         lengths = [1, 7, 33] if self.large else [1, 7, 33, 130]
-        limit = self.config.get("max_position_embeddings", lengths[-1])
-        lengths = [n for n in lengths if n <= limit]
+        lengths = [n for n in lengths if n <= self._max_length()]
         cases = [(1, n, None) for n in lengths]
         if "attention_mask" not in self.tensors:
             return cases + [(3, n, None) for n in lengths]
@@ -35,8 +36,14 @@ class Sampler:
 
     def steps(self):
         """How many cached steps to run."""
-        limit = self.config.get("max_position_embeddings", 1 << 30)
-        return max(0, min(20, limit - 7))
+        return max(0, min(20, self.config.get("max_position_embeddings", 27) - 7))
+
+    def _max_length(self):
+        """The longest input; dynamic rotary scaling is about what lies beyond the table."""
+        rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
+        if rope.get("rope_type") == "dynamic":
+            return sys.maxsize
+        return self.config.get("max_position_embeddings", sys.maxsize)
 
     def inputs(self, batch, length, side):
         """Arrays by input name, int64 where Keras has integers."""
@@ -47,6 +54,20 @@ class Sampler:
             ]
             arrays[name] = self._array(name, tensor, shape, side)
         return arrays
+
+    def mask(self, inputs):
+        """int or bool (b, t), nonzero where outputs count; None if everywhere.
+
+        At masked positions Keras's backends do not agree with each other, so there is nothing to
+        compare with.
+        """
+        if "attention_mask" in inputs:
+            return inputs["attention_mask"]
+        ids = [n for n, tensor in self.tensors.items() if "int" in tensor.dtype]
+        embeddings = [x for x in _layers(self.model) if isinstance(x, keras.layers.Embedding)]
+        if len(ids) == 1 and any(layer.mask_zero for layer in embeddings):
+            return inputs[ids[0]] != 0
+        return None
 
     def _array(self, name, tensor, shape, side):
         if name == "attention_mask":

@@ -42,9 +42,8 @@ class Symbol(keras.KerasTensor):
         self.value = value
         self.sizes = sizes
         self.number = number
-        # What a lowering may look through: the value before a reshape, the arguments of a rotation.
+        # A lowering may look through a reshape, to the value before it.
         self.reshaped_from = self
-        self.rotation = None
 
     def view(self, dtype):
         """The same ONNX value under another Keras dtype."""

@@ -35,7 +35,16 @@ class Target:
 TARGETS = {
     "portable": Target("portable"),
     "ort": Target(
-        "ort", frozenset({"BiasGelu", "FusedMatMul", "GroupQueryAttention", "QuickGelu"})
+        "ort",
+        frozenset(
+            {
+                "BiasGelu",
+                "FusedMatMul",
+                "GroupQueryAttention",
+                "QuickGelu",
+                "SkipSimplifiedLayerNormalization",
+            }
+        ),
     ),
 }
 

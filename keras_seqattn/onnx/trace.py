@@ -234,10 +234,11 @@ class Tracer:
     # ---- the hook
 
     def symbolic_call(self, operation, args, kwargs):
-        """Lower one call by its table entry; enter the `call` of a layer or operation without one."""
+        """Lower one call by its table entry; enter the `call` of what has none."""
         lowering = registry.find(operation)
-        is_layer = isinstance(operation, keras.Layer) and operation is not self._root
-        if is_layer:
+        is_layer = isinstance(operation, keras.Layer)
+        scoped = is_layer and operation is not self._root
+        if scoped:
             self._scope.append(operation.name)
         try:
             if lowering is not None:
@@ -258,7 +259,7 @@ class Tracer:
             error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")
             raise
         finally:
-            if is_layer:
+            if scoped:
                 self._scope.pop()
 
     def _lower(self, lowering, operation, args, kwargs):

@@ -124,7 +124,7 @@ class _Comparison:
         for batch, length, side in self.sampler.cases():
             yield lambda b=batch, n=length, s=side: self.full(b, n, s)
         if self.pasts:
-            for batch, side in ((1, None), (3, "left")):
+            for batch, side in ((1, None), (3, "left"), (3, "right")):
                 yield lambda b=batch, s=side: self.cached(b, 7, self.sampler.steps(), s)
             yield self.greedy
 
@@ -133,11 +133,12 @@ class _Comparison:
         inputs = self.sampler.inputs(batch, length, side)
         expected, actual = self.keras(inputs), self.ort(inputs)
         name = f"batch {batch}, length {length}" + (f", {side} padding" if side else "")
-        return self._case(name, expected, actual, inputs.get("attention_mask"))
+        return self._case(name, expected, actual, self.sampler.mask(inputs))
 
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
-        inputs = self.sampler.inputs(batch, length + steps, side)
+        inputs = self.sampler.inputs(batch, length + steps, None)
+        inputs["attention_mask"][:, :length] = samples.padding_mask((batch, length), side)
         expected = self.keras(inputs)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         cache, parts = self.empty_cache(batch), []

@@ -26,7 +26,7 @@ class Apply(keras.layers.Layer):
 
 
 def run_both(function, arrays, target="portable"):
-    """Outputs of keras.ops and of onnxruntime for the same arrays; all axes but the last are dynamic."""
+    """Outputs of keras.ops and of onnxruntime; all axes but the last are dynamic."""
     inputs = [
         keras.Input(
             batch_shape=[None] * (a.ndim - 1) + [a.shape[-1]], dtype=str(a.dtype), name=f"x{i}"
@@ -58,10 +58,11 @@ IDS = RANDOM.integers(-9, 9, size=(3, 5)).astype("int32")
 POSITIVE = np.abs(X) + 0.1
 
 UNARY = [
-    ops.abs, ops.ceil, ops.cos, ops.erf, ops.exp, ops.floor, ops.negative, ops.relu, ops.round, ops.sigmoid,
-    ops.sign, ops.sin, ops.tanh, ops.softplus, ops.softsign, ops.square, ops.silu, ops.relu6, ops.leaky_relu,
-    ops.elu, ops.selu, ops.hard_sigmoid, ops.log_sigmoid, ops.isfinite, ops.isnan, ops.expm1, ops.softmax,
-    ops.log_softmax, ops.ones_like, ops.zeros_like, ops.stop_gradient,
+    ops.abs, ops.ceil, ops.cos, ops.erf, ops.exp, ops.floor, ops.negative, ops.relu, ops.round,
+    ops.sigmoid, ops.sign, ops.sin, ops.tanh, ops.softplus, ops.softsign, ops.square, ops.silu,
+    ops.relu6, ops.leaky_relu, ops.elu, ops.selu, ops.hard_sigmoid, ops.log_sigmoid, ops.isfinite,
+    ops.isnan, ops.expm1, ops.softmax, ops.log_softmax, ops.ones_like, ops.zeros_like,
+    ops.stop_gradient,
 ]  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def test_unary_of_positive(function):
 
 @pytest.mark.parametrize(
     "function",
-    [ops.add, ops.subtract, ops.multiply, ops.divide, ops.maximum, ops.minimum, ops.mod, ops.floor_divide,
+    [ops.add, ops.subtract, ops.multiply, ops.divide, ops.maximum, ops.minimum, ops.mod,
+    ops.floor_divide,
      ops.equal, ops.not_equal, ops.greater, ops.greater_equal, ops.less, ops.less_equal],
     ids=lambda f: f.__name__,
 )  # fmt: skip

@@ -5,7 +5,8 @@ from keras_seqattn.onnx.lower.registry import lowers
 
 def load_tables():
     """Import every table, which registers its lowerings."""
-    from keras_seqattn.onnx.lower import algebra, attention, elementwise, shaping  # noqa: F401
+    # A later table overrides an earlier one.
+    from keras_seqattn.onnx.lower import elementwise, shaping, algebra, attention  # noqa: F401, I001
 
 
 __all__ = ["load_tables", "lowers"]

@@ -2,10 +2,11 @@
 
 import math
 
+import keras
 import numpy as np
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx.lower.elementwise import cast, operands
+from keras_seqattn.onnx.lower.elementwise import binary, cast, operands
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape
 from keras_seqattn.onnx.symbol import Symbol, lazy_initializer
@@ -61,12 +62,41 @@ def _project(tracer, x, weight, contracted, sizes):
     return reshape(tracer, product, sizes)
 
 
+@lowers("Add")
+def add(tracer, operation, x1, x2):
+    """Addition; a bias over axes that a reshape has just split is added before the split."""
+    sides = [tracer.symbol(x) if isinstance(x, (Symbol, keras.Variable)) else x for x in (x1, x2)]
+    for x, bias in (sides, sides[::-1]):
+        if _is_split_bias(x, bias):
+            whole = x.reshaped_from
+            flat = _flat_bias(tracer, bias)
+            total = tracer.emit("Add", [whole, flat], sizes=whole.sizes, dtype=x.dtype)
+            return reshape(tracer, total, x.sizes)
+    return binary("Add")(tracer, operation, x1, x2)
+
+
+def _flat_bias(tracer, bias):
+    width = math.prod(bias.sizes)
+    return tracer.once(("flat", bias.value), lambda: flat_weight(tracer, bias, (width,)))
+
+
+def _is_split_bias(x, bias):
+    if not isinstance(x, Symbol) or not isinstance(bias, Symbol) or x.reshaped_from is x:
+        return False
+    lead = len(x.sizes) - len(bias.sizes)
+    constant = bias.value.const_value is not None and bias.dtype == x.dtype
+    return constant and len(bias.sizes) > 1 and (
+        x.sizes == (*x.reshaped_from.sizes[:lead], *bias.sizes)
+        and x.reshaped_from.sizes[lead:] == (math.prod(bias.sizes),)
+    )  # fmt: skip
+
+
 def flat_weight(tracer, weight, shape):
-    """The same initializer under a 2-D shape, made when it is written."""
-    if len(weight.sizes) == 2:
+    """The same initializer under another shape, made when it is written."""
+    if weight.sizes == shape:
         return weight
     source = weight.value.const_value
-    name = tracer.unique_name(weight.value.name + "/2d")
+    name = tracer.unique_name(weight.value.name + "/flat")
     value = lazy_initializer(name, shape, source.dtype, lambda: source.numpy().reshape(shape))
     tracer.graph.register_initializer(value)
     return Symbol(value, shape, weight.dtype)

@@ -47,10 +47,7 @@ def rotary_embedding(tracer, operation, x, cos, sin, position_ids=None):
         position_ids = _for_batch(tracer, tracer.symbol(position_ids), x)
     inputs = [flat, cos, sin, position_ids]
     rotated = tracer.emit("RotaryEmbedding", inputs, attributes, sizes=flat.sizes, dtype=x.dtype)
-    result = reshape(tracer, rotated, x.sizes)
-    if position_ids is not None and rotary_dim == head_dim:
-        result.rotation = (x, cos, sin, position_ids, operation.interleaved)
-    return result
+    return reshape(tracer, rotated, x.sizes)
 
 
 @lowers(Attention)
@@ -189,13 +186,12 @@ class _Call:
 
     def group_query_attention(self):
         tracer, operation = self.tracer, self.operation
-        query, key, rotary = self._rotation()
         total = tracer.once(("total", self.total), self._total_length)
         seqlens = tracer.once(
             ("seqlens", self.total, self.batch), lambda: self._last_positions(total)
         )
-        inputs = [merge_heads(tracer, x) for x in (query, key, self.value)]
-        inputs += [self.past_key, self.past_value, seqlens, total, *rotary]
+        inputs = [merge_heads(tracer, x) for x in (self.query, self.key, self.value)]
+        inputs += [self.past_key, self.past_value, seqlens, total, None, None, None]
         inputs += [self._group_query_bias(), self.sinks]
         attributes = {
             "num_heads": self.heads,
@@ -203,8 +199,6 @@ class _Call:
             "scale": operation.scale,
             "softcap": operation.softcap,
             "local_window_size": None if operation.window is None else operation.window[0] + 1,
-            "do_rotary": int(rotary[0] is not None) or None,
-            "rotary_interleaved": int(rotary[0] is not None and self.query.rotation[4]) or None,
         }
         outputs = self._outputs()
         return self._split_heads(
@@ -212,22 +206,6 @@ class _Call:
                 "GroupQueryAttention", inputs, attributes, domain="com.microsoft", outputs=outputs
             )
         )
-
-    def _rotation(self):
-        """Query and key before their rotation, and the tables, if the node can rotate by itself."""
-        q, k = self.query.rotation, self.key.rotation
-        same = (
-            q
-            and k
-            and all(a is b or _value(a) is _value(b) for a, b in zip(q[1:4], k[1:4], strict=True))
-        )
-        if same and q[4] == k[4] and self.head_dim % 16 == 0:
-            # With one new token onnxruntime's kernel rotates by the slot in the cache, whatever
-            # positions it is given. So it gets none, and rotates by the slot always: positions
-            # that count from the first real token differ from it by a constant per row, and only
-            # differences of positions count.
-            return q[0], k[0], [q[1], q[2], None]
-        return self.query, self.key, [None, None, None]
 
     def _total_length(self):
         return _int32(self.tracer, self.tracer.symbol(self._key_length()), ())
@@ -249,6 +227,7 @@ class _Call:
         blocked = self.tracer.once(
             key, lambda: self._spread(self._additive(expand_mask(self.mask)))
         )
+        blocked.value.meta["padding_of"] = self.mask.value
         return blocked if self.bias is None else ops.add(self.bias, blocked)
 
 

@@ -1,16 +1,14 @@
-"""Residual additions are written as Sum where a normalisation follows.
+"""Residual additions are written as Sum where a layer normalisation follows.
 
 onnxruntime fuses Add + LayerNormalization into SkipLayerNormalization when it loads a file, and on
 CPU that kernel is several times slower than the two it replaces; it leaves Sum alone.
 
-Pattern: Add of two non-constant values of which a reader is a normalisation.
+Pattern: Add of two non-constant values of which a reader is a LayerNormalization.
 """
 
 import onnx_ir as ir
 
 from keras_seqattn.onnx.passes.matching import is_op
-
-_NORMS = ("LayerNormalization", "RMSNormalization")
 
 
 def apply(graph):
@@ -23,7 +21,7 @@ def apply(graph):
 def _is_residual(add):
     readers = [use.node for use in add.outputs[0].uses()]
     constant = any(v.const_value is not None for v in add.inputs)
-    return not constant and any(is_op(r, norm) for r in readers for norm in _NORMS)
+    return not constant and any(is_op(r, "LayerNormalization") for r in readers)
 
 
 def _rewrite(graph, add):

@@ -1,0 +1,52 @@
+"""A residual addition and the RMS normalisation behind it become SkipSimplifiedLayerNormalization.
+
+Pattern: Add of two non-constant values, read by an RMSNormalization over the last axis. Other
+    readers of the sum,
+the next residual addition for one, read the fused node's copy of it.
+"""
+
+import onnx_ir as ir
+
+from keras_seqattn.onnx.passes.matching import is_op, is_weight
+
+
+def apply(graph):
+    """Rewrite `graph` in place."""
+    for node in list(graph):
+        if is_op(node, "Add") and all(v.const_value is None for v in node.inputs):
+            norms = [use.node for use in node.outputs[0].uses()]
+            norm = next((n for n in norms if _is_last_axis_norm(n)), None)
+            if norm is not None and _same_shape(node):
+                _fuse(graph, node, norm)
+
+
+def _is_last_axis_norm(node):
+    return is_op(node, "RMSNormalization") and is_weight(node.inputs[1], 1)
+
+
+def _same_shape(add):
+    """The fused kernel does not broadcast."""
+    a, b = (v.shape for v in add.inputs)
+    return a is not None and b is not None and list(a) == list(b)
+
+
+def _fuse(graph, add, norm):
+    total, normed = add.outputs[0], norm.outputs[0]
+    outputs = [
+        ir.Value(name=normed.name, shape=normed.shape, type=normed.type),
+        ir.Value(name=""),
+        ir.Value(name=""),
+        ir.Value(name=total.name, shape=total.shape, type=total.type),
+    ]
+    fused = ir.node(
+        "SkipSimplifiedLayerNormalization",
+        [*add.inputs, norm.inputs[1]],
+        {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
+        domain="com.microsoft",
+        outputs=outputs,
+        name=norm.name,
+    )
+    graph.insert_before(add, fused)
+    new = [outputs[0], outputs[3]]
+    ir.convenience.replace_all_uses_with([normed, total], new, replace_graph_outputs=True)
+    graph.remove([norm, add], safe=True)

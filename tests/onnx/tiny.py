@@ -1,0 +1,88 @@
+"""Tiny re-randomised models of every family, for the export tests."""
+
+import keras_seqattn.models as models
+from tests.helpers import randomise
+
+LLAMA = {
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "intermediate_size": 88,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+BERT = {
+    "vocab_size": 97,
+    "hidden_size": 44,
+    "intermediate_size": 68,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "type_vocab_size": 2,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1.0 + 0.1 * i for i in range(8)],
+    "long_factor": [2.0 + 0.3 * i for i in range(8)],
+    "original_max_position_embeddings": 64,
+}
+
+# name -> (family, task, configuration)
+DECODERS = {
+    "llama": ("llama", LLAMA),
+    "llama-mha-untied": ("llama", LLAMA | {"num_key_value_heads": 4, "tie_word_embeddings": False}),
+    "llama-mqa-biased": (
+        "llama",
+        LLAMA | {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
+    ),
+    # No multiple of 8: no fused kernel of onnxruntime takes it.
+    "llama-odd-heads": ("llama", LLAMA | {"head_dim": 14}),
+    "llama-linear": ("llama", LLAMA | {"rope_scaling": {"rope_type": "linear", "factor": 3.0}}),
+    "llama-dynamic": (
+        "llama",
+        LLAMA
+        | {"max_position_embeddings": 64, "rope_scaling": {"rope_type": "dynamic", "factor": 3.0}},
+    ),
+    "llama-yarn": ("llama", LLAMA | {"rope_scaling": YARN}),
+    "llama-llama3": ("llama", LLAMA | {"rope_scaling": LLAMA3}),
+    "llama-longrope": ("llama", LLAMA | {"rope_scaling": LONG}),
+    "mistral": ("mistral", LLAMA | {"sliding_window": 5}),
+    "qwen3": ("qwen3", LLAMA),
+}
+ENCODERS = {
+    "bert": ("bert", "embedding", BERT),
+    "bert-classifier": ("bert", "sequence_classification", BERT | {"num_labels": 3}),
+    "bert-tagger": ("bert", "token_classification", BERT | {"num_labels": 5}),
+    "bert-answers": ("bert", "question_answering", BERT),
+    "bert-masked": ("bert", "masked_lm", BERT),
+    "llama-classifier": (
+        "llama",
+        "sequence_classification",
+        LLAMA | {"num_labels": 3, "pad_token_id": 0},
+    ),
+    "llama-embedding": ("llama", "embedding", LLAMA),
+}
+
+
+def decoder(name):
+    """A decoder of the list, its weights redrawn."""
+    family, config = DECODERS[name]
+    return randomise(models.build(family, task="causal_lm", **config), seed=3)
+
+
+def encoder(name):
+    """A model without cache of the list, its weights redrawn."""
+    family, task, config = ENCODERS[name]
+    return randomise(models.build(family, task=task, **config), seed=3)
