@@ -35,6 +35,7 @@ SETTINGS = [
     {"num_beams": 4, "length_penalty": -1.5},
     {"num_beams": 3, "length_penalty": 0.0, "early_stopping": True},
     {"num_beams": 3, "early_stopping": "never", "length_penalty": 1.7},
+    {"num_beams": 3, "early_stopping": "never", "length_penalty": -2.0},
     {"num_beams": 2, "repetition_penalty": 1.3, "min_new_tokens": 4},
     {"num_beams": 4, "no_repeat_ngram_size": 2, "early_stopping": True},
 ]

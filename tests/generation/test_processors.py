@@ -6,6 +6,7 @@ import torch
 from transformers.generation import logits_process as reference
 
 from keras_seqattn.generation import GenerationConfig, processors
+from keras_seqattn.generation.loop import _draw
 
 pytestmark = pytest.mark.backend_free
 
@@ -90,6 +91,20 @@ def test_equals_transformers(name, kind):
     np.testing.assert_array_equal(np.isinf(got), np.isinf(wanted))
     # The same float32 operations: the last bit at most.
     np.testing.assert_allclose(got, wanted, rtol=2e-7)
+
+
+def test_top_p_removes_what_the_rest_reaches_exactly():
+    scores = np.zeros((1, 4), np.float32)  # four times 1/4
+    kept = processors.TopP(0.5)(IDS[:1], scores)
+    assert np.isfinite(kept).sum() == 2
+    wanted = reference.TopPLogitsWarper(0.5)(torch.tensor(IDS[:1]), torch.tensor(scores))
+    assert torch.isfinite(wanted).sum() == 2
+
+
+def test_draws_split_the_unit_interval():
+    row = np.array([-np.inf, 1.0, -np.inf, 1.0, -1000.0], np.float32)
+    drawn = [_draw(row, at) for at in (0.0, 0.49, 0.5, np.nextafter(1.0, 0.0))]
+    assert drawn == [1, 1, 3, 3]
 
 
 def test_ids_beyond_the_scores_are_ignored():

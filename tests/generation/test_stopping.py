@@ -121,6 +121,12 @@ def test_stop_strings_against_the_definition(stops, text):
             assert given == text
 
 
+def test_of_two_stop_strings_the_first_cuts():
+    stream = StopStrings(["ND", "EN", "X"])
+    assert stream.push("a ENDX") == "a "
+    assert (stream.found, stream.push("more"), stream.finish()) == (True, "", "")
+
+
 def test_text_stream_stops_inside_a_token():
     tokenizer = byte_tokenizer()
     stream, given = TextStream(tokenizer.decode, stop_strings=["é!"]), ""
@@ -183,6 +189,16 @@ def test_ids_end_with_the_token_that_completes_the_stop_string(scripted):
     assert got == [rows[0][:14], rows[1][:19]]
 
 
+def test_the_prompt_decides_whether_a_space_comes_first():
+    tokenizer = fallback_tokenizer()
+    the, cat = (tokenizer.token_to_id(piece) for piece in ("▁the", "▁cat"))
+    script = Script([cat, the])
+    script.vocabulary_size = tokenizer.get_vocab_size()
+    adapter = Adapter(tokenizer)
+    adapter.encode = lambda text, special_tokens=True: [the]
+    assert Generator(script, tokenizer=adapter).generate("the", max_new_tokens=2) == " cat the"
+
+
 def test_stream_equals_generate_and_hides_the_stop_string(scripted):
     generator, rows = scripted
     single = Generator(Script(rows[0]), tokenizer=generator.tokenizer)
@@ -207,4 +223,4 @@ def test_beams_heed_stop_strings(scripted):
     single = Generator(Script(rows[0], rows[0]), tokenizer=generator.tokenizer)
     settings = {"num_beams": 2, "max_new_tokens": 40, "length_penalty": 0.0}
     text = single.generate("a", stop_strings=["STOP"], **settings)
-    assert text == "one, twö "
+    assert (text, single.decoder.step) == ("one, twö ", 14)

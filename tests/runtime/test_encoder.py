@@ -9,7 +9,7 @@ import transformers
 
 from keras_seqattn import runtime
 from keras_seqattn.errors import BundleError, InputError
-from keras_seqattn.runtime.encoder import group_entities
+from keras_seqattn.runtime.encoder import class_probabilities, group_entities
 from keras_seqattn.runtime.pooling import Pooling
 
 from .conftest import TEXTS, bert, export, reference_tokenizer
@@ -127,10 +127,14 @@ def test_classify(tmp_path, problem):
         scores = [x["score"] for x in ours], [x["score"] for x in theirs]
         np.testing.assert_allclose(*scores, atol=TOLERANCE)
     assert classifier.classify(TEXTS[0]) == classifier.classify(TEXTS, top_k=2)[0][0]
-    pair = reference_tokenizer(path)(TEXTS[0], TEXTS[1], return_tensors="pt")
+    tokenizer = reference_tokenizer(path)
+    pair = tokenizer(TEXTS[0], TEXTS[1], return_tensors="pt", return_token_type_ids=True)
+    assert pair["token_type_ids"].any()
     with torch.no_grad():
-        best = int(model(**pair).logits.argmax())
-    assert classifier.classify(TEXTS[0], TEXTS[1])["label"] == LABELS[best]
+        logits = model(**pair).logits.numpy()
+    wanted = np.sort(class_probabilities(logits, problem)[0])[::-1]
+    got = [x["score"] for x in classifier.classify(TEXTS[0], TEXTS[1], top_k=None)]
+    np.testing.assert_allclose(got, wanted, atol=TOLERANCE)
     with pytest.raises(InputError, match="3 texts and 1 pairs"):
         classifier.classify(TEXTS, TEXTS[:1])
 
@@ -173,15 +177,15 @@ def test_tag_refuses_other_aggregations(tagger):
 
 
 def test_group_entities():
-    text = "Anna Maria met Bob in Rome"
-    spans = [(0, 4), (5, 10), (11, 14), (15, 18), (19, 21), (22, 26)]
-    tags = ["B-PER", "I-PER", "O", "B-PER", "O", "I-LOC"]
+    text = "Anna Maria Bob in Rome Oslo"
+    spans = [(0, 4), (5, 10), (11, 14), (15, 17), (18, 22), (23, 27)]
+    tags = ["B-PER", "I-PER", "B-PER", "O", "I-LOC", "B-LOC"]
     words = [
         (*span, np.eye(5, dtype=np.float32)[TAGS.index(tag)] * 0.8)
         for span, tag in zip(spans, tags, strict=True)
     ]
     found = [(x["entity"], x["text"]) for x in group_entities(text, words, TAGS)]
-    assert found == [("PER", "Anna Maria"), ("PER", "Bob"), ("LOC", "Rome")]
+    assert found == [("PER", "Anna Maria"), ("PER", "Bob"), ("LOC", "Rome"), ("LOC", "Oslo")]
 
 
 def test_run(embedder):
