@@ -105,8 +105,10 @@ def read_settings(config, family):
     for key, default in defaults.items():
         settings[key] = config.get(key, default)
         _check_type(family, key, settings[key], default)
-    if config.get("id2label"):
-        settings["num_labels"] = len(config["id2label"])
+    labels = config.get("id2label")
+    if labels:
+        _check_type(family, "id2label", labels, {})
+        settings["num_labels"] = len(labels)
     if "hidden_act" in settings:
         settings["hidden_act"] = _activation(family, settings["hidden_act"])
     return settings

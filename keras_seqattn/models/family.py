@@ -38,7 +38,6 @@ class Family:
     def task_of(self, config):
         """The task that a configuration's `architectures` names, or None."""
         tasks = {name: task for task, name in self.architectures.items()} | self.aliases
-        for name in config.get("architectures") or ():
-            if name in tasks:
-                return tasks[name]
-        return None
+        names = config.get("architectures")
+        known = [tasks[name] for name in names if name in tasks] if isinstance(names, list) else []
+        return known[0] if known else None

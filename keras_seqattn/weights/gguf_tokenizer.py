@@ -74,7 +74,8 @@ def _tokenizer(path, metadata, tokens, split):
             tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
         elif kind == _USER_DEFINED:
             tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
-    if metadata.get("tokenizer.ggml.add_bos_token"):
+    # llama.cpp puts the token first for Llama 3 where the file does not say.
+    if metadata.get("tokenizer.ggml.add_bos_token", ignore_merges):
         bos = _token(path, metadata, tokens, "bos_token_id")
         if bos is not None:
             bos_id = vocabulary[bos]

@@ -57,6 +57,7 @@ def _write(path, tensors=None, kind="F32", metadata=None, architecture="llama"):
     writer.add_chat_template("{{ messages[0].content }}")
     for key, value in (metadata or {}).items():
         add = {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}
+        add[bool] = writer.add_bool
         add[type(value)](key, value)
     kind = gguf.GGMLQuantizationType[kind]
     for name, value in (_tensors() if tensors is None else tensors).items():
@@ -215,6 +216,21 @@ def test_tokenizer_files(tmp_path):
     assert config["chat_template"] == "{{ messages[0].content }}"
     generation = json.loads(assets["generation_config.json"])
     assert generation == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "ids"),
+    [
+        ({"tokenizer.ggml.add_bos_token": True}, [1, 5, 9, 6, 7]),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, [1, 5, 9, 8]),
+        ({"tokenizer.ggml.pre": "gpt-2"}, [5, 9, 8]),
+    ],
+    ids=["bos", "llama-bpe", "gpt-2"],
+)
+def test_other_pre_tokenizers_and_the_first_token(tmp_path, metadata, ids):
+    assets = open_checkpoint(_write(tmp_path / "x.gguf", metadata=metadata)).assets
+    tokenizer = Tokenizer.from_str(assets["tokenizer.json"].decode())
+    assert tokenizer.encode("ab 12").ids == ids
 
 
 def test_an_unknown_tokenizer_is_left_out_with_a_warning(tmp_path):
