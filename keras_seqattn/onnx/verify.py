@@ -11,18 +11,28 @@ import onnxruntime
 from keras_seqattn.errors import BundleError, ExportError
 from keras_seqattn.onnx import samples
 
-# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding the
-# weights (and for int8 the activations) costs; measured on SmolLM2 and MiniLM and on re-randomised
-# tiny models, which are the harder case, with a margin of about two.
-TOLERANCES = {"fp32": 1e-4, "int8": 0.15, "int4": 0.35}
+# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding weights
+# (and activations to 8 bits) costs on random tokens, which is more than on text. Measured: SmolLM2
+# 0.04 and 0.22, MiniLM 0.02 (int8), re-randomised tiny models up to 0.05 and 0.5, whose Gaussian
+# weights are the worst case. A wrong scale, nibble order or zero point gives 1 and more.
+TOLERANCES = {"fp32": 1e-4, "int8": 0.12, "int4": 0.6}
 
 
 @dataclasses.dataclass
 class Case:
-    """One comparison: what was run and how far apart the results were."""
+    """One comparison: what was run and how far apart the results were.
+
+    Attributes:
+        name: batch size, length, padding, cached steps.
+        error: fp32: the largest difference over max(1, the largest magnitude). Quantised: the
+            relative root-mean-square difference.
+        rows: how many output positions were compared.
+        agreement: for logits, the share of positions where both prefer the same token.
+    """
 
     name: str
     error: float
+    rows: int = 1
     agreement: float | None = None
 
 
@@ -33,9 +43,7 @@ class Report:
     Attributes:
         precision: of the file.
         tolerance: the largest error allowed.
-        cases: every comparison. `error` is the largest difference over max(1, the largest
-            magnitude) for fp32, and the relative root-mean-square difference for quantised files;
-            `agreement` is the share of positions where both prefer the same token.
+        cases: every comparison, a `Case` each.
     """
 
     precision: str
@@ -44,28 +52,45 @@ class Report:
 
     @property
     def worst(self):
-        """The largest error of all cases."""
-        return max(case.error for case in self.cases)
+        """The largest error of all cases; NaN if any is."""
+        return float(np.max([case.error for case in self.cases]))
+
+    @property
+    def error(self):
+        """What is held against the tolerance: the worst case for fp32, the mean over all compared
+        positions for quantised files, whose error on a single token is mostly chance.
+        """
+        if self.precision == "fp32":
+            return self.worst
+        compared = [case for case in self.cases if case.rows]
+        return float(
+            np.average([case.error for case in compared], weights=[case.rows for case in compared])
+        )
 
     @property
     def ok(self):
-        """Whether every case stayed within the tolerance (a NaN does not)."""
-        return all(case.error <= self.tolerance for case in self.cases)
+        """Whether the error is within the tolerance (NaN is not)."""
+        return self.error <= self.tolerance
 
     def summary(self):
         """One line for people."""
         state = "agrees with" if self.ok else "DIFFERS from"
-        worst = max(self.cases, key=lambda c: np.inf if np.isnan(c.error) else c.error)
-        return (
-            f"onnxruntime {state} Keras in {len(self.cases)} comparisons, worst {worst.error:.1e} "
-            f"({worst.name}; {self.precision} tolerance {self.tolerance:g})"
-        )
+        text = f"onnxruntime {state} Keras in {len(self.cases)} comparisons: "
+        text += f"error {self.error:.1e}, {self.precision} tolerance {self.tolerance:g}"
+        agreements = [(c.agreement, c.rows) for c in self.cases if c.agreement is not None]
+        if agreements and self.precision != "fp32":
+            share = np.average(
+                [a for a, _ in agreements], weights=[max(r, 1) for _, r in agreements]
+            )
+            text += f", same token preferred in {share:.0%} of random contexts"
+        return text
 
     def to_dict(self):
         """For parity.json."""
         return {
             "precision": self.precision,
             "tolerance": self.tolerance,
+            "error": self.error,
             "worst": self.worst,
             "cases": [dataclasses.asdict(case) for case in self.cases],
         }
@@ -166,10 +191,11 @@ class _Comparison:
         )
         chosen = expected["logits"][:, 6:].argmax(-1)
         agreement = float((chosen == ids[:, 7:]).mean())
-        # A quantised file may prefer another token; the agreement is then information, not a
-        # failure.
-        error = 0.0 if self.precision != "fp32" else 1.0 - agreement
-        return Case(f"{ids.shape[1] - 7} greedy tokens", error, agreement)
+        name = f"{chosen.size} greedy tokens"
+        # A quantised file may prefer another token; that is information, not a failure.
+        if self.precision != "fp32":
+            return Case(name, 0.0, 0, agreement)
+        return Case(name, 1.0 - agreement, chosen.size, agreement)
 
     def _case(self, name, expected, actual, mask):
         errors, agreement = [], None
@@ -184,7 +210,7 @@ class _Comparison:
             errors.append(difference(a, b, self.precision))
             if output == "logits":
                 agreement = float((a.argmax(-1) == b.argmax(-1)).mean())
-        return Case(name, max(errors), agreement)
+        return Case(name, max(errors), a.size // a.shape[-1], agreement)
 
     def empty_cache(self, batch):
         """Past keys and values of length 0."""

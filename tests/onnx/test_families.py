@@ -35,8 +35,17 @@ def test_encoder(name, target, tmp_path):
     assert 0 < report.worst <= 1e-4
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantised(precision, target, tmp_path):
+    report = export(tiny.decoder("llama"), tmp_path / "llama", target=target, precision=precision)
+    assert 1e-3 < report.error < report.tolerance
+    report = export(tiny.encoder("bert"), tmp_path / "bert", target=target, precision=precision)
+    assert 1e-3 < report.error < report.tolerance
+
+
 def layer_counts(graph):
-    """Operators inside layers_1, an inner layer, by operator."""
+    """How often each operator occurs inside layers_1."""
     inside = [n for n in graph.graph if re.search(r"(^|/)layers_1/", n.name)]
     return Counter(n.op_type for n in inside)
 

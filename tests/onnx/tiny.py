@@ -17,8 +17,8 @@ LLAMA = {
 }
 BERT = {
     "vocab_size": 97,
-    "hidden_size": 44,
-    "intermediate_size": 68,
+    "hidden_size": 48,
+    "intermediate_size": 80,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 256,
