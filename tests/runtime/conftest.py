@@ -82,6 +82,10 @@ def one_thread():
 def llama(tmp_path_factory):
     """(transformers' model, its directory)."""
     tokenizer = byte_level_tokenizer()
+    # Texts begin with a special token, as LLaMA's do; what a chat template wrote does not.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|user|> $A", special_tokens=[("<|user|>", 2)]
+    )
     config = transformers.LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=42,

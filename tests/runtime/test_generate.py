@@ -153,7 +153,7 @@ def test_input_errors(decoder):
     with pytest.raises(InputError, match="exceeds the model's context of 211"):
         decoder.generate("text", max_new_tokens=211)
     with pytest.raises(InputError, match="a prompt is empty"):
-        decoder.generate("")
+        decoder.generate([[]])
     with pytest.raises(InputError, match="unknown generation settings: max_tokens"):
         decoder.generate("text", max_tokens=3)
     for method in ("embed", "classify", "tag"):

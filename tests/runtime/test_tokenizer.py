@@ -80,6 +80,7 @@ MESSAGES = [
 ]
 TEMPLATES = [
     TEMPLATE,
+    "{% for m in messages %}\n  {% if m.role %}\n  a\n  {% endif %}\n{% endfor %}\n",
     "{%- for m in messages %}\n    {{- m | tojson }}\n{% endfor %}",
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}"
     "[{{ m['content'] | trim }}]\n{% endfor %}",
