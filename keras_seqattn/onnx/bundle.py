@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -164,12 +165,14 @@ def _json(content):
 
 
 def _description(graph, folder):
-    names = sorted(n for n in os.listdir(folder) if os.path.isfile(os.path.join(folder, n)))
-    return {
-        **{k.removeprefix("keras_seqattn."): v for k, v in graph.metadata_props.items()},
-        "files": {n: {"sha256": _digest(os.path.join(folder, n)),
-                      "size": os.path.getsize(os.path.join(folder, n))} for n in names},
-    }  # fmt: skip
+    """What the bundle is, and the size and digest of each of its files."""
+    files = {}
+    for name in sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*")):
+        file = os.path.join(folder, name)
+        if os.path.isfile(file):
+            files[name] = {"sha256": _digest(file), "size": os.path.getsize(file)}
+    properties = {k.removeprefix("keras_seqattn."): v for k, v in graph.metadata_props.items()}
+    return {**properties, "files": files}
 
 
 def _digest(file):

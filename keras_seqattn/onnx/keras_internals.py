@@ -16,6 +16,15 @@ from keras.src.ops.operation import Operation as _Operation
 
 _OPS_NAMESPACES = (keras.ops, _src_ops)
 
+# A weight on the left of an operator computes at once in the backend, which does not know Symbols.
+_VARIABLE_OPERATORS = {
+    "__add__": keras.ops.add,
+    "__sub__": keras.ops.subtract,
+    "__mul__": keras.ops.multiply,
+    "__truediv__": keras.ops.divide,
+    "__matmul__": keras.ops.matmul,
+}
+
 
 @contextlib.contextmanager
 def intercept(symbolic_call, functions):
@@ -39,6 +48,9 @@ def intercept(symbolic_call, functions):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
+        for name, function in _VARIABLE_OPERATORS.items():
+            original = getattr(keras.Variable, name)
+            _replace(stack, keras.Variable, name, _operator(original, function))
         if keras.config.is_traceback_filtering_enabled():
             # Keras would wrap each error of a lowering in a page of its own text.
             keras.config.disable_traceback_filtering()
@@ -46,10 +58,23 @@ def intercept(symbolic_call, functions):
         yield
 
 
+def _operator(original, function):
+    def traced(variable, other):
+        if isinstance(other, keras.KerasTensor):
+            return function(variable, other)
+        return original(variable, other)
+
+    return traced
+
+
 def _replace(stack, owner, name, value):
+    inherited = name not in vars(owner)
     original = getattr(owner, name)
     setattr(owner, name, value)
-    stack.callback(setattr, owner, name, original)
+    if inherited:
+        stack.callback(delattr, owner, name)
+    else:
+        stack.callback(setattr, owner, name, original)
 
 
 def is_keras_operation(operation):

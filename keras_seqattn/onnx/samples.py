@@ -43,7 +43,10 @@ class Sampler:
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         if rope.get("rope_type") == "dynamic":
             return sys.maxsize
-        return self.config.get("max_position_embeddings", sys.maxsize)
+        names = ("max_sequence_length", "sequence_length", "max_length")
+        declared = [getattr(layer, n, None) for layer in _layers(self.model) for n in names]
+        limits = [n for n in declared if isinstance(n, int)]
+        return min([self.config.get("max_position_embeddings", sys.maxsize), *limits])
 
     def inputs(self, batch, length, side):
         """Arrays by input name, int64 where Keras has integers."""

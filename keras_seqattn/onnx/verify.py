@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -11,10 +12,10 @@ import onnxruntime
 from keras_seqattn.errors import BundleError, ExportError
 from keras_seqattn.onnx import samples
 
-# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding weights
-# (and activations to 8 bits) costs on random tokens, which is more than on text. Measured: SmolLM2
-# 0.04 and 0.22, MiniLM 0.02 (int8), re-randomised tiny models up to 0.05 and 0.5, whose Gaussian
-# weights are the worst case. A wrong scale, nibble order or zero point gives 1 and more.
+# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding
+# weights (and activations to 8 bits) costs on random tokens, which is more than on text. Measured:
+# SmolLM2 0.04 and 0.22, MiniLM 0.02 (int8), re-randomised tiny models up to 0.05 and 0.5, whose
+# Gaussian weights are the worst case. A wrong scale, nibble order or zero point gives 1 and more.
 TOLERANCES = {"fp32": 1e-4, "int8": 0.12, "int4": 0.6}
 
 
@@ -220,9 +221,7 @@ class _Comparison:
 
     def keras(self, inputs):
         """The Keras model's outputs by name."""
-        outputs = _without_gradients(
-            lambda: self.model(self.sampler.for_keras(inputs), training=False)
-        )
+        outputs = _quietly(lambda: self.model(self.sampler.for_keras(inputs), training=False))
         if not isinstance(outputs, dict):
             flat = keras.tree.flatten(outputs)
             outputs = dict(zip(self.outputs, flat, strict=True))
@@ -253,13 +252,16 @@ def difference(expected, actual, precision):
     return float(np.sqrt(np.mean((expected - actual) ** 2) / max(1e-12, np.mean(expected**2))))
 
 
-def _without_gradients(function):
-    if keras.backend.backend() != "torch":
-        return function()
-    import torch
+def _quietly(function):
+    """Run Keras for its numbers only: no gradients, and no advice about an axis of length 1."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using a softmax over axis")
+        if keras.backend.backend() != "torch":
+            return function()
+        import torch
 
-    with torch.no_grad():
-        return function()
+        with torch.no_grad():
+            return function()
 
 
 def write_report(report, folder, extra):

@@ -139,6 +139,7 @@ CASES = {
     "unstack": lambda x: ops.unstack(x, axis=-1),
     "tile": lambda x: ops.tile(x, (1, 3, 2)),
     "repeat": lambda x: ops.repeat(x, 3, axis=1),
+    "repeat_size": lambda x: ops.repeat(x[:1], ops.shape(x)[1], axis=0),
     "pad": lambda x: ops.pad(x, ((0, 0), (2, 1), (0, 3)), constant_values=-2.0),
     "pad_reflect": lambda x: ops.pad(x, ((0, 0), (0, 0), (2, 1)), mode="reflect"),
     "flip": lambda x: ops.flip(x, axis=1),
@@ -168,6 +169,16 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_op(name):
     check(CASES[name], X)
+
+
+ACTIVATIONS = """relu relu6 leaky_relu elu selu gelu silu hard_sigmoid sigmoid tanh softplus softsign
+exponential linear softmax log_softmax""".split()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("target", ["portable", "ort"])
+def test_activations_by_name(name, target):
+    check(lambda x: keras.activations.get(name)(x * 3) + 0, X, target=target)
 
 
 def test_take_along_axis():

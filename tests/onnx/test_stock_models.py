@@ -2,17 +2,18 @@
 
 import keras
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_seqattn.onnx import build_graph, export
 from tests.helpers import randomise
 
 
-def encoder(**attention):
+def encoder(causal=False, dropout=0.0):
     """Keras's own layers in a post-norm block with padding mask."""
     ids = keras.Input((None,), dtype="int32", name="input_ids")
     x = layers.Embedding(97, 24, mask_zero=True, name="embedding")(ids)
-    y = layers.MultiHeadAttention(3, 8, name="attention")(x, x, **attention)
+    attention = layers.MultiHeadAttention(3, 8, dropout=dropout, name="attention")
+    y = attention(x, x, use_causal_mask=causal)
     x = layers.LayerNormalization(name="norm")(layers.Add(name="add")([x, y]))
     y = layers.Dense(24, name="down")(layers.Dense(41, activation="gelu", name="up")(x))
     x = layers.LayerNormalization(name="last")(layers.Add(name="add_2")([x, y]))
@@ -21,9 +22,10 @@ def encoder(**attention):
 
 
 @pytest.mark.parametrize("target", ["portable", "ort"])
-@pytest.mark.parametrize("attention", [{}, {"use_causal_mask": True}], ids=["full", "causal"])
-def test_transformer(attention, target, tmp_path):
-    model = randomise(encoder(**attention), seed=5)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_transformer(causal, dropout, target, tmp_path):
+    model = randomise(encoder(causal, dropout), seed=5)
     assert export(model, tmp_path / "model.onnx", target=target).ok
 
 
@@ -62,3 +64,19 @@ def test_tracing_leaves_the_model_as_it_was():
     before = model.to_json()
     build_graph(model)
     assert model.to_json() == before
+
+
+class Scaled(keras.layers.Layer):
+    """Arithmetic with the weight on the left, as people write it."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        return self.scale * x + (self.scale - x) / (2.0 + ops.square(x))
+
+
+def test_a_layer_of_ones_own(tmp_path):
+    x = keras.Input((None, 7), name="x")
+    model = randomise(keras.Model(x, Scaled(name="scaled")(x)))
+    assert export(model, tmp_path / "model.onnx").ok

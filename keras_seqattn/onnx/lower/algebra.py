@@ -4,6 +4,7 @@ import math
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import binary, cast, operands
@@ -184,6 +185,18 @@ def softmax(tracer, operation, x):
     return tracer.emit(
         type(operation).__name__, [x], {"axis": operation.axis}, sizes=x.sizes, dtype=x.dtype
     )
+
+
+@lowers(keras.layers.Softmax)
+def masked_softmax(tracer, layer, inputs, mask=None):
+    """Keras's Softmax layer: masked positions get 0, also where everything is masked."""
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    if mask is None:
+        return ops.softmax(inputs, axis=axis)
+    mask = ops.cast(mask, "bool")
+    large = 3e4 if inputs.dtype == "float16" else 1e9
+    probabilities = ops.softmax(ops.where(mask, inputs, -large), axis=axis)
+    return ops.where(mask, probabilities, 0.0)
 
 
 def _last_axis(tracer, operation, x):

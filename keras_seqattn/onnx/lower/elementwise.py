@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.symbol import DTYPES
 
@@ -187,6 +188,25 @@ def silu(tracer, operation, x):
             "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
         )
     gate = tracer.emit("Sigmoid", [x], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("ReLU")
+def relu_activation(tracer, operation, x):
+    """`keras.activations.relu`, which has a class of its own."""
+    if operation.threshold or (operation.negative_slope and operation.max_value is not None):
+        raise ExportError(f"{tracer.where()}: relu with a threshold, or a slope and a maximum")
+    if operation.negative_slope:
+        return leaky_relu(tracer, operation, x)
+    if operation.max_value is not None:
+        bounds = [tracer.constant(float(b), x.dtype) for b in (0, operation.max_value)]
+        return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+    return tracer.emit("Relu", [x], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("HardSilu")
+def hard_silu(tracer, operation, x):
+    gate = hard_sigmoid(tracer, operation, x)
     return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
 
 

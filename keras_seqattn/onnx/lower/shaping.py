@@ -189,22 +189,20 @@ def tile(tracer, operation, x):
 @lowers("Repeat")
 def repeat(tracer, operation, x):
     """Repeat elements along an axis: a new axis of that length, folded into its neighbour."""
-    if operation.axis is None or not isinstance(operation.repeats, int):
+    count = operation.repeats
+    number = getattr(count, "number", count)
+    if operation.axis is None or not isinstance(number, int):
         raise ExportError(
-            f"{tracer.where()}: ops.repeat needs an axis and one integer count to be exported"
+            f"{tracer.where()}: ops.repeat needs an axis and one count to be exported"
         )
     axis = operation.axis % len(x.sizes)
-    n = operation.repeats
     inner = (*x.sizes[: axis + 1], 1, *x.sizes[axis + 1 :])
-    wide = (*x.sizes[: axis + 1], n, *x.sizes[axis + 1 :])
-    expanded = tracer.emit(
-        "Unsqueeze", [x, tracer.constant(np.array([axis + 1]))], sizes=inner, dtype=x.dtype
-    )
-    ones = [n if i == axis + 1 else 1 for i in range(len(wide))]
-    expanded = tracer.emit(
-        "Expand", [expanded, tracer.constant(np.array(ones))], sizes=wide, dtype=x.dtype
-    )
-    sizes = (*x.sizes[:axis], x.sizes[axis] * n, *x.sizes[axis + 1 :])
+    wide = (*x.sizes[: axis + 1], number, *x.sizes[axis + 1 :])
+    where = tracer.constant(np.array([axis + 1]))
+    expanded = tracer.emit("Unsqueeze", [x, where], sizes=inner, dtype=x.dtype)
+    counts = tracer.vector([count if i == axis + 1 else 1 for i in range(len(wide))])
+    expanded = tracer.emit("Expand", [expanded, counts], sizes=wide, dtype=x.dtype)
+    sizes = (*x.sizes[:axis], x.sizes[axis] * number, *x.sizes[axis + 1 :])
     return reshape(tracer, expanded, sizes)
 
 
