@@ -32,7 +32,7 @@ def test_greedy_tokens(name, target, precision, tmp_path):
     export(tiny.decoder(name), tmp_path / "b", target=target, precision=precision, verify=False)
     prompt = np.array([5, 17, 61, 8, 90, 33, 2], np.int32)
     ours = runtime.load(tmp_path / "b").generate(
-        prompt.tolist(), max_new_tokens=20, do_sample=False, eos_token_id=96
+        prompt.tolist(), max_new_tokens=20, do_sample=False
     )
     theirs = genai_tokens(tmp_path / "b", prompt, 20)
     assert theirs == list(ours)[: len(theirs)] and len(theirs) == 20

@@ -13,6 +13,7 @@ LLAMA = {
     "head_dim": 16,
     "max_position_embeddings": 256,
     "rms_norm_eps": 1e-5,
+    "eos_token_id": 96,
     "tie_word_embeddings": True,
 }
 BERT = {
