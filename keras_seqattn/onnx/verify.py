@@ -14,9 +14,10 @@ from keras_seqattn.onnx import samples
 
 # fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding
 # weights (and activations to 8 bits) costs on random tokens, which is more than on text. Measured:
-# SmolLM2 0.04 and 0.22, MiniLM 0.02 (int8), re-randomised tiny models up to 0.05 and 0.5, whose
-# Gaussian weights are the worst case. A wrong scale, nibble order or zero point gives 1 and more.
-TOLERANCES = {"fp32": 1e-4, "int8": 0.12, "int4": 0.6}
+# SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as onnxruntime's own quantize_dynamic), tiny
+# re-randomised models up to 0.05 and 0.5, whose Gaussian weights are the worst case for int4. A
+# wrong scale, nibble order or zero point gives 1 and more.
+TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
 
 
 @dataclasses.dataclass
@@ -231,7 +232,12 @@ class _Comparison:
         """The file's outputs by name."""
         if self.pasts and self.pasts[0].name not in inputs:
             inputs = {**inputs, **self.empty_cache(len(inputs["input_ids"]))}
-        return dict(zip(self.outputs, self.session.run(None, inputs), strict=True))
+        try:
+            values = self.session.run(None, inputs)
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            reason = str(error).strip().splitlines()[0]
+            raise BundleError(f"the file is of another model: it cannot run ({reason})") from error
+        return dict(zip(self.outputs, values, strict=True))
 
 
 def next_cache(outputs):
