@@ -2,7 +2,7 @@
 
 
 class SeqAttnError(Exception):
-    """Base of every error that keras_seqattn raises on purpose; the command line prints it as one line."""
+    """Base of every error that keras_seqattn raises on purpose; its text is what users read."""
 
 
 class ConfigError(SeqAttnError, ValueError):
