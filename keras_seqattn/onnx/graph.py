@@ -1,5 +1,7 @@
 """From a Keras model to an ONNX graph in memory: inputs and outputs declared, traced, optimised."""
 
+import re
+
 import keras
 import onnx_ir as ir
 
@@ -84,12 +86,17 @@ def _named_inputs(model):
 
 def _named_outputs(model, outputs):
     if isinstance(outputs, dict):
-        return dict(outputs)
+        # Backends order dicts differently: present.10 before or after present.2.
+        return dict(sorted(outputs.items(), key=lambda item: _numbers_by_value(item[0])))
     flat = keras.tree.flatten(outputs)
     names = getattr(model, "output_names", None) or []
     if len(names) != len(flat) or len(set(names)) != len(names):
         names = [f"output_{i}" for i in range(len(flat))]
     return dict(zip(names, flat, strict=True))
+
+
+def _numbers_by_value(name):
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _dimensions(name, tensor, model, shared):

@@ -48,6 +48,8 @@ DECODERS = {
         "llama",
         LLAMA | {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
     ),
+    # Two-digit layer numbers sort in more than one way.
+    "llama-deep": ("llama", LLAMA | {"num_hidden_layers": 11, "intermediate_size": 16}),
     # No multiple of 8: no fused kernel of onnxruntime takes it.
     "llama-odd-heads": ("llama", LLAMA | {"head_dim": 14}),
     "llama-linear": ("llama", LLAMA | {"rope_scaling": {"rope_type": "linear", "factor": 3.0}}),
