@@ -77,8 +77,8 @@ def _spec(settings, task, windows, block):
     if heads % groups or (settings["head_dim"] is None and width % heads) or head_dim % 2:
         raise ConfigError(
             f"num_key_value_heads={groups} must divide num_attention_heads={heads}, which must "
-            f"divide "
-            f"hidden_size={width} unless head_dim is given; head_dim={head_dim} must be even."
+            f"divide hidden_size={width} unless head_dim is given; head_dim={head_dim} must be "
+            "even."
         )
     return DecoderSpec(
         vocabulary_size=settings["vocab_size"],

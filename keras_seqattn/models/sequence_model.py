@@ -38,11 +38,9 @@ class SequenceModel(keras.Model):
             static: the caches are buffers of a fixed size that are written in place.
 
         Returns:
-            A functional model. Inputs: input_ids int32 (b, t), attention_mask int32 (b, p + t),
-            and for
-            every layer i `past_key_values.{i}.key` and `.value`, float (b, g, p, d). Outputs:
-            logits
-            float (b, t, v) and `present.{i}.key`, `present.{i}.value`, float (b, g, p + t, d).
+            A functional model. Inputs: input_ids int32 (b, t), attention_mask int32 (b, p + t), and
+            for every layer i `past_key_values.{i}.key` and `.value`, float (b, g, p, d). Outputs:
+            logits float (b, t, v), `present.{i}.key` and `present.{i}.value`, float (b, g, p+t, d).
             With `static` the caches are (b, g, n, d), the mask is (b, n), and one more input,
             cache_position int32 (1,), is the slot of the first token.
 
