@@ -14,32 +14,45 @@ import sys
 _PROGRAM = pathlib.Path(__file__).with_name("contenders.py")
 
 
+# How often all contenders are started anew: where a process's memory happens to lie is worth 3 %.
+_STARTS = 3
+
+
 def compare(contenders, rounds, progress=None):
     """Run contenders in turns.
 
     Args:
         contenders: dict name -> (kind, settings) as contenders.py takes them.
-        rounds: how often each has its turn; every other round goes backwards.
+        rounds: how often each has its turn in all; every other round goes backwards.
         progress: called with (done, total).
 
     Returns:
         dict name -> {metric: [value of each round]}.
     """
-    processes = {name: _start(*contender) for name, contender in contenders.items()}
     results = {name: {} for name in contenders}
-    try:
-        for turn in range(rounds):
-            order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
-            for name in order:
-                for metric, value in _turn(processes[name]).items():
+    starts = min(_STARTS, rounds)
+    for start in range(starts):
+        turns = range(start, rounds, starts)
+        for turn, metrics in zip(turns, _session(contenders, len(turns)), strict=True):
+            for name, values in metrics.items():
+                for metric, value in values.items():
                     results[name].setdefault(metric, []).append(value)
             if progress is not None:
                 progress(turn + 1, rounds)
+    return results
+
+
+def _session(contenders, rounds):
+    """Yield {name: metrics} of each round, with processes of their own."""
+    processes = {name: _start(*contender) for name, contender in contenders.items()}
+    try:
+        for turn in range(rounds):
+            order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
+            yield {name: _turn(processes[name]) for name in order}
     finally:
         for process in processes.values():
             process.kill()
             process.wait()
-    return results
 
 
 def ratio(values, baseline):

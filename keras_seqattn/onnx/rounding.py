@@ -58,7 +58,7 @@ def blocks(rows, block_size, bits):
         for target, values in zip((q, scales, zeros), rounded, strict=True):
             target[part] = values.reshape(target[part].shape)
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
         list(pool.map(work, range(0, n, step)))
     return q, scales, zeros
 
