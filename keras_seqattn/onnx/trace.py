@@ -210,8 +210,10 @@ class Tracer:
         """`build()` once for a key, the same Symbol afterwards: what all layers share."""
         if key not in self._memo:
             scope, self._scope = self._scope, []
-            self._memo[key] = build()
-            self._scope = scope
+            try:
+                self._memo[key] = build()
+            finally:
+                self._scope = scope
         return self._memo[key]
 
     def _new_value(self, name, spec):

@@ -172,10 +172,14 @@ class _Call:
     # ---- onnxruntime's operator for decoders
 
     def fits_group_query_attention(self):
+        """The kernel takes several new tokens after a past for one row only, which is all that the
+        contract of decoder bundles asks; in other models a cache may be used in any way.
+        """
         operation, window = self.operation, self.operation.window
         return (
             self.tracer.target.supports("GroupQueryAttention")
             and self.cached
+            and self.past_key.value.name.startswith("past_key_values.")
             and operation.causal
             and not operation.return_scores
             and self.head_dim == self.value_dim
