@@ -1,5 +1,7 @@
 """Drives a decoder graph step by step, its key/value cache staying where the session computes."""
 
+import math
+
 import numpy as np
 from onnxruntime import OrtValue
 
@@ -40,6 +42,7 @@ class OrtDecoder:
         self._logits_width = logits.shape[-1]
         self._binding = session.io_binding()
         self._logits = None
+        self._logits_buffer = np.empty(0, self._logits_type)
         self._caches = {}
         self._room = (0, 0)
 
@@ -119,7 +122,11 @@ class OrtDecoder:
     def _bind_logits(self, batch, steps):
         shape = (batch, steps, self._logits_width)
         if self._logits is None or self._logits.shape != shape:
-            self._logits = np.empty(shape, self._logits_type)
+            size = math.prod(shape)
+            # The logits of a prompt are large, and fresh memory costs time page by page.
+            if self._logits_buffer.size < size:
+                self._logits_buffer = np.empty(size, self._logits_type)
+            self._logits = self._logits_buffer[:size].reshape(shape)
             pointer = self._logits.ctypes.data
             self._binding.bind_output("logits", "cpu", 0, self._logits_type, shape, pointer)
         return self._logits
