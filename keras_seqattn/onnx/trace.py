@@ -38,7 +38,6 @@ class Tracer:
         self._dimension_names = {}
         self._size_labels = {}
         self._memo = {}
-        self.weights = {}
 
     # ---- inputs and sizes
 
@@ -138,7 +137,6 @@ class Tracer:
                 name, tuple(variable.shape), DTYPES[dtype], lambda: _read_variable(variable)
             )
             self.graph.register_initializer(value)
-            self.weights[name] = variable
             self._initializers[key] = Symbol(value, variable.shape, dtype)
         return self._initializers[key]
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from keras_seqattn.errors import BundleError, ExportError
-from keras_seqattn.onnx import samples
+from keras_seqattn.onnx.sampler import Sampler, padding_mask
 
 # fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding
 # weights (and activations to 8 bits) costs on random tokens, which is more than on text. Measured:
@@ -145,7 +145,7 @@ class _Comparison:
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
         self.pasts = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
-        self.sampler = samples.Sampler(model)
+        self.sampler = Sampler(model)
 
     def jobs(self):
         for batch, length, side in self.sampler.cases():
@@ -165,7 +165,7 @@ class _Comparison:
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
         inputs = self.sampler.inputs(batch, length + steps, None)
-        inputs["attention_mask"][:, :length] = samples.padding_mask((batch, length), side)
+        inputs["attention_mask"][:, :length] = padding_mask((batch, length), side)
         expected = self.keras(inputs)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         cache, parts = self.empty_cache(batch), []

@@ -1,7 +1,5 @@
 """What the rewrites ask about nodes and values."""
 
-import numpy as np
-
 
 def is_op(node, op_type, domain=""):
     """Whether a node is that operator."""
@@ -28,10 +26,3 @@ def added_bias(value):
         return None, None
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
     return (node, other) if is_weight(other, 1) else (None, None)
-
-
-def scalar_of(value):
-    """The number in a constant of one element, or None."""
-    if value is None or value.const_value is None or value.const_value.size != 1:
-        return None
-    return np.asarray(value.const_value.numpy()).item()
