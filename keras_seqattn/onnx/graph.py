@@ -16,6 +16,7 @@ from keras_seqattn.onnx.trace import Tracer
 # The dimension that a decoder's mask covers, and its name in the file.
 _TOTAL = "past_sequence_length+sequence_length"
 _LABELS = {_TOTAL: "total_sequence_length"}
+_SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 
 def build_graph(model, target="ort"):
@@ -57,8 +58,10 @@ def build_graph(model, target="ort"):
 def _trace(model, target, shared):
     tracer = Tracer(target)
     inputs = {}
-    for name, tensor in _named_inputs(model):
-        dimensions = _dimensions(name, tensor, model, shared)
+    named = _named_inputs(model)
+    decodes = any("past_key_values." in name for name, _ in named)
+    for name, tensor in named:
+        dimensions = _dimensions(name, tensor, decodes, shared)
         inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
     struct = _input_struct(model)
     if isinstance(struct, dict):
@@ -99,10 +102,9 @@ def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _dimensions(name, tensor, model, shared):
+def _dimensions(name, tensor, decodes, shared):
     """Names for the dynamic axes of one input, ints for the others."""
     past = "past_key_values." in name
-    decodes = any("past_key_values." in n for n, _ in _named_inputs(model))
     dimensions = []
     for axis, size in enumerate(tensor.shape):
         if size is not None:
@@ -118,9 +120,6 @@ def _dimensions(name, tensor, model, shared):
         else:
             dimensions.append(f"{name}_length" if axis == 1 else f"{name}_length_{axis}")
     return dimensions
-
-
-_SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 
 def _declare_outputs(tracer, outputs):

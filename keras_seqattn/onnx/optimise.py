@@ -16,7 +16,8 @@ from keras_seqattn.onnx.passes import (
 )
 
 # Each with the operator that a target must have for it, or None. The order matters: projections
-# are packed into an attention node only once it does the rotation itself.
+# are packed into an attention node only once it does the rotation itself. residual_sum works around
+# a fusion of onnxruntime's own, so that it goes with onnxruntime's operators.
 _PASSES = (
     (compact_padding, "GroupQueryAttention"),
     (packed_projections, None),

@@ -9,18 +9,18 @@ once, real ones first, and the last hidden states are permuted back before the l
 then holds is each row's real tokens, one after the other.
 
 Pattern: the tokens reach the logits only through operators that treat each token by itself and
-    through
-GroupQueryAttention, each with the same padding mask, no window, and rotary tables (or none).
+through GroupQueryAttention, each with the same padding mask, no window, and rotary tables (or
+none).
 Result: no mask, the rotation inside the attention node, per-row lengths.
 """
 
-import numpy as np
 import onnx_ir as ir
 
+from keras_seqattn.onnx.passes.building import integer_constant
 from keras_seqattn.onnx.passes.matching import is_op, is_weight
 
 # Input slots of GroupQueryAttention.
-_LENGTHS, _COS, _SIN, _POSITIONS, _BIAS = 5, 7, 8, 9, 10
+_LENGTHS, _COS, _SIN, _BIAS = 5, 7, 8, 10
 
 _TOKENWISE = {
     "Add", "BiasGelu", "Cast", "Gelu", "LayerNormalization", "Mul", "QuickGelu",
@@ -101,11 +101,8 @@ def _keeps_tokens_apart(node, tokens):
         return is_weight(node.inputs[1], 2) or is_op(node.inputs[1].producer(), "Transpose")
     if node.op_type == "Gather":
         return _constant(node.inputs[0]) and node.inputs[1] in tokens
-    if node.op_type == "Reshape":
-        return _constant(node.inputs[1]) and node.inputs[1].const_value.numpy()[:2].tolist() == [
-            0,
-            0,
-        ]
+    if node.op_type == "Reshape" and _constant(node.inputs[1]):
+        return node.inputs[1].const_value.numpy()[:2].tolist() == [0, 0]
     return False
 
 
@@ -181,16 +178,7 @@ class _Builder:
         self.lengths = self.emit("Cast", [ends], {"to": int(ir.DataType.INT32)})
 
     def constant(self, name, content):
-        name = f"compact/{name}"
-        array = np.array(content, np.int64)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=ir.Tensor(array, name=name),
-        )
-        self.graph.register_initializer(value)
-        return value
+        return integer_constant(self.graph, f"compact/{name}", content)
 
     def emit(self, op_type, inputs, attributes=None):
         self.count += 1

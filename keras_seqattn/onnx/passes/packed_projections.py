@@ -11,6 +11,7 @@ in order, into one GroupQueryAttention, which takes them packed.
 import numpy as np
 import onnx_ir as ir
 
+from keras_seqattn.onnx.passes.building import integer_constant
 from keras_seqattn.onnx.passes.matching import added_bias, is_op, is_weight
 from keras_seqattn.onnx.symbol import lazy_initializer
 
@@ -98,14 +99,7 @@ def _into_group_query_attention(packed, ends):
 
 
 def _split(graph, before, packed, ends, widths, name):
-    lengths = ir.tensor(np.array(widths, np.int64), name=f"{name}/lengths")
-    sizes = ir.Value(
-        name=f"{name}/lengths",
-        shape=ir.Shape([len(widths)]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=lengths,
-    )
-    graph.register_initializer(sizes)
+    sizes = integer_constant(graph, f"{name}/lengths", widths)
     parts = [
         ir.Value(name=f"{name}/Split_{i}", shape=end.shape, type=end.type)
         for i, end in enumerate(ends)

@@ -6,8 +6,7 @@ Result: onnxruntime's FusedMatMul(x, weight, transB=1), where a load would other
 copy of the table.
 """
 
-import onnx_ir as ir
-
+from keras_seqattn.onnx.passes.building import replace_nodes
 from keras_seqattn.onnx.passes.matching import is_op, is_weight
 
 
@@ -17,20 +16,6 @@ def apply(graph):
         if is_op(node, "MatMul"):
             transposed = node.inputs[1].producer()
             if is_op(transposed, "Transpose") and is_weight(transposed.inputs[0], 2):
-                _rewrite(graph, node, transposed.inputs[0])
-
-
-def _rewrite(graph, node, weight):
-    old = node.outputs[0]
-    new = ir.Value(name=old.name, shape=old.shape, type=old.type)
-    fused = ir.node(
-        "FusedMatMul",
-        [node.inputs[0], weight],
-        {"transB": 1},
-        domain="com.microsoft",
-        outputs=[new],
-        name=node.name,
-    )
-    graph.insert_before(node, fused)
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
+                inputs = [node.inputs[0], transposed.inputs[0]]
+                transpose = {"transB": 1}
+                replace_nodes(graph, [node], "FusedMatMul", inputs, transpose, "com.microsoft")
