@@ -44,8 +44,9 @@ def operands(tracer, args, dtype):
 
 def common_dtype(args):
     """The dtype in which Keras would compare or combine the arguments."""
-    types = [a.dtype if hasattr(a, "dtype") else type(a) for a in args]
-    return keras.backend.result_type(*[t if isinstance(t, type) else str(t) for t in types])
+    standard = keras.backend.standardize_dtype
+    types = [standard(a.dtype) if hasattr(a, "dtype") else type(a) for a in args]
+    return keras.backend.result_type(*types)
 
 
 def unary(onnx_name):
