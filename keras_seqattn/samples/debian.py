@@ -1,0 +1,211 @@
+"""Debian's package descriptions in English and in translation, as aligned text.
+
+The texts are the Translation indexes of Debian 12 (bookworm), from the mirror that the machine's
+apt uses, else from Debian's own. They are fetched on first use and kept in the user's cache, and
+are no part of this package: each description comes under the licence of the package that it
+describes, a free one by Debian's guidelines, which that package's debian/copyright states.
+"""
+
+import bz2
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from keras_seqattn.errors import DataError, InputError
+from keras_seqattn.samples.cache import cache_dir
+
+KINDS = ("synopsis", "paragraph", "text", "segment")
+
+_SUITE = "bookworm"
+# As the suite's signed Release file (12.15) lists them: so everyone trains on the same text.
+_INDEXES = {
+    "en": ("xz", "a3d4a0bfd8e9242810b0885eda7c1a6e05dac15b333ddbaab03ba56f2dfa4bf0"),
+    "it": ("bz2", "f01a5f14992838ff8140da6e025c514c900c4f55d3169d5ef1710ed2deee2bde"),
+    "fr": ("bz2", "3248f0206d704300067e35cc2d4380dc1f1b418b5b9f446c3d42424b98d0abad"),
+    "de": ("bz2", "2cc65c7f8b85d8a2964c3735bbf86be79bfd3342ef8908150e268137fe5dac7f"),
+}
+# A suite that has left the mirrors is in the archive.
+_MIRRORS = ("https://deb.debian.org/debian/", "https://archive.debian.org/debian/")
+_APT_MIRROR = re.compile(r"'(https?://\S+/debian/)dists/[^/']+/InRelease'")
+_BULLET = re.compile(r"^(\s*[*•]|\s+[-+o–]|\s+\d+[.)])\s+")
+# More than this between the lengths of two texts means that they are not each other's translation.
+_LENGTH_RATIO = 3
+
+
+def debian_descriptions(language="it", kind="segment"):
+    """Aligned descriptions of Debian's packages, English and a translation.
+
+    A package's description is a synopsis of one line and a longer text of paragraphs and list
+    items. The two languages are aligned by package and digest of the English text; paragraphs where
+    both texts have equally many. White space and bullets are normalised, untranslated texts and
+    pairs of very unequal length left out, and of equal English texts the first is kept.
+
+    Args:
+        language: "it", "fr" or "de".
+        kind: "synopsis", "paragraph" (a paragraph or list item), "text" (all paragraphs of a
+            package, one a line), or "segment": synopses and paragraphs together.
+
+    Returns:
+        List of (English, translation), in the order of the packages' names.
+
+    Raises:
+        InputError: there is no such language or kind.
+        DataError: the indexes are not cached and could not be fetched.
+    """
+    languages = [name for name in _INDEXES if name != "en"]
+    if language not in languages:
+        raise InputError(f"language must be one of {', '.join(languages)}, not {language!r}")
+    if kind not in KINDS:
+        raise InputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    return align(_read(_index("en"), "en"), _read(_index(language), language), kind)
+
+
+def align(english, translated, kind):
+    """Pairs of texts out of two dicts from `parse_index`, without repeated English texts.
+
+    Args:
+        english: dict (package, digest) -> (synopsis, list of lines).
+        translated: the same in another language.
+        kind: as for `debian_descriptions`.
+
+    Returns:
+        List of (English, translation).
+    """
+    pairs = {}
+    for key in sorted(english.keys() & translated.keys()):
+        for source, target in _pairs(english[key], translated[key], kind):
+            if source not in pairs and _is_translation(source, target):
+                pairs[source] = target
+    return list(pairs.items())
+
+
+def parse_index(text, language):
+    """Read a Translation index.
+
+    Args:
+        text: str, the index.
+        language: str, of its descriptions.
+
+    Returns:
+        dict (package, MD5 digest of the English description) -> (synopsis, list of lines).
+    """
+    field = f"\nDescription-{language}: "
+    entries = {}
+    for stanza in text.split("\n\n"):
+        head, found, body = stanza.strip("\n").partition(field)
+        fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
+        if found and {"Package", "Description-md5"} <= set(fields):
+            synopsis, *lines = body.split("\n")
+            entries[fields["Package"], fields["Description-md5"]] = (_clean(synopsis), lines)
+    return entries
+
+
+def paragraphs(lines):
+    """The paragraphs and list items of a long description, each as one line.
+
+    Args:
+        lines: list of str, the lines of the field, each with its leading blank.
+
+    Returns:
+        List of str.
+    """
+    found, starts = [], True
+    for line in lines:
+        line = line[1:]
+        if line.strip() in ("", "."):
+            starts = True
+            continue
+        bullet = _BULLET.match(line)
+        if bullet or starts:
+            found.append([])
+        found[-1].append(line[bullet.end() :] if bullet else line)
+        starts = False
+    cleaned = (_clean(" ".join(parts)) for parts in found)
+    return [text for text in cleaned if text]
+
+
+def _pairs(english, translated, kind):
+    if kind in ("synopsis", "segment"):
+        yield english[0], translated[0]
+    if kind == "synopsis":
+        return
+    sources, targets = paragraphs(english[1]), paragraphs(translated[1])
+    if kind == "text":
+        yield "\n".join(sources), "\n".join(targets)
+    elif len(sources) == len(targets):
+        yield from zip(sources, targets, strict=True)
+
+
+def _is_translation(source, target):
+    longest, shortest = max(len(source), len(target)), min(len(source), len(target))
+    return source != target and 0 < longest <= _LENGTH_RATIO * shortest
+
+
+def _clean(text):
+    # Translators write a dot operator for a blank that must not break the line.
+    return " ".join(text.replace("\u22c5", " ").split())
+
+
+def _read(path, language):
+    opened = lzma.open if path.suffix == ".xz" else bz2.open
+    with opened(path, "rt", encoding="utf-8") as stream:
+        return parse_index(stream.read(), language)
+
+
+def _index(language):
+    """Path of a verified index in the cache, fetched if it is not there."""
+    suffix, sha256 = _INDEXES[language]
+    path = cache_dir() / "samples" / f"debian-{_SUITE}" / f"Translation-{language}.{suffix}"
+    if not path.is_file() or _digest(path) != sha256:
+        _fetch(path, sha256)
+    return path
+
+
+def _fetch(path, sha256):
+    print(f"Fetching Debian's package descriptions ({path.name})", file=sys.stderr)
+    reasons = []
+    for mirror in dict.fromkeys([*_apt_mirrors(), *_MIRRORS]):
+        url = f"{mirror}dists/{_SUITE}/main/i18n/{path.name}"
+        try:
+            return _download(url, path, sha256)
+        except (OSError, DataError) as error:
+            reasons.append(f"{url}: {error}")
+    raise DataError(
+        f"cannot fetch {path.name} ({'; '.join(reasons)}); connect to a Debian mirror, "
+        f"or put the file at {path}"
+    )
+
+
+def _download(url, path, sha256):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
+        part = Path(scratch) / path.name
+        with urllib.request.urlopen(url, timeout=30) as source, part.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+        if _digest(part) != sha256:
+            raise DataError("its sha256 is not the expected one")
+        os.replace(part, path)
+
+
+def _apt_mirrors():
+    """Addresses of the Debian mirrors that this machine's apt is set up to use."""
+    if shutil.which("apt-get") is None:
+        return []
+    command = ["apt-get", "--print-uris", "update"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return _APT_MIRROR.findall(done.stdout)
+
+
+def _digest(path):
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
