@@ -20,8 +20,11 @@ from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializer
 
-_STAND_INS = (2147483647, 2147483629, 2147483587, 2147483579, 2147483563, 2147483549, 2147483543)
-_STAND_INS += (2147483497, 2147483489, 2147483477, 2147483423, 2147483399, 2147483353, 2147483323)
+# Descending, so that the length of a later input can be cut off that of an earlier one and leaves a
+# size. No two are near each other, no two pairs have nearly the same sum or difference, and all are
+# above 2**30, so that no difference of two is a third.
+_STAND_INS = (2147483647, 2078929339, 2018226929, 1952389279, 1875272843, 1787426327, 1714441387)
+_STAND_INS += (1670825887, 1592435989, 1519050007, 1466530243, 1328561687, 1242674441, 1142077777)
 
 
 class Tracer:
