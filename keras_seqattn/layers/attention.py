@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.ops.attention import Attention, attend
+from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.attention import Attention, attend, join_past
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 
@@ -41,14 +42,19 @@ class MultiHeadAttention(keras.layers.Layer):
             mask overrides that.
         bias: finite float (b|1, h|1, t, s), added to the scores.
         position_ids: int (b, t), for rotary positions; None counts on from the cache.
-        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones. With
-            `cache_position` it is a buffer of n slots into which the new ones are written.
+        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones; also before
+            those of another `value` (cross-attention). With `cache_position` it is a buffer of n
+            slots into which the new ones are written.
         cache_position: int () or (1,), the slot of the first new key; later slots are not attended.
+        frozen_cache: the cache holds every key, so that nothing is projected but the query.
         return_attention_scores: also return the probabilities.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache; with
+        float (b, t, m); with `cache` a tuple of it and the new cache, unless that is frozen; with
         `return_attention_scores` the probabilities (b, h, t, s) last.
+
+    Raises:
+        ValueError: a frozen cache in a layer with positions.
 
     Example:
         layer = MultiHeadAttention(9, 64, num_key_value_heads=3, causal=True,
@@ -151,6 +157,7 @@ class MultiHeadAttention(keras.layers.Layer):
         position_ids=None,
         cache=None,
         cache_position=None,
+        frozen_cache=False,
         return_attention_scores=False,
         training=None,
         *,
@@ -162,45 +169,65 @@ class MultiHeadAttention(keras.layers.Layer):
         if attention_mask is None and cache is None:
             key_masks = (query_mask,) if value is None else (key_mask, value_mask)
             attention_mask = combine_masks(mask, *key_masks)
-        query, key, value = self._project(query, value, key)
+        crosses = value is not None and cache is not None and cache_position is None
+        scored = return_attention_scores or is_recording()
+        operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
+        query, key, value = self._project(query, value, key, frozen_cache)
         slots = _query_slots(query, cache, cache_position)
         query, key = self._rotate(query, key, position_ids, slots)
-        operation = Attention(
-            self.causal, self.window, self.scale, self.softcap, return_attention_scores
-        )
         past = cache
         if cache_position is not None:
-            cache = tuple(
-                cache_write(buffer, new, cache_position)
-                for buffer, new in zip(cache, (key, value), strict=True)
-            )
-            key, value = (ops.transpose(buffer, (0, 2, 1, 3)) for buffer in cache)
-            attention_mask = self._slot_mask(attention_mask, slots, key)
-            operation.causal, operation.window, past = False, None, None
+            cache = past = _write((key, value), cache, cache_position)
+            key = value = None
+            attention_mask = self._slot_mask(attention_mask, slots, cache[0])
+            operation.causal, operation.window = False, None
+        elif crosses:
+            # A complete cache gets no new keys, which onnxruntime's Attention refuses to join.
+            past = cache = join_past(key, value, *cache)
+            key = value = None
         bias = self._position_bias(bias, slots, key, past)
         out, present, scores = self._attend(
             operation, query, key, value, attention_mask, bias, past, training
         )
         out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
         outputs = [self.output_dense(out)]
-        if cache is not None:
+        if cache is not None and not frozen_cache:
             outputs.append(present or cache)
         if return_attention_scores:
             outputs.append(scores)
+        record(self, scores)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _project(self, query, value, key):
-        value = query if value is None else value
-        key = value if key is None else key
-        groups = self.num_key_value_heads
-        query = _split_heads(self.query(query), self.num_heads, self.head_dim)
-        key = _split_heads(self.key(key), groups, self.head_dim)
-        value = _split_heads(self.value(value), groups, self.value_dim)
+    def project_context(self, value, key=None):
+        """The keys and values of a context, as `call` puts them into a cache.
+
+        Args:
+            value: float (b, s, m').
+            key: float (b, s, m'); None is `value`.
+
+        Returns:
+            float (b, g, s, d) and (b, g, s, e).
+        """
+        return join_past(*self._project_keys(value, key))
+
+    def _project(self, query, value, key, frozen_cache):
+        if frozen_cache and self.positions is not None:
+            raise ValueError(
+                f"{self.path}: a frozen cache is one of cross-attention, which takes no positions; "
+                f"the layer has positions={self.positions}."
+            )
+        heads = _split_heads(self.query(query), self.num_heads, self.head_dim)
         if self.query_norm is not None:
-            query = self.query_norm(query)
-        if self.key_norm is not None:
-            key = self.key_norm(key)
-        return query, key, value
+            heads = self.query_norm(heads)
+        if frozen_cache:
+            return heads, None, None
+        return heads, *self._project_keys(query if value is None else value, key)
+
+    def _project_keys(self, value, key):
+        groups = self.num_key_value_heads
+        key = _split_heads(self.key(value if key is None else key), groups, self.head_dim)
+        value = _split_heads(self.value(value), groups, self.value_dim)
+        return key if self.key_norm is None else self.key_norm(key), value
 
     def _rotate(self, query, key, position_ids, slots):
         if not hasattr(self.positions, "rotate"):
@@ -213,11 +240,11 @@ class MultiHeadAttention(keras.layers.Layer):
         # Slots after the newest key hold nothing yet.
         written = band_mask(
             slots if self.causal else slots[-1:],
-            ops.arange(ops.shape(key)[1], dtype="int32"),
+            ops.arange(ops.shape(key)[2], dtype="int32"),
             causal=True,
         )
         if self.window is not None:
-            positions = ops.arange(ops.shape(key)[1], dtype="int32")
+            positions = ops.arange(ops.shape(key)[2], dtype="int32")
             written = combine_masks(written, band_mask(slots, positions, window=self.window))
         return combine_masks(
             written, None if attention_mask is None else expand_mask(attention_mask)
@@ -226,7 +253,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def _position_bias(self, bias, slots, key, past):
         if not hasattr(self.positions, "bias"):
             return bias
-        key_length = ops.shape(key)[1]
+        key_length = 0 if key is None else ops.shape(key)[1]
         if past is not None:
             key_length = key_length + ops.shape(past[0])[2]
         own = self.positions.bias(slots, ops.arange(key_length, dtype="int32"))
@@ -239,10 +266,7 @@ class MultiHeadAttention(keras.layers.Layer):
             outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
             scores = outputs.pop() if operation.return_scores else None
             return outputs[0], tuple(outputs[1:]), scores
-        key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (key, value))
-        if past is not None:
-            key = ops.concatenate([past_key, key], axis=2)
-            value = ops.concatenate([past_value, value], axis=2)
+        key, value = join_past(key, value, past_key, past_value)
         scores = operation.probabilities(query, key, mask, bias, self.sinks)
         scores = self.dropout_layer(scores, training=training)
         return attend(scores, value), (key, value) if past is not None else (), scores
@@ -257,6 +281,7 @@ class MultiHeadAttention(keras.layers.Layer):
         position_ids=None,
         cache=None,
         cache_position=None,
+        frozen_cache=False,
         return_attention_scores=False,
         training=None,
         **masks,
@@ -264,7 +289,9 @@ class MultiHeadAttention(keras.layers.Layer):
         batch, length, width = query.shape
         key_length = query.shape[1] if value is None else value.shape[1]
         outputs = [keras.KerasTensor((batch, length, self.output_dim or width), self.compute_dtype)]
-        if cache is not None:
+        if frozen_cache:
+            key_length = cache[0].shape[2]
+        elif cache is not None:
             past_length = cache[0].shape[2]
             if cache_position is not None:
                 key_length = past_length
@@ -316,6 +343,10 @@ class MultiHeadAttention(keras.layers.Layer):
 
 def _split_heads(x, heads, size):
     return ops.reshape(x, (-1, ops.shape(x)[1], heads, size))
+
+
+def _write(new, cache, cache_position):
+    return tuple(cache_write(*pair, cache_position) for pair in zip(cache, new, strict=True))
 
 
 def _query_slots(query, cache, cache_position):

@@ -151,15 +151,6 @@ class _Block(keras.layers.Layer):
         )
         return out
 
-    def compute_output_spec(self, x, *args, cache=None, **kwargs):
-        out = keras.KerasTensor(x.shape, self.compute_dtype)
-        if cache is None:
-            return out
-        _, present = self.attention.compute_output_spec(
-            x, cache=cache, cache_position=kwargs.get("cache_position")
-        )
-        return out, present
-
     def get_config(self):
         config = super().get_config()
         config.update(self.attention_settings)
@@ -231,6 +222,9 @@ class EncoderBlock(_Block):
         )
         return self._feed_forward(x, training)
 
+    def compute_output_spec(self, x, *args, **kwargs):
+        return keras.KerasTensor(x.shape, self.compute_dtype)
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class DecoderBlock(_Block):
@@ -249,9 +243,15 @@ class DecoderBlock(_Block):
         bias: finite float (b|1, h|1, t, p + t), added to the self-attention's scores.
         position_ids: int (b, t).
         cache, cache_position: as in `MultiHeadAttention`, for the self-attention.
+        context_cache: tuple of key (b, g, c, d) and value (b, g, c, d), for the cross-attention:
+            with `context`, those of what comes before it; without, those of the whole context.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache.
+        float (b, t, m); with `cache` a tuple of it and the new cache; with `context_cache` and
+        `context` the new context cache last.
+
+    Raises:
+        ValueError: cross-attention without `context` and without `context_cache`.
 
     Example:
         DecoderBlock(9, 64, 1536, num_key_value_heads=3, norm="rms_norm", normalize_first=True,
@@ -277,6 +277,7 @@ class DecoderBlock(_Block):
         position_ids=None,
         cache=None,
         cache_position=None,
+        context_cache=None,
         training=None,
         *,
         mask=None,
@@ -293,17 +294,33 @@ class DecoderBlock(_Block):
             cache=cache,
             cache_position=cache_position,
         )
+        context_present = []
         if self.cross_attends:
-            x, _ = self._residual(
-                x,
-                self.cross_attention_norm,
-                lambda y: self.cross_attention(
-                    y, context, attention_mask=context_mask, training=training
-                ),
-                training,
+            x, context_present = self._cross_attention(
+                x, context, context_mask, context_cache, training
             )
         x = self._feed_forward(x, training)
-        return (x, present[0]) if present else x
+        presents = [*present, *context_present]
+        return (x, *presents) if presents else x
+
+    def _cross_attention(self, x, context, context_mask, context_cache, training):
+        if context is None and context_cache is None:
+            raise ValueError(
+                f"{self.path}: cross-attention needs `context`, or the `context_cache` of a whole one."
+            )
+        return self._residual(
+            x,
+            self.cross_attention_norm,
+            lambda y: self.cross_attention(
+                y,
+                context,
+                attention_mask=context_mask,
+                cache=context_cache,
+                frozen_cache=context is None,
+                training=training,
+            ),
+            training,
+        )
 
     def compute_output_spec(
         self,
@@ -315,10 +332,20 @@ class DecoderBlock(_Block):
         position_ids=None,
         cache=None,
         cache_position=None,
+        context_cache=None,
         training=None,
         **masks,
     ):
-        return super().compute_output_spec(x, cache=cache, cache_position=cache_position)
+        outputs = [keras.KerasTensor(x.shape, self.compute_dtype)]
+        if cache is not None:
+            outputs.append(
+                self.attention.compute_output_spec(x, cache=cache, cache_position=cache_position)[1]
+            )
+        if context_cache is not None and context is not None:
+            outputs.append(
+                self.cross_attention.compute_output_spec(x, context, cache=context_cache)[1]
+            )
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def get_config(self):
         config = super().get_config()

@@ -43,26 +43,24 @@ class Attention(keras.Operation):
     def call(
         self,
         query,
-        key,
-        value,
+        key=None,
+        value=None,
         mask=None,
         bias=None,
         sinks=None,
         past_key=None,
         past_value=None,
     ):
-        _check_heads(query, key)
-        key, value = ops.transpose(key, (0, 2, 1, 3)), ops.transpose(value, (0, 2, 1, 3))
-        if past_key is not None:
-            key = ops.concatenate([past_key, key], axis=2)
-            value = ops.concatenate([past_value, value], axis=2)
+        extends = key is not None and past_key is not None
+        key, value = join_past(key, value, past_key, past_value)
+        _check_heads(query.shape[2], key.shape[1])
         if self._has_fused_kernel(query, key, value, sinks):
             out, probabilities = self._fused(query, key, value, mask, bias), None
         else:
             probabilities = self.probabilities(query, key, mask, bias, sinks)
             out = attend(probabilities, value)
         outputs = [out]
-        if past_key is not None:
+        if extends:
             outputs += [key, value]
         if self.return_scores:
             outputs.append(probabilities)
@@ -156,8 +154,8 @@ class Attention(keras.Operation):
     def compute_output_spec(
         self,
         query,
-        key,
-        value,
+        key=None,
+        value=None,
         mask=None,
         bias=None,
         sinks=None,
@@ -165,10 +163,15 @@ class Attention(keras.Operation):
         past_value=None,
     ):
         batch, query_length, heads, _ = query.shape
-        _, key_length, groups, head_dim = key.shape
-        _check_heads(query, key)
+        extends = key is not None and past_key is not None
+        if key is None:
+            _, groups, key_length, head_dim = past_key.shape
+            value = past_value
+        else:
+            _, key_length, groups, head_dim = key.shape
+        _check_heads(heads, groups)
         outputs = [keras.KerasTensor((batch, query_length, heads, value.shape[3]), query.dtype)]
-        if past_key is not None:
+        if extends:
             key_length = _total(past_key.shape[2], key_length)
             outputs.append(keras.KerasTensor((batch, groups, key_length, head_dim), key.dtype))
             outputs.append(
@@ -181,8 +184,8 @@ class Attention(keras.Operation):
 
 def attention(
     query,
-    key,
-    value,
+    key=None,
+    value=None,
     mask=None,
     bias=None,
     sinks=None,
@@ -201,8 +204,9 @@ def attention(
 
     Args:
         query: float (b, t, h, d).
-        key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
-        value: float (b, s, g, e).
+        key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`. None
+            attends to the past alone.
+        value: float (b, s, g, e); None with `key`.
         mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t, s); nonzero = attend.
         bias: finite float (b|1, h|1, t, s), added to the scaled scores.
         sinks: float (h,), one more logit in each row's softmax, without a value.
@@ -211,9 +215,9 @@ def attention(
         causal, window, scale, softcap, return_scores: as in `Attention`.
 
     Returns:
-        float (b, t, h, e). With `past_key` a tuple: that, the present key (b, g, p + s, d) and the
-        present value (b, g, p + s, e). With `return_scores` the probabilities, float
-        (b, h, t, p + s), last.
+        float (b, t, h, e). With `key` and `past_key` a tuple: that, the present key
+        (b, g, p + s, d) and the present value (b, g, p + s, e). With `return_scores` the
+        probabilities, float (b, h, t, p + s), last.
     """
     operation = Attention(causal, window, scale, softcap, return_scores)
     return operation(query, key, value, mask, bias, sinks, past_key, past_value)
@@ -236,15 +240,33 @@ def attend(probabilities, value):
     return ops.transpose(out, (0, 2, 1, 3))
 
 
+def join_past(key, value, past_key=None, past_value=None):
+    """New keys and values after those of the past, in the layout of a cache.
+
+    Args:
+        key, value: float (b, s, g, d) and (b, s, g, e), or None.
+        past_key, past_value: float (b, g, p, d) and (b, g, p, e), or None.
+
+    Returns:
+        float (b, g, p + s, d) and (b, g, p + s, e).
+    """
+    if key is None:
+        return past_key, past_value
+    key, value = ops.transpose(key, (0, 2, 1, 3)), ops.transpose(value, (0, 2, 1, 3))
+    if past_key is None:
+        return key, value
+    return ops.concatenate([past_key, key], axis=2), ops.concatenate([past_value, value], axis=2)
+
+
 # Far below any score, and far from the overflow of float32.
 _NEVER = -1e30
 
 
-def _check_heads(query, key):
-    if query.shape[2] % key.shape[2]:
+def _check_heads(heads, groups):
+    if heads % groups:
         raise ValueError(
             "The number of key/value heads must divide the number of heads. Received: "
-            f"query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}"
+            f"{groups} key/value heads, {heads} heads"
         )
 
 
