@@ -118,5 +118,5 @@ def test_extras_that_repeat_others_agree():
         name: set(value.strip().splitlines())
         for name, value in config["options.extras_require"].items()
     }
-    for name in ("tensorflow", "jax", "gguf", "tf2onnx", "quickstart"):
+    for name in ("tensorflow", "jax", "gguf", "tf2onnx", "train", "quickstart"):
         assert extras[name] <= extras["test"], name

@@ -1,8 +1,11 @@
 """Divides pairs of texts into training, validation and test sets without leaks."""
 
+import collections
 import hashlib
 import re
 import typing
+
+import numpy as np
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -18,8 +21,8 @@ class Split(typing.NamedTuple):
 def split_pairs(pairs, validation=0.02, test=0.02):
     """Divide pairs by the hash of their source text.
 
-    Texts that differ only in case, digits, punctuation or blanks have one hash, so they all
-    fall on one side. A pair's side depends on its own text alone: more data move nothing.
+    Texts that differ only in case, digits, punctuation or blanks have one hash, so they all fall on
+    one side. A pair's side depends on its own text alone: more data move nothing.
 
     Args:
         pairs: iterable of (source, target) texts.
@@ -39,6 +42,43 @@ def split_pairs(pairs, validation=0.02, test=0.02):
         else:
             parts.train.append((source, target))
     return parts
+
+
+def without_near_duplicates(pairs, train, overlap=0.7):
+    """The pairs whose source is unlike every source text of a training set.
+
+    Technical texts repeat each other with a name changed. A score on what remains here says what
+    the model does with sentences that it has not all but seen.
+
+    Args:
+        pairs: list of (source, target) texts, held out.
+        train: list of (source, target) texts.
+        overlap: float, the Jaccard similarity |A and B| / |A or B| of two texts' sets of words
+            from which on they count as near duplicates.
+
+    Returns:
+        List of the remaining (source, target).
+    """
+    seen = [_words(source) for source, _ in train]
+    sizes = np.array([len(words) for words in seen], "int32")
+    places = collections.defaultdict(list)
+    for i, words in enumerate(seen):
+        for word in words:
+            places[word].append(i)
+    places = {word: np.array(rows) for word, rows in places.items()}
+
+    def is_far(source):
+        words = _words(source)
+        shared = np.zeros(len(seen), "int32")
+        for word in words & places.keys():
+            shared[places[word]] += 1
+        return not np.any(shared >= overlap * np.maximum(sizes + len(words) - shared, 1))
+
+    return [pair for pair in pairs if is_far(pair[0])]
+
+
+def _words(text):
+    return set(_WORD.findall(text.casefold()))
 
 
 def _place(text):

@@ -1,0 +1,90 @@
+"""BART's ways to damage a text that the decoder then writes out whole (Lewis et al. 2020)."""
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+
+def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
+    """Replace spans of Poisson length by one mask token each; a span of length 0 inserts a mask.
+
+    Args:
+        tokens: int (n,).
+        rng: numpy.random.Generator.
+        mask_token_id: int.
+        ratio: float, the share of tokens that are replaced: round(n ratio) of them.
+        mean_span: float, the mean of the Poisson distribution.
+
+    Returns:
+        int32 array. No two masks come from adjacent spans.
+
+    Raises:
+        InputError: the ratio is not in [0, 1], or the mean not above 0.
+    """
+    if not 0 <= ratio <= 1 or mean_span <= 0:
+        raise InputError(f"ratio {ratio} must be in [0, 1] and mean_span {mean_span} above 0")
+    tokens = np.asarray(tokens, "int32")
+    removed = round(len(tokens) * ratio)
+    kept = len(tokens) - removed
+    spans = _span_lengths(removed, kept + 1, mean_span, rng)
+    # Each span goes before another kept token, or after the last: so spans never touch.
+    gaps = np.sort(rng.choice(kept + 1, len(spans), replace=False))
+    result, place, before = [], 0, 0
+    for gap, span in zip(gaps, spans, strict=True):
+        end = place + gap - before
+        result += [*tokens[place:end], mask_token_id]
+        place, before = end + span, gap
+    return np.array([*result, *tokens[place:]], "int32")
+
+
+def token_masking(tokens, rng, *, mask_token_id, ratio=0.15):
+    """Replace round(n ratio) random tokens by the mask token; int32 (n,)."""
+    tokens = np.array(tokens, "int32")
+    tokens[_choose(len(tokens), ratio, rng)] = mask_token_id
+    return tokens
+
+
+def token_deletion(tokens, rng, *, ratio=0.15):
+    """Leave out round(n ratio) random tokens; int32 array."""
+    return np.delete(np.asarray(tokens, "int32"), _choose(len(tokens), ratio, rng))
+
+
+def sentence_permutation(tokens, rng, *, sentence_end_ids):
+    """Put the sentences into random order.
+
+    Args:
+        tokens: int (n,).
+        rng: numpy.random.Generator.
+        sentence_end_ids: list of int, the tokens that end a sentence, as the full stop's.
+
+    Returns:
+        int32 (n,).
+    """
+    tokens = np.asarray(tokens, "int32")
+    ends = np.flatnonzero(np.isin(tokens, sentence_end_ids)) + 1
+    sentences = [part for part in np.split(tokens, ends) if len(part)]
+    order = rng.permutation(len(sentences))
+    return np.concatenate([sentences[i] for i in order]) if sentences else tokens
+
+
+def document_rotation(tokens, rng):
+    """Start the text at a random token and append what was before it; int32 (n,)."""
+    tokens = np.asarray(tokens, "int32")
+    return np.roll(tokens, -rng.integers(len(tokens))) if len(tokens) else tokens
+
+
+def _span_lengths(total, most, mean, rng):
+    """Poisson lengths, at most `most` of them, that add up to `total`; the last one is cut."""
+    lengths, left = [], total
+    while left > 0:
+        # The last gap must hold whatever is left.
+        length = min(rng.poisson(mean), left) if len(lengths) < most - 1 else left
+        lengths.append(int(length))
+        left -= length
+    return lengths
+
+
+def _choose(length, ratio, rng):
+    if not 0 <= ratio <= 1:
+        raise InputError(f"ratio must be in [0, 1], not {ratio}")
+    return rng.choice(length, round(length * ratio), replace=False)

@@ -1,0 +1,68 @@
+"""What is measured during fit, over the tokens that are not ignored."""
+
+import keras
+from keras import ops
+
+from keras_seqattn.training.losses import token_losses
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Perplexity(keras.metrics.Mean):
+    """exp of the mean cross-entropy, without label smoothing, of the tokens that count.
+
+    Args:
+        ignore_class: int, the label of tokens that do not count.
+        name: str.
+        dtype: of the variables.
+
+    Call arguments: labels int (b, t), logits float (b, t, v).
+    """
+
+    def __init__(self, ignore_class=-100, name="perplexity", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.ignore_class = ignore_class
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        logits = ops.cast(y_pred, "float32")
+        losses, counts = token_losses(y_true, logits, self.ignore_class)
+        super().update_state(losses, _weighted(counts, sample_weight))
+
+    def result(self):
+        return ops.exp(super().result())
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_class": self.ignore_class}
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class MaskedAccuracy(keras.metrics.Mean):
+    """The share of the tokens that count whose label has the largest logit.
+
+    Args:
+        ignore_class: int, the label of tokens that do not count.
+        name: str.
+        dtype: of the variables.
+
+    Call arguments: labels int (b, t), logits float (b, t, v).
+    """
+
+    def __init__(self, ignore_class=-100, name="accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self.ignore_class = ignore_class
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels = ops.cast(y_true, "int32")
+        right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), labels)
+        counts = ops.cast(ops.not_equal(labels, self.ignore_class), self.dtype)
+        super().update_state(ops.cast(right, self.dtype), _weighted(counts, sample_weight))
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_class": self.ignore_class}
+
+
+def _weighted(counts, sample_weight):
+    """The weight of each token: one of its row, (b,), or its own, (b, t)."""
+    if sample_weight is None:
+        return counts
+    weight = ops.cast(sample_weight, counts.dtype)
+    return counts * (weight if len(weight.shape) == 2 else ops.reshape(weight, (-1, 1)))

@@ -1,0 +1,76 @@
+"""T5's objective: spans of text are replaced by sentinels and asked for (Raffel et al. 2020)."""
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+
+def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mean_span=3.0):
+    """Replace random spans by sentinels; the targets are the sentinels, each before its span.
+
+    The text begins with kept tokens and ends with a span, as in the reference implementation. The
+    sentinels descend: the first is `sentinel_id` (T5: vocabulary size - 1), then one less each.
+
+    Args:
+        tokens: int (n,), a text without end token, n > 1.
+        rng: numpy.random.Generator.
+        sentinel_id: int, id of the first sentinel.
+        eos_token_id: int, appended to both sides.
+        density: float, the share of tokens in spans.
+        mean_span: float, the mean length of a span.
+
+    Returns:
+        (input_ids, labels), int32 arrays of `corrupted_lengths(n, ...)` tokens.
+
+    Raises:
+        InputError: there are fewer than two tokens, or they include sentinels.
+    """
+    tokens = np.asarray(tokens, "int32")
+    noise, spans = _amounts(len(tokens), density, mean_span)
+    if np.any((tokens <= sentinel_id) & (tokens > sentinel_id - spans)):
+        raise InputError(f"the text already holds sentinels ({sentinel_id} and {spans - 1} below)")
+    kept_parts = _partition(len(tokens) - noise, spans, rng)
+    noise_parts = _partition(noise, spans, rng)
+    inputs, labels, place = [], [], 0
+    for i, (kept, removed) in enumerate(zip(kept_parts, noise_parts, strict=True)):
+        inputs += [*tokens[place : place + kept], sentinel_id - i]
+        place += kept
+        labels += [sentinel_id - i, *tokens[place : place + removed]]
+        place += removed
+    return np.array([*inputs, eos_token_id], "int32"), np.array([*labels, eos_token_id], "int32")
+
+
+def corrupted_lengths(length, density=0.15, mean_span=3.0):
+    """(number of input tokens, number of label tokens) that `length` tokens turn into."""
+    noise, spans = _amounts(length, density, mean_span)
+    return length - noise + spans + 1, noise + spans + 1
+
+
+def raw_length(input_length, density=0.15, mean_span=3.0):
+    """How many tokens of text fill an input: 568 for T5's 512, whose labels are 114.
+
+    Args:
+        input_length: int, at least 3.
+
+    Returns:
+        The largest n with `corrupted_lengths(n, ...)[0] <= input_length`.
+    """
+    n = 2
+    while corrupted_lengths(n + 1, density, mean_span)[0] <= input_length:
+        n += 1
+    return n
+
+
+def _amounts(length, density, mean_span):
+    """Numbers of tokens in spans, and of spans, in a text."""
+    if length < 2:
+        raise InputError(f"span corruption needs at least 2 tokens, and there is {length}")
+    noise = min(max(round(length * density), 1), length - 1)
+    spans = min(max(round(noise / mean_span), 1), noise, length - noise)
+    return noise, spans
+
+
+def _partition(total, parts, rng):
+    """`total` as a sum of `parts` numbers of at least 1, each way equally likely."""
+    cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False) + 1)
+    return np.diff([0, *cuts, total])

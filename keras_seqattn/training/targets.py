@@ -1,0 +1,39 @@
+"""From texts as token ids to what a model reads and the labels that it must give."""
+
+import numpy as np
+
+IGNORED = -100
+
+
+def shift_right(labels, decoder_start_token_id, pad_token_id):
+    """The decoder's input under teacher forcing: the labels one place later, after the start token.
+
+    Args:
+        labels: int (b, t), -100 where there is nothing to learn.
+        decoder_start_token_id: int.
+        pad_token_id: int, in place of -100.
+
+    Returns:
+        int32 (b, t), decoder_input_ids.
+    """
+    labels = np.asarray(labels, "int32")
+    shifted = np.full_like(labels, decoder_start_token_id)
+    shifted[:, 1:] = np.where(labels[:, :-1] == IGNORED, pad_token_id, labels[:, :-1])
+    return shifted
+
+
+def next_tokens(input_ids, attention_mask=None):
+    """The labels of a causal language model: at each token the one after it.
+
+    Args:
+        input_ids: int (b, t).
+        attention_mask: int (b, t), 1 = real token; padding may be on either side.
+
+    Returns:
+        int32 (b, t), -100 at each row's last token and at padding.
+    """
+    input_ids = np.asarray(input_ids, "int32")
+    mask = np.ones_like(input_ids) if attention_mask is None else np.asarray(attention_mask)
+    labels = np.full_like(input_ids, IGNORED)
+    labels[:, :-1] = np.where((mask[:, 1:] * mask[:, :-1]) == 1, input_ids[:, 1:], IGNORED)
+    return labels

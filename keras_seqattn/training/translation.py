@@ -1,0 +1,107 @@
+"""Scores of translations, and a callback that translates a held-out set during fit."""
+
+import keras
+
+import keras_seqattn
+from keras_seqattn.errors import InputError
+
+
+def corpus_bleu(translations, references):
+    """BLEU (Papineni et al. 2002) as sacrebleu computes it by default, 0 to 100.
+
+    Args:
+        translations: list of str.
+        references: list of str, one for each.
+
+    Returns:
+        float.
+
+    Raises:
+        InputError: the lists differ in length or are empty, or sacrebleu is not installed.
+    """
+    return _score("BLEU", translations, references)
+
+
+def corpus_chrf(translations, references):
+    """chrF2 (Popovic 2015), the F-score of character n-grams, as sacrebleu computes it, 0 to 100.
+
+    Args:
+        translations: list of str.
+        references: list of str, one for each.
+
+    Returns:
+        float.
+
+    Raises:
+        InputError: the lists differ in length or are empty, or sacrebleu is not installed.
+    """
+    return _score("CHRF", translations, references)
+
+
+class TranslationScores(keras.callbacks.Callback):
+    """Translates held-out texts after each epoch and adds val_bleu and val_chrf to its logs.
+
+    Place it before callbacks that watch these names, as EarlyStopping or ModelCheckpoint do.
+
+    Args:
+        sources: list of str.
+        references: list of str, their translations.
+        every: int, once in so many epochs.
+        batch_size: int, texts translated at once.
+        show: int, how many translations to print.
+        **settings: of `keras_seqattn.generate`, as max_new_tokens and num_beams.
+
+    The model's assets must hold its tokenizer.
+    """
+
+    def __init__(self, sources, references, every=1, batch_size=64, show=0, **settings):
+        super().__init__()
+        self.sources, self.references = list(sources), list(references)
+        self.every = every
+        self.batch_size = batch_size
+        self.show = show
+        self.settings = settings
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        translations = translate(self.model, self.sources, self.batch_size, **self.settings)
+        if logs is not None:
+            logs["val_bleu"] = corpus_bleu(translations, self.references)
+            logs["val_chrf"] = corpus_chrf(translations, self.references)
+        for source, translation in list(zip(self.sources, translations, strict=True))[: self.show]:
+            print(f"{source} -> {translation}")
+
+
+def translate(model, sources, batch_size=64, **settings):
+    """Generate for a list of texts, those of similar length together.
+
+    Args:
+        model: SequenceModel whose assets hold its tokenizer.
+        sources: list of str.
+        batch_size: int, texts generated for at once.
+        **settings: of `keras_seqattn.generate`.
+
+    Returns:
+        List of str, in the order of `sources`.
+    """
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    translations = [None] * len(sources)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        texts = keras_seqattn.generate(model, [sources[i] for i in rows], **settings)
+        for i, text in zip(rows, texts, strict=True):
+            translations[i] = text
+    return translations
+
+
+def _score(name, translations, references):
+    try:
+        from sacrebleu import metrics
+    except ImportError:
+        raise InputError("scores of translations need sacrebleu: pip install sacrebleu") from None
+    if not translations or len(translations) != len(references):
+        raise InputError(
+            f"there are {len(translations)} translations and {len(references)} references"
+        )
+    return getattr(metrics, name)().corpus_score(list(translations), [list(references)]).score

@@ -1,0 +1,61 @@
+"""Trains a tokenizer on one's own texts."""
+
+import json
+
+from keras_seqattn.errors import InputError
+
+# Their ids are their places: padding is 0.
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
+
+
+def train_bpe(texts, vocabulary_size=8000, min_frequency=2):
+    """Train byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), which decodes exactly.
+
+    An encoded text ends with </s>. The special tokens <pad>, <s>, </s>, <unk> have ids 0 to 3.
+
+    Args:
+        texts: list of str, of every language that the model reads or writes.
+        vocabulary_size: int, at most; at least 260, the bytes and the special tokens.
+        min_frequency: int, how often a pair must occur to be merged.
+
+    Returns:
+        dict file name -> bytes of tokenizer.json and tokenizer_config.json, for `model.assets`.
+
+    Raises:
+        InputError: the vocabulary is too small.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocabulary_size < len(alphabet) + len(SPECIAL_TOKENS):
+        raise InputError(
+            f"vocabulary_size must be at least {len(alphabet) + len(SPECIAL_TOKENS)}, "
+            f"not {vocabulary_size}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)]
+    )
+    pad, start, end, unknown = SPECIAL_TOKENS
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": pad,
+        "bos_token": start,
+        "eos_token": end,
+        "unk_token": unknown,
+        "clean_up_tokenization_spaces": False,
+    }
+    return {
+        "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
+        "tokenizer_config.json": (json.dumps(config, indent=2) + "\n").encode(),
+    }
