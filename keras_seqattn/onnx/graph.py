@@ -1,4 +1,4 @@
-"""From a Keras model to an ONNX graph in memory: inputs and outputs declared, traced, optimised."""
+"""From a Keras model to ONNX graphs in memory: inputs and outputs declared, traced, optimised."""
 
 import re
 
@@ -17,6 +17,28 @@ from keras_seqattn.onnx.trace import Tracer
 _TOTAL = "past_sequence_length+sequence_length"
 _LABELS = {_TOTAL: "total_sequence_length"}
 _SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+# The files of an encoder-decoder, which other runtimes know by these names.
+ENCODER, DECODER = "encoder_model", "decoder_model_merged"
+
+
+def build_graphs(model, target="ort"):
+    """Trace a model into the graphs that its bundle has, in float precision.
+
+    Args:
+        model: as for `build_graph`, or an encoder-decoder.
+        target: target name.
+
+    Returns:
+        dict of file name without suffix -> `onnx_ir.Model`: "model", or "encoder_model" and
+        "decoder_model_merged".
+
+    Raises:
+        ExportError: as for `build_graph`.
+    """
+    if getattr(model, "task", None) != "seq2seq_lm":
+        return {"model": build_graph(model, target)}
+    parts = {ENCODER: model.encoder_model(), DECODER: model.step_model()}
+    return {name: _build(part, get_target(target), name) for name, part in parts.items()}
 
 
 def build_graph(model, target="ort"):
@@ -29,18 +51,24 @@ def build_graph(model, target="ort"):
         target: target name.
 
     Raises:
-        ExportError: if an operation has no ONNX form, or the model has no known inputs.
+        ExportError: if an operation has no ONNX form, or the model has no known inputs, or is an
+            encoder-decoder, which has two graphs.
     """
+    task = getattr(model, "task", None)
+    if task == "seq2seq_lm":
+        raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
+    return _build(model.step_model() if task == "causal_lm" else model, get_target(target))
+
+
+def _build(model, target, part=None):
+    """The graph of a functional model, which may be a part of an encoder-decoder."""
     load_tables()
-    target = get_target(target)
-    step = getattr(model, "step_model", None)
-    traced = step() if step is not None and getattr(model, "task", None) == "causal_lm" else model
     try:
-        tracer, outputs = _trace(traced, target, shared=False)
+        tracer, outputs = _trace(model, target, part, shared=False)
     except ValueError as separate:
         # Two inputs may have to have one length in common; Keras's shapes cannot say so.
         try:
-            tracer, outputs = _trace(traced, target, shared=True)
+            tracer, outputs = _trace(model, target, part, shared=True)
         except ValueError:
             raise ExportError(f"{model.name} cannot be traced: {_message(separate)}") from separate
     _declare_outputs(tracer, outputs)
@@ -55,13 +83,16 @@ def build_graph(model, target="ort"):
     return graph_model
 
 
-def _trace(model, target, shared):
+def _trace(model, target, part, shared):
     tracer = Tracer(target)
     inputs = {}
     named = _named_inputs(model)
     decodes = any("past_key_values." in name for name, _ in named)
     for name, tensor in named:
-        dimensions = _dimensions(name, tensor, decodes, shared)
+        if part is None:
+            dimensions = _dimensions(name, tensor, decodes, shared)
+        else:
+            dimensions = _part_dimensions(name, tensor, part)
         inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
     struct = _input_struct(model)
     if isinstance(struct, dict):
@@ -120,6 +151,19 @@ def _dimensions(name, tensor, decodes, shared):
         else:
             dimensions.append(f"{name}_length" if axis == 1 else f"{name}_length_{axis}")
     return dimensions
+
+
+def _part_dimensions(name, tensor, part):
+    """The same for an input of an encoder-decoder's encoder or decoder."""
+    past = re.fullmatch(r"past_key_values\.\d+\.(encoder|decoder)\.(key|value)", name)
+    if past:
+        length = f"past_{past[1]}_sequence_length"
+    elif part == ENCODER or name.startswith("encoder_"):
+        length = "encoder_sequence_length"
+    else:
+        length = "decoder_sequence_length"
+    names = ["batch_size", *[length] * (len(tensor.shape) - 1)]
+    return [n if size is None else size for n, size in zip(names, tensor.shape, strict=True)]
 
 
 def _declare_outputs(tracer, outputs):
