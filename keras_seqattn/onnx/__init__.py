@@ -1,8 +1,8 @@
 """ONNX export: trace the Keras model, lower it for a target, write it, prove it."""
 
 from keras_seqattn.onnx.bundle import export, write_onnx
-from keras_seqattn.onnx.graph import build_graph
+from keras_seqattn.onnx.graph import build_graph, build_graphs
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.verify import Report, verify
 
-__all__ = ["Report", "build_graph", "export", "lowers", "verify", "write_onnx"]
+__all__ = ["Report", "build_graph", "build_graphs", "export", "lowers", "verify", "write_onnx"]

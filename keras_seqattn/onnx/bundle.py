@@ -15,7 +15,7 @@ from keras_seqattn.errors import ExportError
 from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
-from keras_seqattn.onnx.graph import build_graph
+from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.verify import verify as run_verify
 from keras_seqattn.onnx.verify import write_report
@@ -42,7 +42,7 @@ def export(
 
     Args:
         model: a SequenceModel, or any Keras model with declared inputs.
-        path: ends in .onnx: one file; else a bundle folder.
+        path: ends in .onnx: one file; else a bundle folder, which an encoder-decoder needs.
         target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
         precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
@@ -64,37 +64,44 @@ def export(
     path = os.path.abspath(os.fspath(path))
     if precision not in PRECISIONS:
         raise ExportError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    graph = _graph(model, get_target(target), precision, route, progress)
+    single = path.endswith(".onnx")
+    if single and getattr(model, "task", None) == "seq2seq_lm":
+        raise ExportError(
+            f"{model.name} becomes two files, {ENCODER}.onnx and {DECODER}.onnx: name a folder, "
+            f"not {path}"
+        )
+    graphs = _graphs(model, get_target(target), precision, route, progress)
     with _staged(path) as folder:
-        single = path.endswith(".onnx")
-        name = os.path.basename(path) if single else "model.onnx"
-        write_onnx(graph, os.path.join(folder, name), inline=single, progress=progress)
+        for name, graph in graphs.items():
+            file = os.path.basename(path) if single else f"{name}.onnx"
+            write_onnx(graph, os.path.join(folder, file), inline=single, progress=progress)
         report = None
         if verify:
-            report = run_verify(
-                os.path.join(folder, name), model, progress=_stage(progress, "verify")
-            )
+            written = os.path.join(folder, os.path.basename(path)) if single else folder
+            report = run_verify(written, model, progress=_stage(progress, "verify"))
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
         if not single:
             _write_companions(model, folder, get_target(target), tokenizer)
-            write_report(report, folder, _description(graph, folder))
+            write_report(report, folder, _description(graphs, folder))
     return report
 
 
-def _graph(model, target, precision, route, progress):
+def _graphs(model, target, precision, route, progress):
+    """{file name without suffix: graph}, quantised and labelled."""
     if route == "tf2onnx":
         from keras_seqattn.onnx.tf2onnx_route import convert
 
-        graph = convert(model)
+        graphs = {"model": convert(model)}
     elif route == "trace":
-        graph = build_graph(model, target)
+        graphs = build_graphs(model, target)
     else:
         raise ExportError(f"unknown route {route!r}; choose trace or tf2onnx")
     if precision != "fp32":
         from keras_seqattn.onnx.quantize import quantize
 
-        graph = quantize(graph, precision, progress=_stage(progress, "quantize"))
+        for graph in graphs.values():
+            quantize(graph, precision, progress=_stage(progress, "quantize"))
     properties = {
         "version": keras_seqattn.__version__,
         "family": getattr(model, "family", None),
@@ -102,8 +109,9 @@ def _graph(model, target, precision, route, progress):
         "target": target.name,
         "precision": precision,
     }
-    graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in properties.items() if v})
-    return graph
+    for graph in graphs.values():
+        graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in properties.items() if v})
+    return graphs
 
 
 def write_onnx(model, file, inline=False, progress=None):
@@ -133,9 +141,11 @@ def _write_companions(model, folder, target, tokenizer):
     config = stored_config(model) if isinstance(model, SequenceModel) else None
     if config:
         files["config.json"] = _json(config)
-    if getattr(model, "task", None) == "causal_lm":
+    task = getattr(model, "task", None)
+    if task == "causal_lm":
         generation = json.loads(files.get("generation_config.json", b"{}"))
         files["genai_config.json"] = _json(genai.config(config, generation, target))
+    if task in ("causal_lm", "seq2seq_lm"):
         files.setdefault("generation_config.json", _json(genai.special_tokens(config)))
     for name, content in sorted(files.items()):
         full = os.path.join(folder, name)
@@ -164,14 +174,15 @@ def _json(content):
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _description(graph, folder):
+def _description(graphs, folder):
     """What the bundle is, and the size and digest of each of its files."""
     files = {}
     for name in sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*")):
         file = os.path.join(folder, name)
         if os.path.isfile(file):
             files[name] = {"sha256": _digest(file), "size": os.path.getsize(file)}
-    properties = {k.removeprefix("keras_seqattn."): v for k, v in graph.metadata_props.items()}
+    labels = next(iter(graphs.values())).metadata_props
+    properties = {k.removeprefix("keras_seqattn."): v for k, v in labels.items()}
     return {**properties, "files": files}
 
 

@@ -3,7 +3,8 @@
 
 def special_tokens(config):
     """The special token ids that a configuration names, for generation_config.json."""
-    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    names += ("forced_bos_token_id", "forced_eos_token_id")
     return {n: config[n] for n in names if config.get(n) is not None}
 
 

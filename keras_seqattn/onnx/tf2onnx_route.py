@@ -13,8 +13,11 @@ def convert(model):
     """Convert a Keras model that runs on TensorFlow with tf2onnx.
 
     Raises:
-        ExportError: on another backend, or if tf2onnx is not installed or cannot convert the model.
+        ExportError: on another backend, for an encoder-decoder, or if tf2onnx is not installed or
+            cannot convert the model.
     """
+    if getattr(model, "task", None) == "seq2seq_lm":
+        raise ExportError("route 'tf2onnx' writes one graph; an encoder-decoder needs 'trace'")
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "route 'tf2onnx' needs the TensorFlow backend; set KERAS_BACKEND=tensorflow"
