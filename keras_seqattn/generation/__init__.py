@@ -3,6 +3,10 @@
 A decoder has `start(batch_size, max_length)`, `__call__(input_ids, attention_mask)` with
 input_ids int64 (b, t) and attention_mask int64 (b, total) giving the logits float32 (b, v) of the
 last position, `reorder(rows)` with rows int (b,) for beams, and the attribute `vocabulary_size`.
+
+The decoder of an encoder-decoder has two things more: `encode(input_ids, attention_mask)`, both
+int64 (b, s), padded on the right, which is called before `start` (whose batch_size is sources x
+beams), and the attribute `source_vocabulary_size`.
 """
 
 from keras_seqattn.generation.beam import beam_search

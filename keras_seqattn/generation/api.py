@@ -8,20 +8,22 @@ from keras_seqattn.generation.settings import checkpoint_defaults
 
 
 def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
-    """Generate with a Keras `SequenceModel` of task causal_lm, over a step compiled once.
+    """Generate with a Keras `SequenceModel`, over a step compiled once.
 
     Args:
-        model: SequenceModel.
+        model: SequenceModel of task causal_lm or seq2seq_lm.
         inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer array
             (t,) or (b, t).
-        attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left.
+        attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left,
+            or for seq2seq_lm on either side.
         tokenizer: None for the one in `model.assets`, else an object with
             `encode(text, special_tokens)` and `decode(ids)`.
         **settings: names of `keras_seqattn.generation.GenerationConfig`, such as max_new_tokens,
             do_sample, temperature, num_beams, stop_strings.
 
     Returns:
-        What follows the prompts: str or list of str for texts, new token ids for ids.
+        What follows the prompts, or what a seq2seq_lm makes of them: str or list of str for texts,
+        new token ids for ids.
 
     Raises:
         InputError: the model does not generate, or prompts or settings are not valid.
@@ -30,9 +32,10 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         >>> model = keras_seqattn.models.load("SmolLM2-135M-Instruct.gguf")
         >>> keras_seqattn.generate(model, "The capital of France is", max_new_tokens=8)
     """
-    if model.task != "causal_lm":
+    if model.task not in ("causal_lm", "seq2seq_lm"):
         raise InputError(
-            f"generate needs a model of task causal_lm, and this one's is {model.task}"
+            "generate needs a model of task causal_lm or seq2seq_lm, and this one's is "
+            f"{model.task}"
         )
     assets = model.assets or {}
     if tokenizer is None and "tokenizer.json" in assets:
@@ -54,7 +57,8 @@ def _decoder_of(model):
     decoder = getattr(model, "_decoder", None)
     if decoder is None:
         # Imported here: this package must not import Keras.
-        from keras_seqattn.models.decoding import KerasDecoder
+        from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 
-        decoder = model._decoder = KerasDecoder(model)
+        driver = KerasEncoderDecoder if model.task == "seq2seq_lm" else KerasDecoder
+        decoder = model._decoder = driver(model)
     return decoder

@@ -8,7 +8,7 @@ from keras_seqattn.generation.processors import build_processors, log_softmax, s
 _OUT = np.float32(-1e9)
 
 
-def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None):
+def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None, source=None):
     """Return the best continuation of each prompt.
 
     A finished hypothesis scores sum(log p) / length^length_penalty, length counting new tokens.
@@ -21,6 +21,8 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
         max_new_tokens: int, the number of steps at most.
         stop: None, or a callable `new_ids int64 (n, steps) -> bool (n,)` that says which
             hypotheses end with their last token, besides those that end with an eos_token_id.
+        source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
+            the right, which are encoded first, once for all beams.
 
     Returns:
         int64 (b, n), the new tokens, rows that ended sooner filled with the padding id, and
@@ -30,12 +32,16 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
     batch, length = input_ids.shape
     input_ids = np.repeat(input_ids, beams, axis=0)
     attention_mask = np.repeat(attention_mask, beams, axis=0)
-    mask = np.ones((batch * beams, length + max_new_tokens), np.int64)
-    mask[:, :length] = attention_mask
-    processors = build_processors(config, attention_mask)
+    total = length + max_new_tokens
+    beamed = source and [np.repeat(part, beams, axis=0) for part in source]
+    processors = build_processors(config, attention_mask, total, beamed)
     search = _Search(batch, input_ids, config, max_new_tokens)
+    mask = np.ones((batch * beams, total), np.int64)
+    mask[:, :length] = attention_mask
 
-    decoder.start(batch * beams, length + max_new_tokens)
+    if source is not None:
+        decoder.encode(*source)
+    decoder.start(batch * beams, total)
     logits = decoder(input_ids, attention_mask)
     while True:
         scores = log_softmax(logits)

@@ -7,7 +7,7 @@ import numpy as np
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.beam import beam_search
 from keras_seqattn.generation.loop import decode
-from keras_seqattn.generation.prompts import prepare_prompts
+from keras_seqattn.generation.prompts import check_token_ids, prepare_prompts
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.generation.stopping import TextStream
 
@@ -19,11 +19,13 @@ class Generator:
     """Generates with a decoder, its tokenizer and its checkpoint's defaults.
 
     Args:
-        decoder: follows the protocol of `keras_seqattn.generation`.
+        decoder: follows the protocol of `keras_seqattn.generation`. What the prompts of an
+            encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
         tokenizer: None, or an object with `encode(text, special_tokens) -> list of int` and
             `decode(ids) -> str`, special tokens left out.
         defaults: dict of the checkpoint's generation settings.
-        context_length: int, the most tokens of prompt and answer together, or None.
+        context_length: int, the most tokens of prompt and answer together (of an
+            encoder-decoder, of start token and answer), or None.
     """
 
     def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
@@ -33,12 +35,13 @@ class Generator:
         self.context_length = context_length
 
     def generate(self, inputs, attention_mask=None, *, special_tokens=True, **settings):
-        """Return what follows the prompts; the prompts themselves are not repeated.
+        """Return what follows the prompts, or answers them; prompts are not repeated.
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
                 array (t,) or (b, t).
-            attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left.
+            attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left,
+                or for an encoder-decoder on either side.
             special_tokens: bool, whether the tokenizer adds its special tokens to texts.
             **settings: names of `GenerationConfig`.
 
@@ -88,7 +91,9 @@ class Generator:
                 yield rest[0] if single else rest
 
     def _prepare(self, inputs, attention_mask, special_tokens, settings):
-        config = GenerationConfig.from_settings(self.defaults, **settings)
+        encodes = hasattr(self.decoder, "encode")
+        config = GenerationConfig.from_settings(self.defaults, has_encoder=encodes, **settings)
+        self._check_special_tokens(config)
         tokenizer = self.tokenizer
         if config.stop_strings and tokenizer is None:
             raise InputError("stop_strings needs a tokenizer, and there is none")
@@ -96,21 +101,36 @@ class Generator:
             inputs,
             attention_mask,
             encode=tokenizer and (lambda text: tokenizer.encode(text, special_tokens)),
-            vocabulary_size=self.decoder.vocabulary_size,
+            vocabulary_size=(
+                self.decoder.source_vocabulary_size if encodes else self.decoder.vocabulary_size
+            ),
             padding=config.padding,
+            side="right" if encodes else "left",
         )
-        steps = config.new_tokens(prompts.input_ids.shape[1], self.context_length)
-        needs_text = prompts.kind == "text" or config.stop_strings
-        texts = _Texts(tokenizer.decode, prompts, config.stop_strings) if needs_text else None
-        return _Task(prompts, config, steps, texts)
+        begin, source = (prompts.input_ids, prompts.attention_mask), None
+        if encodes:
+            begin, source = _start_tokens(config, len(prompts.input_ids)), begin
+        steps = config.new_tokens(begin[0].shape[1], self.context_length)
+        texts = None
+        if prompts.kind == "text" or config.stop_strings:
+            contexts = [()] * len(begin[0]) if encodes else prompts.rows()
+            texts = _Texts(tokenizer.decode, contexts, config.stop_strings)
+        return _Task(prompts, begin, source, config, steps, texts)
+
+    def _check_special_tokens(self, config):
+        size = self.decoder.vocabulary_size
+        for name in ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"):
+            value = getattr(config, name)
+            if value is not None:
+                check_token_ids(np.atleast_1d(np.array(value, np.int64)), size, name)
+        words = [token for word in config.bad_words_ids for token in word]
+        check_token_ids(np.array(words, np.int64), size, "bad_words_ids")
 
     def _decode(self, task):
-        prompts = task.prompts
-        ids, mask = prompts.input_ids, prompts.attention_mask
-        return decode(self.decoder, ids, mask, task.config, task.steps, task.texts)
+        return decode(self.decoder, *task.begin, task.config, task.steps, task.texts, task.source)
 
     def _search(self, task):
-        prompts, stops = task.prompts, task.config.stop_strings
+        stops = task.config.stop_strings
 
         def has_stop_string(rows):
             texts = map(self.tokenizer.decode, rows.tolist())
@@ -118,13 +138,13 @@ class Generator:
 
         ids, lengths = beam_search(
             self.decoder,
-            prompts.input_ids,
-            prompts.attention_mask,
+            *task.begin,
             task.config,
             task.steps,
             has_stop_string if stops else None,
+            task.source,
         )
-        if prompts.kind == "text":
+        if task.prompts.kind == "text":
             for step in range(ids.shape[1]):
                 task.texts(ids[:, step], step < lengths)
         return ids, lengths
@@ -142,19 +162,31 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
+    """What a call asks for; `begin` and `source` are pairs of ids and mask, int64 (b, t)."""
+
     prompts: object
+    begin: tuple
+    source: tuple | None
     config: GenerationConfig
     steps: int
     texts: object
 
 
+def _start_tokens(config, rows):
+    start = config.decoder_start_token_id
+    if start is None:
+        raise InputError(
+            "an encoder-decoder needs decoder_start_token_id, and neither generation_config.json "
+            "nor config.json names it: pass it as a setting"
+        )
+    return np.full((rows, 1), start, np.int64), np.ones((rows, 1), np.int64)
+
+
 class _Texts:
     """The texts of a batch as they grow, one `TextStream` per row."""
 
-    def __init__(self, decode, prompts, stop_strings):
-        self._streams = [
-            TextStream(decode, row[-_CONTEXT:], stop_strings) for row in prompts.rows()
-        ]
+    def __init__(self, decode, contexts, stop_strings):
+        self._streams = [TextStream(decode, ids[-_CONTEXT:], stop_strings) for ids in contexts]
         self.all_pieces = [[] for _ in self._streams]
         self.pieces = [""] * len(self._streams)
 

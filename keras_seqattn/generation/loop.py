@@ -5,7 +5,7 @@ import numpy as np
 from keras_seqattn.generation.processors import build_processors, possible_tokens, softmax
 
 
-def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None):
+def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None, source=None):
     """Yield the tokens of each step, as soon as they are chosen.
 
     Args:
@@ -16,6 +16,8 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
         max_new_tokens: int, the number of steps at most.
         stop: None, or a callable `(tokens int64 (b,), active bool (b,)) -> bool (b,)` that says
             which rows end after these tokens, besides those that end with an eos_token_id.
+        source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
+            the right, which are encoded first.
 
     Yields:
         tokens int64 (b,) and active bool (b,): rows that ended at an earlier step hold the padding
@@ -27,11 +29,13 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
     ids[:, :length] = input_ids
     mask = np.ones((batch, total), np.int64)
     mask[:, :length] = attention_mask
-    processors = build_processors(config, attention_mask)
+    processors = build_processors(config, attention_mask, total, source)
     choose = _sampler(config.seed) if config.do_sample else _most_likely
     eos = np.asarray(config.eos_token_id, np.int64)
     active = np.ones(batch, bool)
 
+    if source is not None:
+        decoder.encode(*source)
     decoder.start(batch, total)
     scores = decoder(ids[:, :length], mask[:, :length])
     for position in range(length, total):

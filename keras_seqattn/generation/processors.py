@@ -53,27 +53,98 @@ class NoRepeatNGram:
     def __call__(self, ids, scores):
         if ids.shape[1] < self.size:
             return scores
-        windows = np.lib.stride_tricks.sliding_window_view(ids, self.size, axis=1)  # (b, n, size)
-        suffix = ids[:, ids.shape[1] + 1 - self.size :]
-        repeats = (windows[..., :-1] == suffix[:, None]).all(axis=-1)
-        rows, positions = np.nonzero(repeats & (windows[..., -1] < scores.shape[-1]))
+        windows = _windows(ids, self.size)
+        return _without_completions(windows, True, ids, scores)
+
+
+class NoRepeatSourceNGram:
+    """Forbids every token that would complete an n-gram of the row's source.
+
+    Args:
+        size: int n.
+        source_ids: int64 (b, s), the source of each row.
+        source_mask: int (b, s), 1 = real token; n-grams of others do not count.
+    """
+
+    def __init__(self, size, source_ids, source_mask):
+        self.size = size
+        self._windows = _windows(source_ids, size)
+        self._real = _windows(source_mask, size).all(axis=-1)
+
+    def __call__(self, ids, scores):
+        if ids.shape[1] + 1 < self.size:
+            return scores
+        return _without_completions(self._windows, self._real, ids, scores)
+
+
+def _windows(ids, size):
+    """The n-grams of `ids` (b, n) as (b, n - size + 1, size); none where rows are shorter."""
+    if ids.shape[1] < size:
+        return np.empty((len(ids), 0, size), ids.dtype)
+    return np.lib.stride_tricks.sliding_window_view(ids, size, axis=1)
+
+
+def _without_completions(windows, counted, ids, scores):
+    """Forbid what follows the ends of `ids` in one of their `windows` (b, n, size)."""
+    size = windows.shape[-1]
+    suffix = ids[:, ids.shape[1] + 1 - size :]
+    repeats = (windows[..., :-1] == suffix[:, None]).all(axis=-1) & counted
+    rows, positions = np.nonzero(repeats & (windows[..., -1] < scores.shape[-1]))
+    scores = scores.copy()
+    scores[rows, windows[rows, positions, -1]] = _FORBIDDEN
+    return scores
+
+
+class NoBadWords:
+    """Forbids the last token of each listed sequence where the row ends with those before it.
+
+    Args:
+        bad_words_ids: sequences of token ids; one that is an eos_token_id alone does not count.
+        eos_token_id: sequence of int.
+    """
+
+    def __init__(self, bad_words_ids, eos_token_id):
+        words = [word for word in bad_words_ids if len(word) > 1 or word[0] not in eos_token_id]
+        self.tokens = [word[0] for word in words if len(word) == 1]
+        self.sequences = [(np.array(word[:-1]), word[-1]) for word in words if len(word) > 1]
+
+    def __call__(self, ids, scores):
         scores = scores.copy()
-        scores[rows, windows[rows, positions, -1]] = _FORBIDDEN
+        scores[:, self.tokens] = _FORBIDDEN
+        for prefix, last in self.sequences:
+            if len(prefix) <= ids.shape[1]:
+                rows = (ids[:, ids.shape[1] - len(prefix) :] == prefix).all(axis=1)
+                scores[rows, last] = _FORBIDDEN
         return scores
 
 
-class MinNewTokens:
-    """Forbids eos_token_id until `min_new_tokens` tokens have been added to the prompt."""
+class MinLength:
+    """Forbids eos_token_id until a row has `min_length` tokens, its prompt included."""
 
-    def __init__(self, prompt_length, min_new_tokens, eos_token_id):
-        self.length = prompt_length + min_new_tokens
+    def __init__(self, min_length, eos_token_id):
+        self.min_length = min_length
         self.eos_token_id = list(eos_token_id)
 
     def __call__(self, ids, scores):
-        if ids.shape[1] >= self.length:
+        if ids.shape[1] >= self.min_length:
             return scores
         scores = scores.copy()
         scores[:, [i for i in self.eos_token_id if i < scores.shape[-1]]] = _FORBIDDEN
+        return scores
+
+
+class ForcedTokens:
+    """Allows `token_ids` alone, with score 0, once a row has `length` tokens."""
+
+    def __init__(self, length, token_ids):
+        self.length = length
+        self.token_ids = list(token_ids)
+
+    def __call__(self, ids, scores):
+        if ids.shape[1] != self.length:
+            return scores
+        scores = np.full_like(scores, _FORBIDDEN)
+        scores[:, self.token_ids] = 0
         return scores
 
 
@@ -144,35 +215,68 @@ def possible_tokens(row):
     return np.flatnonzero(row != _FORBIDDEN)
 
 
-def build_processors(config, attention_mask):
+class LogNormalization:
+    """log softmax of the scores, so that what is left after processing sums to 1 again."""
+
+    def __call__(self, ids, scores):
+        return log_softmax(scores)
+
+
+def build_processors(config, attention_mask, max_length, source=None):
     """The processors that `config` asks for, in transformers' order; none for plain greedy.
 
     Args:
         config: GenerationConfig.
         attention_mask: int (b, t), of the prompt.
+        max_length: int, the most tokens of a row, its prompt included.
+        source: None, or what the encoder read: ids int64 (b, s) and mask int (b, s).
 
     Returns:
         List of callables `(ids int64 (b, n), scores float32 (b, v)) -> float32 (b, v)`.
     """
-    processors = []
+    processors = [
+        *_penalties(config, attention_mask, source),
+        *_constraints(config, attention_mask.shape[1], max_length),
+    ]
+    if config.do_sample:
+        processors += _warpers(config)
+    # A single row's choice, and its draw, do not depend on what all its scores have in common.
+    if config.renormalize_logits and config.num_beams > 1:
+        processors.append(LogNormalization())
+    return processors
+
+
+def _penalties(config, attention_mask, source):
     if config.repetition_penalty != 1.0:
         padding = (attention_mask != 0).argmax(axis=1)
-        processors.append(RepetitionPenalty(config.repetition_penalty, padding))
+        yield RepetitionPenalty(config.repetition_penalty, padding)
     if config.no_repeat_ngram_size > 0:
-        processors.append(NoRepeatNGram(config.no_repeat_ngram_size))
-    if config.min_new_tokens > 0 and config.eos_token_id:
-        prompt_length = attention_mask.shape[1]
-        processors.append(MinNewTokens(prompt_length, config.min_new_tokens, config.eos_token_id))
-    if not config.do_sample:
-        return processors
+        yield NoRepeatNGram(config.no_repeat_ngram_size)
+    if config.encoder_no_repeat_ngram_size > 0 and source is not None:
+        yield NoRepeatSourceNGram(config.encoder_no_repeat_ngram_size, *source)
+
+
+def _constraints(config, prompt_length, max_length):
+    if config.bad_words_ids:
+        yield NoBadWords(config.bad_words_ids, config.eos_token_id)
+    least = config.min_new_tokens and prompt_length + config.min_new_tokens
+    least = max(least, config.min_length)
+    if least > 0 and config.eos_token_id:
+        yield MinLength(least, config.eos_token_id)
+    if config.forced_bos_token_id is not None:
+        yield ForcedTokens(1, [config.forced_bos_token_id])
+    if config.forced_eos_token_id:
+        yield ForcedTokens(max_length - 1, config.forced_eos_token_id)
+
+
+def _warpers(config):
     # Beams need a token besides each eos to go on with.
     keep = 1 if config.num_beams == 1 else (len(config.eos_token_id) or 1) + 1
     if config.temperature != 1.0:
-        processors.append(Temperature(config.temperature))
+        yield Temperature(config.temperature)
     if config.top_k > 0:
-        processors.append(TopK(config.top_k, keep))
+        yield TopK(config.top_k, keep)
     if config.top_p < 1.0:
-        processors.append(TopP(config.top_p, keep))
+        yield TopP(config.top_p, keep)
     if config.min_p is not None:
-        processors.append(MinP(config.min_p, keep))
-    return processors
+        yield MinP(config.min_p, keep)

@@ -1,4 +1,4 @@
-"""Prompts as users give them, turned into one checked batch that is padded on the left."""
+"""Prompts as users give them, turned into one checked batch that is padded on one side."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ class Prompts:
     """A batch of prompts.
 
     Args:
-        input_ids: int64 (b, t), padded on the left.
+        input_ids: int64 (b, t), padded on one side.
         attention_mask: int64 (b, t), 1 = real token.
         kind: "text", "list" or "array", the form in which answers are given back.
         single: bool, one prompt was given, not a batch.
@@ -29,16 +29,18 @@ class Prompts:
         return [ids[mask != 0].tolist() for ids, mask in pairs]
 
 
-def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding):
+def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding, side="left"):
     """Make a batch of what the user gave.
 
     Args:
         inputs: a text, a list of texts, a list of token ids, a list of such lists, or an integer
             array (t,) or (b, t).
-        attention_mask: None, or int (b, t) beside an array: 1 = real token, padded on the left.
+        attention_mask: None, or int (b, t) beside an array: 1 = real token, padded on the left;
+            with side "right" padded on either side.
         encode: callable `text -> list of int`, or None where there is no tokenizer.
         vocabulary_size: int, ids must be below it.
         padding: int, the id written where prompts are shorter than the longest.
+        side: "left", where a decoder's prompts are padded, or "right", where an encoder's are.
 
     Raises:
         InputError: prompts are empty, of a wrong type, or hold ids out of range.
@@ -49,10 +51,10 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding)
         if encode is None:
             raise InputError("text was given, but there is no tokenizer: pass token ids")
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
-        ids, mask = _pad_left([encode(text) for text in texts], padding)
+        ids, mask = pad([encode(text) for text in texts], padding, side)
         kind, single = "text", isinstance(inputs, str)
     else:
-        ids, mask, kind, single = _from_ids(inputs, attention_mask, padding)
+        ids, mask, kind, single = _from_ids(inputs, attention_mask, padding, side)
     check_token_ids(ids, vocabulary_size)
     return Prompts(ids, mask, kind, single)
 
@@ -86,11 +88,11 @@ def _is_list_of(inputs, kind):
     )
 
 
-def _from_ids(inputs, attention_mask, padding):
+def _from_ids(inputs, attention_mask, padding, side):
     if _is_list_of(inputs, (list, tuple)):
         if attention_mask is None:
             rows = [as_integers(row) if row else np.empty(0, np.int64) for row in inputs]
-            return *_pad_left(rows, padding), "list", False
+            return *pad(rows, padding, side), "list", False
         kind = "list"
     elif isinstance(inputs, (list, tuple)):
         kind = "list"
@@ -106,27 +108,51 @@ def _from_ids(inputs, attention_mask, padding):
     if mask.shape != ids.shape:
         raise InputError(f"{_MASK} is {mask.shape}, but input_ids is {ids.shape}")
     ids, mask = np.atleast_2d(ids), np.atleast_2d(mask)
-    _check_mask(mask)
+    _check_mask(mask, side)
+    if side == "right":
+        rows = [row[kept == 1] for row, kept in zip(ids, mask, strict=True)]
+        return *pad(rows, padding, side), kind, single
     return np.where(mask == 1, ids, padding), mask, kind, single
 
 
 _MASK = "attention_mask"
 
 
-def _check_mask(mask):
+def _check_mask(mask, side):
     if not np.isin(mask, (0, 1)).all():
         raise InputError("attention_mask must hold 0 and 1 only")
-    if (mask[:, -1] == 0).any() or (np.diff(mask, axis=1) < 0).any():
+    runs = (np.diff(mask, axis=1, prepend=0) > 0).sum(axis=1)
+    if side == "right":
+        if (runs != 1).any():
+            raise InputError(
+                "attention_mask must be padded on one side: the ones of a row are at least one, "
+                "and have no zero between them"
+            )
+    elif (runs != 1).any() or (mask[:, -1] == 0).any():
         raise InputError("attention_mask must be padded on the left: zeros first, then ones")
 
 
-def _pad_left(rows, padding):
+def pad(rows, padding, side):
+    """Make a batch of rows of ids.
+
+    Args:
+        rows: list of int sequences, none empty.
+        padding: int, the id written where rows are shorter than the longest.
+        side: "left" or "right".
+
+    Returns:
+        input_ids int64 (b, t) and attention_mask int64 (b, t), 1 = real token.
+
+    Raises:
+        InputError: a row is empty.
+    """
     if not all(len(row) for row in rows):
         raise InputError("a prompt is empty: it needs at least one token")
     length = max(map(len, rows))
     ids = np.full((len(rows), length), padding, np.int64)
     mask = np.zeros((len(rows), length), np.int64)
     for i, row in enumerate(rows):
-        ids[i, length - len(row) :] = row
-        mask[i, length - len(row) :] = 1
+        place = slice(length - len(row), None) if side == "left" else slice(len(row))
+        ids[i, place] = row
+        mask[i, place] = 1
     return ids, mask

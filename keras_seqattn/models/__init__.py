@@ -1,7 +1,7 @@
 """Model families as functional Keras models, loaded from and saved to checkpoints."""
 
-from keras_seqattn.models.decoding import KerasDecoder
+from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 from keras_seqattn.models.registry import build, load, save
 from keras_seqattn.models.sequence_model import SequenceModel
 
-__all__ = ["KerasDecoder", "SequenceModel", "build", "load", "save"]
+__all__ = ["KerasDecoder", "KerasEncoderDecoder", "SequenceModel", "build", "load", "save"]

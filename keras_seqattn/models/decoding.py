@@ -1,10 +1,11 @@
-"""Driving a Keras decoder: a cache of fixed size, and a step that is compiled once."""
+"""Driving Keras decoders: caches of fixed size, and steps that are compiled once."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
+from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.config import read_settings
 from keras_seqattn.models.registry import get_family
 
@@ -25,15 +26,11 @@ class KerasDecoder:
     """
 
     def __init__(self, model):
-        self.model = model
         self.vocabulary_size = model.output["logits"].shape[-1]
-        self._step_model = model.step_model(static=True)
-        self._caches = {
-            name: tensor
-            for name, tensor in self._step_model.input.items()
-            if name.startswith("past_key_values.")
-        }
-        self._run = _COMPILERS[keras.backend.backend()](self._step)
+        self._positions = _positions(model)
+        step = model.step_model(static=True)
+        self._caches = _caches(step)
+        self._step = _compiled_step(step, self._caches)
 
     def start(self, batch_size, max_length):
         """Empty the cache and make room.
@@ -45,18 +42,10 @@ class KerasDecoder:
         Raises:
             InputError: the model has fewer positions.
         """
-        settings = read_settings(self.model.config, get_family(self.model.family))
-        positions = settings["max_position_embeddings"]
-        if max_length > positions:
-            raise InputError(f"{max_length} tokens exceed the {positions} positions of the model.")
+        _check_length(max_length, self._positions)
         self._slots = _bucket(max_length)
         self._used = 0
-        self._cache = {
-            name: ops.zeros(
-                (batch_size, tensor.shape[1], self._slots, tensor.shape[3]), tensor.dtype
-            )
-            for name, tensor in self._caches.items()
-        }
+        self._cache = _empty(self._caches, batch_size, self._slots)
 
     def __call__(self, input_ids, attention_mask):
         """The logits that follow the given tokens.
@@ -72,21 +61,16 @@ class KerasDecoder:
             InputError: the tokens do not fit the room that `start` made.
         """
         length = input_ids.shape[1]
-        if self._used + length > self._slots:
-            raise InputError(
-                f"{self._used + length} tokens do not fit the {self._slots} of this generation; "
-                "start it with a larger max_length."
-            )
+        _check_room(self._used + length, self._slots)
         width = length if length == 1 else min(_bucket(length), self._slots - self._used)
-        ids = np.zeros((len(input_ids), width), "int32")
-        ids[:, :length] = input_ids
-        mask = np.zeros((len(input_ids), self._slots), "int32")
-        mask[:, : attention_mask.shape[1]] = attention_mask
-        slot, last = np.array([self._used], "int32"), np.array(length - 1, "int32")
-        arrays = [ops.convert_to_tensor(array) for array in (ids, mask, slot, last)]
-        logits, self._cache = self._run(self._state(), *arrays, self._cache)
+        fed = {
+            "input_ids": _padded(input_ids, width),
+            "attention_mask": _padded(attention_mask, self._slots),
+            "cache_position": _integers([self._used]),
+        }
+        logits, self._cache = self._step(self._cache, fed, _integers(length - 1))
         self._used += length
-        return np.asarray(keras.ops.convert_to_numpy(logits), np.float32)
+        return _as_float32(logits)
 
     def reorder(self, rows):
         """Make row i of the cache a copy of row `rows[i]`, as beam search asks.
@@ -94,50 +78,165 @@ class KerasDecoder:
         Args:
             rows: int (b,).
         """
-        rows = ops.convert_to_tensor(np.asarray(rows, "int32"))
-        self._cache = {name: ops.take(value, rows, axis=0) for name, value in self._cache.items()}
+        self._cache = _reordered(self._cache, rows)
 
-    def _step(self, state, ids, mask, slot, last, cache):
-        inputs = {"input_ids": ids, "attention_mask": mask, "cache_position": slot, **cache}
-        if state is None:
-            outputs = self._step_model(inputs, training=False)
-        else:
-            outputs, _ = self._step_model.stateless_call(*state, inputs, training=False)
+
+class KerasEncoderDecoder:
+    """A sequence-to-sequence model as `keras_seqattn.generation` drives it.
+
+    The source is encoded once, padded to a power of two; its keys and values (or, of recurrent
+    families, its states and memory) are computed with it. Beams share them.
+
+    Args:
+        model: a `SequenceModel` for seq2seq_lm.
+
+    Attributes:
+        vocabulary_size: number of tokens v that can be generated.
+        source_vocabulary_size: number of tokens of the source.
+    """
+
+    def __init__(self, model):
+        self.vocabulary_size = model.output["logits"].shape[-1]
+        self.source_vocabulary_size = model.config.get("vocab_size", self.vocabulary_size)
+        self._positions = _positions(model)
+        encoder, step = model.encoder_model(static=True), model.step_model(static=True)
+        self._inputs = list(step.input)
+        self._carried = [name for name in self._inputs if varies_per_beam(name)]
+        self._caches = {n: t for n, t in _caches(step).items() if varies_per_beam(n)}
+        self._encode = compiled(encoder)
+        self._step = _compiled_step(step, self._carried)
+
+    def encode(self, input_ids, attention_mask):
+        """Read the sources.
+
+        Args:
+            input_ids: int64 (b, s), padded on the right.
+            attention_mask: int64 (b, s), 1 = real token.
+
+        Raises:
+            InputError: they are longer than the model's positions.
+        """
+        length = input_ids.shape[1]
+        _check_length(length, self._positions)
+        width = min(_bucket(length), self._positions or _bucket(length))
+        mask = _padded(attention_mask, width)
+        fed = {"input_ids": _padded(input_ids, width), "attention_mask": mask}
+        outputs = self._encode({}, fed) | {"encoder_attention_mask": mask}
+        self._sources = len(input_ids)
+        self._encoded = {
+            name: outputs[output_for(name)] for name in self._inputs if output_for(name) in outputs
+        }
+
+    def start(self, batch_size, max_length):
+        """Begin to decode what was encoded.
+
+        Args:
+            batch_size: number of rows b, a multiple of the sources: their beams.
+            max_length: largest number of tokens of a row, the start token included.
+
+        Raises:
+            InputError: the model has fewer positions.
+        """
+        _check_length(max_length, self._positions)
+        self._slots = _bucket(max_length)
+        self._used = 0
+        beams = batch_size // self._sources
+        # A copy even for one beam: what is carried may be overwritten.
+        values = {name: ops.repeat(x, beams, axis=0) for name, x in self._encoded.items()}
+        self._past = _empty(self._caches, batch_size, self._slots)
+        self._past |= {name: values.pop(name) for name in self._carried if name in values}
+        self._fixed = values
+
+    def __call__(self, input_ids, attention_mask):
+        """The logits that follow the given tokens.
+
+        Args:
+            input_ids: int64 (b, t), the tokens after those of the earlier calls, none of padding.
+            attention_mask: int64 (b, total) of ones, over all tokens so far.
+
+        Returns:
+            float32 (b, v), for the last position.
+
+        Raises:
+            InputError: the tokens do not fit the room that `start` made.
+        """
+        length = input_ids.shape[1]
+        _check_room(self._used + length, self._slots)
+        fed = {"input_ids": _integers(input_ids), **self._fixed}
+        if "cache_position" in self._inputs:
+            fed["cache_position"] = _integers([self._used])
+        logits, self._past = self._step(self._past, fed, _integers(length - 1))
+        self._used += length
+        return _as_float32(logits)
+
+    def reorder(self, rows):
+        """Let row i go on from the past of row `rows[i]`, a beam of the same source.
+
+        Args:
+            rows: int (b,).
+        """
+        self._past = _reordered(self._past, rows)
+
+
+def _compiled_step(step, carried):
+    """The step as `(carried, fed, last int) -> (logits (b, v) at `last`, the next carried)`."""
+
+    def finish(outputs, last):
         logits = ops.take(outputs["logits"], last, axis=1)
-        return logits, {name: outputs[_present(name)] for name in cache}
+        return logits, {name: outputs[output_for(name)] for name in carried}
 
-    def _state(self):
-        """The weights as arguments, for JAX, which would otherwise compile them in as constants."""
-        if keras.backend.backend() != "jax":
-            return None
-        variables = (self._step_model.trainable_variables, self._step_model.non_trainable_variables)
-        return tuple([variable.value for variable in part] for part in variables)
+    return compiled(step, finish)
 
 
-def _present(name):
-    return name.replace("past_key_values.", "present.")
+def _caches(step):
+    return {name: tensor for name, tensor in step.input.items() if is_cache(name)}
+
+
+def _empty(caches, batch_size, slots):
+    return {
+        name: ops.zeros((batch_size, tensor.shape[1], slots, tensor.shape[3]), tensor.dtype)
+        for name, tensor in caches.items()
+    }
+
+
+def _reordered(values, rows):
+    rows = _integers(rows)
+    return {name: ops.take(value, rows, axis=0) for name, value in values.items()}
+
+
+def _positions(model):
+    """The most positions that the model has, or None."""
+    settings = read_settings(model.config, get_family(model.family))
+    return settings.get("max_position_embeddings")
+
+
+def _check_length(length, positions):
+    if positions is not None and length > positions:
+        raise InputError(f"{length} tokens exceed the {positions} positions of the model.")
+
+
+def _check_room(length, slots):
+    if length > slots:
+        raise InputError(
+            f"{length} tokens do not fit the {slots} of this generation; "
+            "start it with a larger max_length."
+        )
+
+
+def _padded(array, width):
+    """`array` int (b, n) as int32 (b, width), zeros behind."""
+    padded = np.zeros((len(array), width), "int32")
+    padded[:, : array.shape[1]] = array
+    return ops.convert_to_tensor(padded)
+
+
+def _integers(values):
+    return ops.convert_to_tensor(np.asarray(values, "int32"))
+
+
+def _as_float32(logits):
+    return np.asarray(ops.convert_to_numpy(logits), np.float32)
 
 
 def _bucket(length):
     return max(_SMALLEST_BUCKET, 1 << (length - 1).bit_length())
-
-
-def _compile_jax(step):
-    import jax
-
-    return jax.jit(step, donate_argnums=5)
-
-
-def _compile_tensorflow(step):
-    import tensorflow as tf
-
-    return tf.function(step, autograph=False)
-
-
-def _compile_torch(step):
-    import torch
-
-    return torch.no_grad()(step)
-
-
-_COMPILERS = {"jax": _compile_jax, "tensorflow": _compile_tensorflow, "torch": _compile_torch}

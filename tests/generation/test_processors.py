@@ -65,11 +65,11 @@ PAIRS = {
     "no 3-gram twice": (processors.NoRepeatNGram(3), reference.NoRepeatNGramLogitsProcessor(3)),
     "no 99-gram twice": (processors.NoRepeatNGram(99), reference.NoRepeatNGramLogitsProcessor(99)),
     "no eos yet": (
-        processors.MinNewTokens(7, 5, EOS),
+        processors.MinLength(12, EOS),
         reference.MinNewTokensLengthLogitsProcessor(7, 5, EOS),
     ),
     "eos by now": (
-        processors.MinNewTokens(7, 4, EOS),
+        processors.MinLength(11, EOS),
         reference.MinNewTokensLengthLogitsProcessor(7, 4, EOS),
     ),
 }
@@ -127,13 +127,13 @@ def test_order_is_that_of_transformers():
         eos_token_id=EOS,
     )
     mask = np.ones((BATCH, LENGTH), np.int64)
-    names = [type(process).__name__ for process in processors.build_processors(config, mask)]
-    first = ["RepetitionPenalty", "NoRepeatNGram", "MinNewTokens"]
+    names = [type(process).__name__ for process in processors.build_processors(config, mask, 20)]
+    first = ["RepetitionPenalty", "NoRepeatNGram", "MinLength"]
     assert names == [*first, "Temperature", "TopK", "TopP", "MinP"]
 
 
 def test_greedy_has_no_processor():
-    assert processors.build_processors(GenerationConfig(), np.ones((1, 2))) == []
+    assert processors.build_processors(GenerationConfig(), np.ones((1, 2)), 9) == []
 
 
 def test_softmax():

@@ -1,0 +1,22 @@
+"""The names by which the values of one decoding step reach the next, for Keras and ONNX alike."""
+
+_RENAMED = {"encoder_hidden_states": "last_hidden_state"}
+_CARRIED = {"past_key_values.": "present.", "past_states.": "present_states."}
+
+
+def output_for(name):
+    """The output, of the encoder or of the step before, that becomes the step's input `name`."""
+    for past, present in _CARRIED.items():
+        if name.startswith(past):
+            return present + name.removeprefix(past)
+    return _RENAMED.get(name, name)
+
+
+def varies_per_beam(name):
+    """Whether the step's input `name` is a beam's own past, rather than what came of the source."""
+    return name.startswith(tuple(_CARRIED)) and ".encoder." not in name
+
+
+def is_cache(name):
+    """Whether the step's input `name` is a key/value cache, which starts empty."""
+    return name.startswith("past_key_values.")
