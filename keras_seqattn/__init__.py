@@ -4,7 +4,17 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("layers", "ops", "models", "weights", "onnx", "runtime", "generation", "training")
+_MODULES = (
+    "layers",
+    "ops",
+    "models",
+    "weights",
+    "onnx",
+    "runtime",
+    "generation",
+    "training",
+    "analysis",
+)
 _OBJECTS = {"generate": "keras_seqattn.generation.api"}
 
 __all__ = ["__version__", *_MODULES, *_OBJECTS]

@@ -22,7 +22,7 @@ ALLOWED = {
     "models": {"ops", "layers", "weights", "generation"},
     "onnx": {"ops", "layers", "weights", "models", "generation", "runtime"},
     "training": {"ops", "layers", "models", "generation"},
-    "analysis": {"ops", "layers", "models"},
+    "analysis": {"ops", "layers", "models", "generation", "runtime"},
     "generation": set(),
     "runtime": {"generation"},
     "errors": set(),

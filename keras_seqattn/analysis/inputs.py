@@ -1,0 +1,119 @@
+"""What the model is called with, from arrays or texts, and the tokens that stand there."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedInputs:
+    """Arrays to call a model with, and their tokens as `AttentionScores` describes them."""
+
+    arrays: dict
+    tokens: list | None = None
+    decoder_tokens: list | None = None
+    target_tokens: list | None = None
+
+
+def prepare_inputs(model, inputs, targets, settings):
+    """Make what `analysis.attention` calls the model with.
+
+    Args:
+        model: a Keras model, dict in.
+        inputs, targets, settings: as in `analysis.attention`.
+
+    Returns:
+        PreparedInputs.
+
+    Raises:
+        InputError: inputs are missing or of another kind, or there is no tokenizer.
+    """
+    tokenizer = _tokenizer(model)
+    if isinstance(inputs, dict):
+        if targets is not None or settings:
+            raise InputError("arrays hold everything: put decoder_input_ids among the inputs")
+        return _from_arrays(model, inputs, tokenizer)
+    if tokenizer is None:
+        raise InputError("texts need tokenizer.json in model.assets: give arrays of token ids")
+    encodings = tokenizer.encode_batch(_texts(inputs))
+    sources = [encoding.ids for encoding in encodings]
+    pad = tokenizer.pad_id
+    arrays = {"input_ids": _pad(sources, pad), "attention_mask": _mask(sources)}
+    if "token_type_ids" in model.input:
+        arrays["token_type_ids"] = _pad([encoding.type_ids for encoding in encodings], 0)
+    if "decoder_input_ids" not in model.input:
+        if targets is not None or settings:
+            raise InputError(f"{model.name} has no decoder that could take or make targets")
+        return PreparedInputs(arrays, _pieces(tokenizer, sources))
+    decoded = _decoder_ids(model, sources, targets, settings, tokenizer)
+    arrays["decoder_input_ids"] = _pad([ids[:-1] for ids in decoded], pad)
+    pieces = _pieces(tokenizer, decoded)
+    return PreparedInputs(
+        arrays,
+        _pieces(tokenizer, sources),
+        [row[:-1] for row in pieces],
+        [row[1:] for row in pieces],
+    )
+
+
+def _from_arrays(model, inputs, tokenizer):
+    missing = sorted(set(model.input) - set(inputs))
+    if missing:
+        raise InputError(f"{model.name} also needs {', '.join(missing)}")
+    arrays = {name: np.asarray(inputs[name]) for name in model.input}
+    if tokenizer is None or "input_ids" not in arrays:
+        return PreparedInputs(arrays)
+    ids = arrays["input_ids"]
+    mask = arrays.get("attention_mask", np.ones_like(ids))
+    tokens = _pieces(tokenizer, [row[real != 0] for row, real in zip(ids, mask, strict=True)])
+    decoder_ids = arrays.get("decoder_input_ids")
+    decoder_tokens = None if decoder_ids is None else _pieces(tokenizer, decoder_ids)
+    return PreparedInputs(arrays, tokens, decoder_tokens)
+
+
+def _decoder_ids(model, sources, targets, settings, tokenizer):
+    """The start token, the target, and what comes after its last token, for every row."""
+    start, end = model.config["decoder_start_token_id"], model.config["eos_token_id"]
+    if targets is None:
+        from keras_seqattn.generation.api import generate
+
+        rows = generate(model, sources, tokenizer=tokenizer, **settings)
+    else:
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(_texts(targets))]
+        if len(rows) != len(sources):
+            raise InputError(f"there are {len(sources)} inputs and {len(rows)} targets")
+    return [[start, *row] if row and row[-1] == end else [start, *row, end] for row in rows]
+
+
+def _tokenizer(model):
+    assets = getattr(model, "assets", None) or {}
+    if "tokenizer.json" not in assets:
+        return None
+    from keras_seqattn.runtime.tokenizer import Tokenizer
+
+    return Tokenizer(assets)
+
+
+def _texts(texts):
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, list | tuple) and texts and all(isinstance(x, str) for x in texts):
+        return list(texts)
+    raise InputError("give a text, a list of texts, or a dict of arrays")
+
+
+def _pieces(tokenizer, rows):
+    return [[tokenizer.decode([int(i)], special_tokens=True) for i in row] for row in rows]
+
+
+def _pad(rows, value):
+    array = np.full((len(rows), max(map(len, rows))), value, "int32")
+    for row, ids in zip(array, rows, strict=True):
+        row[: len(ids)] = ids
+    return array
+
+
+def _mask(rows):
+    return (np.arange(max(map(len, rows))) < [[len(ids)] for ids in rows]).astype("int32")

@@ -1,0 +1,94 @@
+"""Attention as pictures with the tokens on the axes; matplotlib is imported when one is drawn."""
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+_COLUMNS = 4
+
+
+def plot_alignment(scores, source_tokens, target_tokens, title=None):
+    """The source against the target: how much each target token looks at each source token.
+
+    Args:
+        scores: float (t, s), or (h, t, s), of which the mean over the heads is shown.
+        source_tokens: list of s str, or fewer, and then the other keys are padding.
+        target_tokens: list of t str, or fewer.
+        title: str above the plot, or None.
+
+    Returns:
+        matplotlib.figure.Figure; nothing is shown.
+
+    Raises:
+        InputError: matplotlib is missing, or there are more tokens than scores.
+    """
+    scores = np.asarray(scores)
+    scores = scores.mean(axis=0) if scores.ndim == 3 else scores
+    scores = _cut(scores, target_tokens, source_tokens)
+    height, width = (1.5 + 0.25 * len(x) for x in (target_tokens, source_tokens))
+    figure = _figure(width, height)
+    axes = figure.add_subplot()
+    _draw(axes, scores, target_tokens, source_tokens)
+    axes.set_xlabel("source")
+    axes.set_ylabel("target")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def plot_heads(scores, tokens, query_tokens=None, title=None):
+    """One map for each head of a layer, queries down and keys across.
+
+    Args:
+        scores: float (h, t, s).
+        tokens: list of str, the keys; fewer than s where the rest is padding.
+        query_tokens: list of str, the queries; None takes `tokens`.
+        title: str above the maps, or None.
+
+    Returns:
+        matplotlib.figure.Figure; nothing is shown.
+
+    Raises:
+        InputError: matplotlib is missing, or there are more tokens than scores.
+    """
+    queries = tokens if query_tokens is None else query_tokens
+    heads = [_cut(head, queries, tokens) for head in np.asarray(scores)]
+    columns = min(_COLUMNS, len(heads))
+    rows = -(-len(heads) // columns)
+    height, width = (1.2 + 0.2 * len(x) for x in (queries, tokens))
+    figure = _figure(width * columns, height * rows)
+    for index, head in enumerate(heads):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _draw(axes, head, queries, tokens)
+        axes.set_title(f"head {index}")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _figure(width, height):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            'plots need matplotlib, which is not installed: pip install "keras-seqattn[plot]"'
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _cut(scores, queries, keys):
+    if scores.ndim != 2 or len(queries) > scores.shape[0] or len(keys) > scores.shape[1]:
+        raise InputError(
+            f"scores of shape {scores.shape} do not fit {len(queries)} query and {len(keys)} key "
+            "tokens; give those of one row: scores[layer][row]"
+        )
+    return scores[: len(queries), : len(keys)]
+
+
+def _draw(axes, scores, queries, keys):
+    axes.imshow(scores, vmin=0, vmax=1, cmap="gray_r", aspect="equal")
+    # Tokens are text, whatever they hold: matplotlib would read a pair of $ as mathematics.
+    plain = {"parse_math": False}
+    axes.set_xticks(range(len(keys)), keys, rotation=90, **plain)
+    axes.set_yticks(range(len(queries)), queries, **plain)
+    axes.tick_params(length=0, labelsize=8)

@@ -1,0 +1,74 @@
+"""The attention scores of every layer of a model, as it computes them."""
+
+import keras
+import numpy as np
+
+from keras_seqattn.analysis.inputs import prepare_inputs
+from keras_seqattn.errors import InputError
+from keras_seqattn.layers.recording import recording
+
+
+class AttentionScores(dict):
+    """Layer path -> scores, float32 (b, h, t, s), in the order in which the layers run.
+
+    Attributes:
+        tokens: list of list of str, the pieces of every row's input_ids without padding; None
+            where the model has no tokenizer.
+        decoder_tokens: the same for decoder_input_ids, what a decoder's queries stand on.
+        target_tokens: the same for what the decoder's rows predict: decoder_tokens without the
+            first, and the piece that comes next.
+    """
+
+    def __init__(self, scores, tokens=None, decoder_tokens=None, target_tokens=None):
+        super().__init__(scores)
+        self.tokens = tokens
+        self.decoder_tokens = decoder_tokens
+        self.target_tokens = target_tokens
+
+
+def attention(model, inputs, targets=None, **settings):
+    """The attention scores of every layer, from one ordinary pass through the model.
+
+    Args:
+        model: a `SequenceModel` of any family, or another Keras model with attention layers of
+            `keras_seqattn.layers`.
+        inputs: what the model is called with (dict of name -> array, padded rows with an
+            attention_mask), a text or a list of texts. Texts need the tokenizer in `model.assets`.
+        targets: for an encoder-decoder and texts: the text or texts to decode, or None, and then
+            the model generates them.
+        **settings: of `keras_seqattn.generate`, where the model generates.
+
+    Returns:
+        `AttentionScores`: "layers_0/attention" or "decoder_layers_1/cross_attention" and so on ->
+        float32 (b, h, t, s). A recurrent decoder has one head. Rows of padding hold what the layer
+        computed there.
+
+    Raises:
+        InputError: inputs are missing, texts come without a tokenizer, or no layer attends.
+
+    Example:
+        >>> scores = analysis.attention(model, "a text editor")
+        >>> figure = analysis.plot_heads(scores["layers_0/attention"][0], scores.tokens[0])
+    """
+    prepared = prepare_inputs(model, inputs, targets, settings)
+    with recording() as records:
+        model(prepared.arrays, training=False)
+    if not records:
+        raise InputError(
+            f"{model.name} has no attention layer of keras_seqattn.layers that could be looked at"
+        )
+    found = {}
+    for layer, scores in records:
+        found[_unused(layer.path or layer.name, found)] = _with_heads(scores)
+    return AttentionScores(found, prepared.tokens, prepared.decoder_tokens, prepared.target_tokens)
+
+
+def _unused(path, found):
+    """The path, or with a count where one layer attends several times."""
+    count = sum(name.split("#")[0] == path for name in found)
+    return f"{path}#{count}" if count else path
+
+
+def _with_heads(scores):
+    scores = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32")))
+    return scores if scores.ndim == 4 else scores[:, None]
