@@ -1,9 +1,14 @@
 """Tensor maths of sequence models: operations that a backend computes and ONNX has a node for."""
 
 from keras_seqattn.ops.attention import Attention, attention
-from keras_seqattn.ops.cache import CacheWrite, cache_write
-from keras_seqattn.ops.position_bias import alibi_bias, alibi_slopes
-from keras_seqattn.ops.positions import PositionIds, position_ids
+from keras_seqattn.ops.cache import CacheWrite, UncachedContext, cache_write, uncached_context
+from keras_seqattn.ops.position_bias import (
+    alibi_bias,
+    alibi_slopes,
+    distance_buckets,
+    relative_position_bias,
+)
+from keras_seqattn.ops.positions import PositionIds, SlotPositions, position_ids, slot_positions
 from keras_seqattn.ops.rotary import RotaryEmbedding, rotary_embedding
 
 __all__ = [
@@ -11,10 +16,16 @@ __all__ = [
     "CacheWrite",
     "PositionIds",
     "RotaryEmbedding",
+    "SlotPositions",
+    "UncachedContext",
     "alibi_bias",
     "alibi_slopes",
     "attention",
     "cache_write",
+    "distance_buckets",
     "position_ids",
+    "relative_position_bias",
     "rotary_embedding",
+    "slot_positions",
+    "uncached_context",
 ]

@@ -1,9 +1,12 @@
 """Additive attention biases that depend on the distance between query and key."""
 
+import functools
 import math
 
 import numpy as np
 from keras import ops
+
+from keras_seqattn.errors import ConfigError
 
 
 def alibi_slopes(num_heads):
@@ -37,3 +40,71 @@ def alibi_bias(slopes, query_positions, key_positions):
     )
     distance = ops.expand_dims(ops.expand_dims(ops.cast(distance, "float32"), 0), 0)
     return ops.multiply(distance, -np.asarray(slopes, "float32").reshape(1, -1, 1, 1))
+
+
+@functools.cache
+def distance_buckets(num_buckets, max_distance, bidirectional=True):
+    """The bucket of each distance from a query to a key (T5, https://arxiv.org/abs/1910.10683).
+
+    The first half of the buckets holds one distance each, the second half ever wider ranges of
+    them, on a logarithmic scale that ends at `max_distance`. With `bidirectional`, half of all
+    buckets is for keys after the query; otherwise such keys are in the bucket of distance 0.
+
+    Args:
+        num_buckets: number of buckets n.
+        max_distance: distance r from which on all share the last bucket.
+        bidirectional: whether keys may lie after the query.
+
+    Returns:
+        NumPy int32 (2 r + 1,): the buckets of `key - query = -r, ..., r`. Not to be written to.
+
+    Raises:
+        ConfigError: there are too few buckets, or more than the distances fill.
+    """
+    count = num_buckets // 2 if bidirectional else num_buckets
+    exact = count // 2
+    if exact < 1 or max_distance <= exact:
+        raise ConfigError(
+            f"relative positions need {4 if bidirectional else 2} buckets or more, and a largest "
+            f"distance above the {exact} that have a bucket each; got {num_buckets} buckets up to "
+            f"distance {max_distance}."
+        )
+    distances = np.arange(max_distance + 1)
+    buckets = np.where(
+        distances < exact,
+        distances,
+        np.minimum(exact + _steps_beyond(distances, exact, max_distance, count), count - 1),
+    )
+    after = count + buckets[1:] if bidirectional else np.zeros(max_distance, int)
+    table = np.concatenate([buckets[::-1], after]).astype("int32")
+    table.flags.writeable = False
+    return table
+
+
+def _steps_beyond(distances, exact, max_distance, count):
+    # Models are trained with buckets computed in float32, whose rounding moves some distances that
+    # lie on an edge, as 16 of 18 buckets up to 128.
+    ratio = (np.maximum(distances, exact) / exact).astype("float32")
+    logarithm = np.log(ratio.astype("float64")).astype("float32")
+    steps = logarithm / np.float32(math.log(max_distance / exact)) * np.float32(count - exact)
+    return steps.astype(int)
+
+
+def relative_position_bias(table, buckets, query_positions, key_positions):
+    """One learned bias per head and bucket of distances; in ONNX one Gather by distances.
+
+    Args:
+        table: float (n, h), a row for each bucket.
+        buckets: NumPy int (2 r + 1,), what `distance_buckets` returned.
+        query_positions: int (t,).
+        key_positions: int (s,).
+
+    Returns:
+        float (1, h, t, s).
+    """
+    reach = len(buckets) // 2
+    columns = ops.subtract(
+        ops.expand_dims(ops.add(key_positions, reach), 0), ops.expand_dims(query_positions, 1)
+    )
+    by_distance = ops.take(ops.transpose(table), buckets, axis=1)  # (h, 2 r + 1)
+    return ops.expand_dims(ops.take(by_distance, ops.clip(columns, 0, 2 * reach), axis=1), 0)

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.ops import alibi_bias, alibi_slopes, position_ids
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.ops import alibi_bias, alibi_slopes, distance_buckets, position_ids
 from tests.helpers import to_numpy
 
 MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 0, 1, 1, 0]], "int32")
@@ -50,3 +51,42 @@ def test_alibi_bias():
     assert bias.shape == (1, 3, 2, 7)
     for h, i, j in np.ndindex(3, 2, 7):
         np.testing.assert_allclose(bias[0, h, i, j], -slopes[h] * abs(i + 4 - j), rtol=1e-6)
+
+
+# The second pair has edges of buckets at whole distances, as have the pairs of checkpoints.
+SCALES = [
+    (32, 128),
+    (18, 128),
+    (32, 256),
+    (64, 96),
+    (8, 20),
+    (7, 11),
+    (4, 3),
+    (5, 1000),
+    (128, 512),
+]
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("num_buckets, max_distance", SCALES)
+def test_distance_buckets_as_in_transformers(num_buckets, max_distance, bidirectional):
+    import torch
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    distances = np.arange(-1000, 1001)
+    expected = T5Attention._relative_position_bucket(
+        torch.tensor(distances), bidirectional, num_buckets, max_distance
+    )
+    table = distance_buckets(num_buckets, max_distance, bidirectional)
+    rows = np.clip(distances, -max_distance, max_distance) + max_distance
+    np.testing.assert_array_equal(table[rows], expected.numpy())
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    "scale, bidirectional", [((3, 9), True), ((1, 9), False), ((32, 8), True), ((32, 16), False)]
+)
+def test_buckets_that_do_not_fit_are_refused(scale, bidirectional):
+    with pytest.raises(ConfigError, match=f"{scale[0]} buckets up to distance {scale[1]}"):
+        distance_buckets(*scale, bidirectional)
