@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+from keras_seqattn.ops.softmax import NEVER, softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -91,8 +92,10 @@ class Attention(keras.Operation):
             scores = ops.add(scores, ops.cast(bias, scores.dtype))
         allowed = self._allowed(query, key, mask)
         if allowed is not None:
-            scores = ops.where(allowed, scores, _NEVER)
-        probabilities = _softmax(scores, sinks)
+            scores = ops.where(allowed, scores, NEVER)
+        if sinks is not None:
+            sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
+        probabilities = softmax(scores, sinks)
         if self._may_leave_rows_empty(query, key, mask):
             probabilities = ops.where(_any_key(allowed), probabilities, 0.0)
         return ops.cast(probabilities, query.dtype)
@@ -258,10 +261,6 @@ def join_past(key, value, past_key=None, past_value=None):
     return ops.concatenate([past_key, key], axis=2), ops.concatenate([past_value, value], axis=2)
 
 
-# Far below any score, and far from the overflow of float32.
-_NEVER = -1e30
-
-
 def _check_heads(heads, groups):
     if heads % groups:
         raise ValueError(
@@ -277,22 +276,6 @@ def _group_heads(query, groups):
     return ops.reshape(query, (-1, groups, heads // groups * length, head_dim))
 
 
-def _softmax(scores, sinks):
-    # Keras warns about a softmax over one element, which a first token rightly has.
-    if sinks is None and scores.shape[-1] != 1:
-        return ops.softmax(scores, axis=-1)
-    largest = ops.max(scores, axis=-1, keepdims=True)
-    if sinks is not None:
-        sinks = ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1))
-        largest = ops.maximum(largest, sinks)
-    largest = ops.stop_gradient(largest)
-    weights = ops.exp(ops.subtract(scores, largest))
-    total = ops.sum(weights, axis=-1, keepdims=True)
-    if sinks is not None:
-        total = ops.add(total, ops.exp(ops.subtract(sinks, largest)))
-    return ops.divide(weights, total)
-
-
 def _any_key(allowed):
     return ops.any(allowed, axis=-1, keepdims=True)
 
@@ -302,7 +285,7 @@ def _additive_bias(allowed, bias, dtype):
         bias = ops.cast(bias, dtype)
     if allowed is None:
         return bias
-    never = -3e4 if dtype == "float16" else _NEVER
+    never = -3e4 if dtype == "float16" else NEVER
     return ops.where(allowed, ops.zeros((), dtype) if bias is None else bias, never)
 
 

@@ -1,0 +1,75 @@
+"""Maxout."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Maxout(keras.layers.Layer):
+    """The largest of neighbouring linear units (https://arxiv.org/abs/1302.4389).
+
+    ONNX MatMul, Reshape and ReduceMax.
+
+    Args:
+        units: width l of the result.
+        pool_size: how many linear units p make one of the result.
+        use_bias: whether they have biases.
+        kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
+
+    Call arguments:
+        inputs: float (b, t, m).
+
+    Returns:
+        float (b, t, l).
+
+    Example:
+        Maxout(256)(states)
+    """
+
+    def __init__(
+        self,
+        units,
+        pool_size=2,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.units = units
+        self.pool_size = pool_size
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, inputs_shape):
+        self.dense = keras.layers.Dense(
+            self.units * self.pool_size,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=self.dtype_policy,
+            name="dense",
+        )
+        self.dense.build(inputs_shape)
+
+    def call(self, inputs):
+        x = self.dense(inputs)
+        return ops.max(ops.reshape(x, (-1, ops.shape(x)[1], self.units, self.pool_size)), axis=-1)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.units)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "units": self.units,
+                "pool_size": self.pool_size,
+                "use_bias": self.use_bias,
+                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+                "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            }
+        )
+        return config

@@ -1,0 +1,51 @@
+"""Softmax over allowed positions."""
+
+from keras import ops
+
+# Far below any score, and far from the overflow of float32.
+NEVER = -1e30
+
+
+def softmax(scores, sinks=None):
+    """`exp(score) / (sum exp(score) + exp(sink))` over the last axis; ONNX Softmax without sinks.
+
+    Args:
+        scores: float (..., s).
+        sinks: None, or one more logit that broadcasts to (..., 1).
+
+    Returns:
+        float (..., s).
+    """
+    # Keras warns about a softmax over one element, which a first token rightly has.
+    if sinks is None and scores.shape[-1] != 1:
+        return ops.softmax(scores, axis=-1)
+    largest = ops.max(scores, axis=-1, keepdims=True)
+    if sinks is not None:
+        largest = ops.maximum(largest, sinks)
+    largest = ops.stop_gradient(largest)
+    weights = ops.exp(ops.subtract(scores, largest))
+    total = ops.sum(weights, axis=-1, keepdims=True)
+    if sinks is not None:
+        total = ops.add(total, ops.exp(ops.subtract(sinks, largest)))
+    return ops.divide(weights, total)
+
+
+def masked_softmax(scores, allowed=None):
+    """Softmax in float32 over the allowed positions; zeros where none is.
+
+    Args:
+        scores: float (..., s).
+        allowed: None, or bool that broadcasts to (..., s).
+
+    Returns:
+        float (..., s), of the dtype of the scores.
+    """
+    dtype = scores.dtype
+    # Half-precision softmax loses whole digits over long rows.
+    if dtype != "float64":
+        scores = ops.cast(scores, "float32")
+    if allowed is None:
+        return ops.cast(softmax(scores), dtype)
+    probabilities = softmax(ops.where(allowed, scores, NEVER))
+    any_allowed = ops.any(allowed, axis=-1, keepdims=True)
+    return ops.cast(ops.where(any_allowed, probabilities, 0.0), dtype)
