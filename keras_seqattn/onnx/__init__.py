@@ -3,6 +3,7 @@
 from keras_seqattn.onnx.bundle import export, write_onnx
 from keras_seqattn.onnx.graph import build_graph, build_graphs
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.verify import Report, verify
+from keras_seqattn.onnx.report import Report
+from keras_seqattn.onnx.verify import verify
 
 __all__ = ["Report", "build_graph", "build_graphs", "export", "lowers", "verify", "write_onnx"]

@@ -16,9 +16,9 @@ from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs
+from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.verify import verify as run_verify
-from keras_seqattn.onnx.verify import write_report
 
 PRECISIONS = ("fp32", "int8", "int4")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf

@@ -28,17 +28,21 @@ class Sampler:
     def cases(self):
         """(batch size, length, padding side) of the full passes."""
         lengths = [1, 7, 33] if self.large else [1, 7, 33, 130]
-        lengths = [n for n in lengths if n <= self._max_length()]
+        lengths = [n for n in lengths if n <= self.max_length()]
         cases = [(1, n, None) for n in lengths]
         if "attention_mask" not in self.tensors:
             return cases + [(3, n, None) for n in lengths]
         return cases + [(3, n, side) for n in lengths for side in ("left", "right")]
 
+    def targets(self, batch, length):
+        """int64 (b, t), the tokens that an encoder-decoder's decoder is given."""
+        return self._array("decoder_input_ids", self.tensors["decoder_input_ids"], (batch, length))
+
     def steps(self):
         """How many cached steps to run."""
         return max(0, min(20, self.config.get("max_position_embeddings", 27) - 7))
 
-    def _max_length(self):
+    def max_length(self):
         """The longest input; dynamic rotary scaling is about what lies beyond the table."""
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         if rope.get("rope_type") == "dynamic":
@@ -72,7 +76,7 @@ class Sampler:
             return inputs[ids[0]] != 0
         return None
 
-    def _array(self, name, tensor, shape, side):
+    def _array(self, name, tensor, shape, side=None):
         if name == "attention_mask":
             return padding_mask(shape, side)
         if "int" in tensor.dtype:
@@ -82,7 +86,9 @@ class Sampler:
         return self.random.normal(size=shape).astype(tensor.dtype)
 
     def _limit(self, name):
-        key = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}.get(name)
+        keys = {"token_type_ids": "type_vocab_size"}
+        keys |= dict.fromkeys(("input_ids", "decoder_input_ids"), "vocab_size")
+        key = keys.get(name)
         if key in self.config:
             return self.config[key]
         sizes = [

@@ -1,0 +1,160 @@
+"""Comparisons of an exported file with its Keras model, one `Case` each."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.sampler import Sampler, padding_mask
+
+
+class Comparison:
+    """The comparisons that fit a model of one graph.
+
+    Args:
+        model: the Keras model.
+        session: onnxruntime.InferenceSession of the file.
+        precision: of the file.
+    """
+
+    def __init__(self, model, session, precision):
+        self.model, self.session, self.precision = model, session, precision
+        self.outputs = [o.name for o in session.get_outputs()]
+        self.pasts = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
+        self.sampler = Sampler(model)
+
+    def jobs(self):
+        """Functions without arguments, each of which makes one comparison."""
+        for batch, length, side in self.sampler.cases():
+            yield lambda b=batch, n=length, s=side: self.full(b, n, s)
+        if self.pasts:
+            for batch, side in ((1, None), (3, "left"), (3, "right")):
+                yield lambda b=batch, s=side: self.cached(b, 7, self.sampler.steps(), s)
+            yield self.greedy
+
+    def full(self, batch, length, side):
+        """One pass over whole sequences."""
+        inputs = self.sampler.inputs(batch, length, side)
+        expected, actual = self.keras(inputs), self.ort(inputs)
+        name = f"batch {batch}, length {length}{padded(side)}"
+        return compare(name, expected, actual, self.precision, self.sampler.mask(inputs))
+
+    def cached(self, batch, length, steps, side):
+        """Prefill and single steps against one full pass."""
+        inputs = self.sampler.inputs(batch, length + steps, None)
+        inputs["attention_mask"][:, :length] = padding_mask((batch, length), side)
+        expected = self.keras(inputs)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        cache, parts = empty_caches(self.pasts, batch), []
+        for start, end in prefill_and_steps(length, steps):
+            feed = {"input_ids": ids[:, start:end], "attention_mask": mask[:, :end], **cache}
+            outputs = self.ort(feed)
+            cache = _next_cache(outputs)
+            parts.append(outputs["logits"])
+        name = f"batch {batch}, prefill {length} + {steps} cached steps{padded(side)}"
+        actual = {"logits": np.concatenate(parts, axis=1)}
+        return compare(name, expected, actual, self.precision, mask)
+
+    def greedy(self):
+        """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
+        inputs = self.sampler.inputs(1, 7, None)
+        ids, cache, step = inputs["input_ids"], empty_caches(self.pasts, 1), inputs["input_ids"]
+        for _ in range(self.sampler.steps()):
+            mask = np.ones_like(ids)
+            outputs = self.ort({"input_ids": step, "attention_mask": mask, **cache})
+            cache, step = _next_cache(outputs), outputs["logits"][:, -1:].argmax(-1)
+            ids = np.concatenate([ids, step], axis=1)
+        expected = self.keras(
+            {"input_ids": ids[:, :-1], "attention_mask": np.ones_like(ids[:, :-1])}
+        )
+        return compare_tokens(ids[:, 7:], expected["logits"][:, 6:], self.precision)
+
+    def keras(self, inputs):
+        """The Keras model's outputs by name."""
+        outputs = run_keras(self.model, self.sampler.for_keras(inputs))
+        if not isinstance(outputs, dict):
+            outputs = dict(zip(self.outputs, keras.tree.flatten(outputs), strict=True))
+        return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
+
+    def ort(self, inputs):
+        """The file's outputs by name."""
+        if self.pasts and self.pasts[0].name not in inputs:
+            inputs = {**inputs, **empty_caches(self.pasts, len(inputs["input_ids"]))}
+        return run_session(self.session, inputs)
+
+
+def compare(name, expected, actual, precision, mask=None):
+    """The `Case` of arrays by output name; where a mask (b, t) is 0 nothing counts."""
+    errors, agreement = [], None
+    for output, value in expected.items():
+        a, b = value.astype(np.float64), actual[output].astype(np.float64)
+        if a.shape != b.shape:
+            raise ExportError(
+                f"{name}: {output} has shape {b.shape} in the file, {a.shape} in Keras"
+            )
+        if mask is not None and a.shape[:2] == mask.shape and a.ndim > 1:
+            a, b = a[mask != 0], b[mask != 0]
+        errors.append(difference(a, b, precision))
+        if output == "logits":
+            agreement = float((a.argmax(-1) == b.argmax(-1)).mean())
+    return Case(name, max(errors), a.size // a.shape[-1], agreement)
+
+
+def compare_tokens(tokens, logits, precision):
+    """The `Case` of greedy tokens (b, t) and Keras's logits (b, t, v) in their places."""
+    agreement = float((logits.argmax(-1) == tokens).mean())
+    name = f"{tokens.size} greedy tokens"
+    # A quantised file may prefer another token; that is information, not a failure.
+    if precision != "fp32":
+        return Case(name, 0.0, 0, agreement)
+    return Case(name, 1.0 - agreement, tokens.size, agreement)
+
+
+def prefill_and_steps(length, steps):
+    """The (start, end) of each call that takes `length` tokens at once and then one at a time."""
+    return [(0, length), *((n, n + 1) for n in range(length, length + steps))]
+
+
+def empty_caches(pasts, batch):
+    """Past keys and values of length 0, for inputs of a session."""
+    return {i.name: np.zeros((batch, i.shape[1], 0, i.shape[3]), np.float32) for i in pasts}
+
+
+def padded(side):
+    """What the name of a case says of padding."""
+    return f", {side} padding" if side else ""
+
+
+def run_session(session, inputs):
+    """The outputs of a session by name."""
+    try:
+        values = session.run(None, inputs)
+    except Exception as error:  # onnxruntime's own errors share no public base class
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"the file is of another model: it cannot run ({reason})") from error
+    return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
+
+
+def run_keras(model, inputs):
+    """The model's outputs for their numbers only: no gradients, and no advice about an axis of
+    length 1.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using a softmax over axis")
+        if keras.backend.backend() != "torch":
+            return model(inputs, training=False)
+        import torch
+
+        with torch.no_grad():
+            return model(inputs, training=False)
+
+
+def _next_cache(outputs):
+    """The present keys and values of one run, named as the next run wants them."""
+    return {
+        name.replace("present.", "past_key_values."): value
+        for name, value in outputs.items()
+        if name.startswith("present.")
+    }

@@ -1,0 +1,109 @@
+"""What a verification compared and found, and how it is written down."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+
+# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding
+# weights (and activations to 8 bits) costs on random tokens, which is more than on text. Measured:
+# SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as onnxruntime's own quantize_dynamic), tiny
+# re-randomised models up to 0.05 and 0.5, whose Gaussian weights are the worst case for int4. A
+# wrong scale, nibble order or zero point gives 1 and more.
+TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
+
+
+@dataclasses.dataclass
+class Case:
+    """One comparison: what was run and how far apart the results were.
+
+    Attributes:
+        name: batch size, length, padding, cached steps.
+        error: fp32: the largest difference over max(1, the largest magnitude). Quantised: the
+            relative root-mean-square difference.
+        rows: how many output positions were compared.
+        agreement: for logits, the share of positions where both prefer the same token.
+    """
+
+    name: str
+    error: float
+    rows: int = 1
+    agreement: float | None = None
+
+
+@dataclasses.dataclass
+class Report:
+    """What `verify` compared.
+
+    Attributes:
+        precision: of the file.
+        tolerance: the largest error allowed.
+        cases: every comparison, a `Case` each.
+    """
+
+    precision: str
+    tolerance: float
+    cases: list
+
+    @property
+    def worst(self):
+        """The largest error of all cases; NaN if any is."""
+        return float(np.max([case.error for case in self.cases]))
+
+    @property
+    def error(self):
+        """What is held against the tolerance: the worst case for fp32, the mean over all compared
+        positions for quantised files, whose error on a single token is mostly chance.
+        """
+        if self.precision == "fp32":
+            return self.worst
+        compared = [case for case in self.cases if case.rows]
+        return float(
+            np.average([case.error for case in compared], weights=[case.rows for case in compared])
+        )
+
+    @property
+    def ok(self):
+        """Whether the error is within the tolerance (NaN is not)."""
+        return self.error <= self.tolerance
+
+    def summary(self):
+        """One line for people."""
+        state = "agrees with" if self.ok else "DIFFERS from"
+        text = f"onnxruntime {state} Keras in {len(self.cases)} comparisons: "
+        text += f"error {self.error:.1e}, {self.precision} tolerance {self.tolerance:g}"
+        agreements = [(c.agreement, c.rows) for c in self.cases if c.agreement is not None]
+        if agreements and self.precision != "fp32":
+            share = np.average(
+                [a for a, _ in agreements], weights=[max(r, 1) for _, r in agreements]
+            )
+            text += f", same token preferred in {share:.0%} of random contexts"
+        return text
+
+    def to_dict(self):
+        """For parity.json."""
+        return {
+            "precision": self.precision,
+            "tolerance": self.tolerance,
+            "error": self.error,
+            "worst": self.worst,
+            "cases": [dataclasses.asdict(case) for case in self.cases],
+        }
+
+
+def difference(expected, actual, precision):
+    """How far apart two arrays are: see `Report`."""
+    if expected.size == 0:
+        return 0.0
+    if precision == "fp32":
+        return float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max()))
+    return float(np.sqrt(np.mean((expected - actual) ** 2) / max(1e-12, np.mean(expected**2))))
+
+
+def write_report(report, folder, extra):
+    """Write parity.json: the report, and `extra` (the bundle, its files and digests)."""
+    content = {**extra, **(report.to_dict() if report else {"cases": []})}
+    with open(os.path.join(folder, "parity.json"), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,99 @@
+"""Comparisons of the two files of an encoder-decoder with its Keras model, one `Case` each."""
+
+import re
+
+import keras
+import numpy as np
+
+from keras_seqattn.onnx.comparison import (
+    compare,
+    compare_tokens,
+    empty_caches,
+    padded,
+    prefill_and_steps,
+    run_keras,
+    run_session,
+)
+from keras_seqattn.onnx.sampler import Sampler
+
+_SOURCE_LENGTHS = (1, 5, 29)
+# Of the targets that are decoded at once, before the cached steps and in greedy decoding.
+_PREFILL = 3
+
+
+class Seq2SeqComparison:
+    """The comparisons that fit an encoder-decoder, with caches or with recurrent states.
+
+    Args:
+        model: the Keras model.
+        encoder, decoder: onnxruntime.InferenceSession of the two files.
+        precision: of the files.
+    """
+
+    def __init__(self, model, encoder, decoder, precision):
+        self.model, self.precision = model, precision
+        self.encoder, self.decoder = encoder, decoder
+        self.sampler = Sampler(model)
+
+    def jobs(self):
+        """Functions without arguments, each of which makes one comparison."""
+        rows = [(1, None), (3, "left"), (3, "right")]
+        for length in (n for n in _SOURCE_LENGTHS if n <= self.sampler.max_length()):
+            for batch, side in rows:
+                yield lambda b=batch, n=length, s=side: self.steps(b, n, s, prefill=7, steps=0)
+        for batch, side in rows:
+            steps = self.sampler.steps()
+            yield lambda b=batch, s=side, n=steps: self.steps(b, 5, s, _PREFILL, n)
+        yield self.greedy
+
+    def steps(self, batch, length, side, prefill, steps):
+        """The encoder, a prefill and cached single steps against one full pass."""
+        inputs = self.sampler.inputs(batch, length, side)
+        targets = self.sampler.targets(batch, prefill + steps)
+        decoding = _Decoding(self.encoder, self.decoder, inputs)
+        parts = [decoding.step(targets[:, a:b]) for a, b in prefill_and_steps(prefill, steps)]
+        name = f"batch {batch}, source length {length}{padded(side)}, prefill {prefill}"
+        name += f" + {steps} cached steps" if steps else ""
+        expected = {"logits": self.keras(inputs, targets)}
+        return compare(name, expected, {"logits": np.concatenate(parts, axis=1)}, self.precision)
+
+    def greedy(self):
+        """Greedy tokens of the files, each checked against Keras's choice after the same tokens."""
+        inputs = self.sampler.inputs(1, 7, None)
+        decoding = _Decoding(self.encoder, self.decoder, inputs)
+        tokens = [self.sampler.targets(1, 1)]
+        for _ in range(self.sampler.steps()):
+            tokens.append(decoding.step(tokens[-1])[:, -1:].argmax(-1))
+        targets = np.concatenate(tokens, axis=1)
+        logits = self.keras(inputs, targets[:, :-1])
+        return compare_tokens(targets[:, 1:], logits, self.precision)
+
+    def keras(self, inputs, targets):
+        """The Keras model's logits."""
+        feeds = self.sampler.for_keras({**inputs, "decoder_input_ids": targets})
+        return keras.ops.convert_to_numpy(run_keras(self.model, feeds)["logits"])
+
+
+class _Decoding:
+    """Decodes the targets of one batch of sources, by the names of inputs and outputs alone."""
+
+    def __init__(self, encoder, decoder, inputs):
+        self.decoder = decoder
+        self.values = run_session(encoder, {i.name: inputs[i.name] for i in encoder.get_inputs()})
+        self.values["encoder_attention_mask"] = inputs["attention_mask"]
+        self.values["encoder_hidden_states"] = self.values.get("last_hidden_state")
+        pasts = [i for i in decoder.get_inputs() if i.name.startswith("past_key_values.")]
+        for name, cache in empty_caches(pasts, len(inputs["input_ids"])).items():
+            self.values.setdefault(_produced(name), cache)
+
+    def step(self, input_ids):
+        """The logits of the next tokens."""
+        self.values["input_ids"] = input_ids
+        names = [i.name for i in self.decoder.get_inputs()]
+        self.values |= run_session(self.decoder, {n: self.values[_produced(n)] for n in names})
+        return self.values["logits"]
+
+
+def _produced(name):
+    """The output of an earlier run that a decoder's input of that name takes."""
+    return re.sub("^past_states", "present_states", re.sub("^past_key_values", "present", name))
