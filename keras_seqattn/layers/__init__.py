@@ -1,24 +1,35 @@
 """Keras layers over the operations: attention, positions, feed-forward and blocks."""
 
+from keras_seqattn.layers.additive_attention import AdditiveAttention, LuongAttention
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
-from keras_seqattn.layers.embedding import TokenEmbedding
+from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.feed_forward import FeedForward
+from keras_seqattn.layers.maxout import Maxout
+from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.layers.positions import (
     ALiBi,
     PositionEmbedding,
     RotaryPositions,
     SinusoidalPositions,
 )
+from keras_seqattn.layers.recurrent import AttentiveDecoder, ReverseTime
 
 __all__ = [
     "ALiBi",
+    "AdditiveAttention",
+    "AttentiveDecoder",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
+    "LuongAttention",
+    "Maxout",
     "MultiHeadAttention",
     "PositionEmbedding",
+    "RelativePositionBias",
+    "ReverseTime",
     "RotaryPositions",
+    "Scale",
     "SinusoidalPositions",
     "TokenEmbedding",
 ]

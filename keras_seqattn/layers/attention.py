@@ -42,8 +42,8 @@ class MultiHeadAttention(keras.layers.Layer):
             mask overrides that.
         bias: finite float (b|1, h|1, t, s), added to the scores.
         position_ids: int (b, t), for rotary positions; None counts on from the cache.
-        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones; also before
-            those of another `value` (cross-attention). With `cache_position` it is a buffer of n
+        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones, which may
+            be those of another `value` (cross-attention). With `cache_position` it is a buffer of n
             slots into which the new ones are written.
         cache_position: int () or (1,), the slot of the first new key; later slots are not attended.
         frozen_cache: the cache holds every key, so that nothing is projected but the query.
@@ -342,7 +342,9 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def _split_heads(x, heads, size):
-    return ops.reshape(x, (-1, ops.shape(x)[1], heads, size))
+    # Not -1 for the batch: a context without new positions has no elements to infer it from.
+    batch, length = ops.shape(x)[:2]
+    return ops.reshape(x, (batch, length, heads, size))
 
 
 def _write(new, cache, cache_position):

@@ -22,6 +22,7 @@ class _Block(keras.layers.Layer):
         normalize_first: pre-norm.
         dropout: rate, applied to the result of each sublayer.
         attention_dropout: rate, applied to the attention probabilities.
+        activation_dropout: rate, applied to the intermediate activations of the feed-forward.
         kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
     """
 
@@ -51,6 +52,7 @@ class _Block(keras.layers.Layer):
         key_norm=None,
         dropout=0.0,
         attention_dropout=0.0,
+        activation_dropout=0.0,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         **kwargs,
@@ -76,6 +78,7 @@ class _Block(keras.layers.Layer):
         }
         self.self_attention_settings = {"window": window, "sinks": sinks, "positions": positions}
         self.attention_dropout = attention_dropout
+        self.activation_dropout = activation_dropout
         self.feed_forward_settings = {
             "intermediate_dim": intermediate_dim,
             "activation": activation,
@@ -94,6 +97,7 @@ class _Block(keras.layers.Layer):
         use_bias = self.use_feed_forward_bias
         self.feed_forward = FeedForward(
             use_bias=self.attention_settings["use_bias"] if use_bias is None else use_bias,
+            dropout=self.activation_dropout,
             **self.feed_forward_settings,
             **self._common("feed_forward"),
         )
@@ -168,6 +172,7 @@ class _Block(keras.layers.Layer):
                 "normalize_first": self.normalize_first,
                 "dropout": self.dropout,
                 "attention_dropout": self.attention_dropout,
+                "activation_dropout": self.activation_dropout,
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
                 "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             }
@@ -306,7 +311,7 @@ class DecoderBlock(_Block):
     def _cross_attention(self, x, context, context_mask, context_cache, training):
         if context is None and context_cache is None:
             raise ValueError(
-                f"{self.path}: cross-attention needs `context`, or the `context_cache` of a whole one."
+                f"{self.path}: cross-attention needs `context`, or `context_cache` with all of it."
             )
         return self._residual(
             x,

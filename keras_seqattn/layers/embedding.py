@@ -1,6 +1,7 @@
-"""The table of token vectors, also used backwards for the logits."""
+"""The table of token vectors, also used backwards for the logits, and a constant factor."""
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -38,3 +39,32 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
             }
         )
         return config
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Scale(keras.layers.Layer):
+    """`factor * x`: embeddings by `sqrt(m)`, or hidden states before tied logits; ONNX Mul.
+
+    Args:
+        factor: the constant.
+
+    Call arguments:
+        x: float of any shape.
+
+    Returns:
+        float of that shape.
+    """
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.factor = factor
+
+    def call(self, x):
+        return ops.multiply(x, self.factor)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}

@@ -164,10 +164,11 @@ class ALiBi:
 class _PositionLayer(keras.layers.Layer):
     """Rows of a table of positions: those given, or the first t."""
 
-    def __init__(self, max_sequence_length, output_dim, **kwargs):
+    def __init__(self, max_sequence_length, output_dim, offset=0, **kwargs):
         super().__init__(**kwargs)
         self.max_sequence_length = max_sequence_length
         self.output_dim = output_dim
+        self.offset = offset
         self.supports_masking = True
 
     def _table(self):
@@ -176,6 +177,8 @@ class _PositionLayer(keras.layers.Layer):
     def call(self, inputs, position_ids=None):
         if position_ids is None:
             position_ids = ops.expand_dims(ops.arange(ops.shape(inputs)[1], dtype="int32"), 0)
+        if self.offset:
+            position_ids = ops.add(position_ids, self.offset)
         return ops.cast(ops.take(self._table(), position_ids, axis=0), self.compute_dtype)
 
     def compute_output_spec(self, inputs, position_ids=None):
@@ -185,7 +188,11 @@ class _PositionLayer(keras.layers.Layer):
     def get_config(self):
         config = super().get_config()
         config.update(
-            {"max_sequence_length": self.max_sequence_length, "output_dim": self.output_dim}
+            {
+                "max_sequence_length": self.max_sequence_length,
+                "output_dim": self.output_dim,
+                "offset": self.offset,
+            }
         )
         return config
 
@@ -198,13 +205,14 @@ class PositionEmbedding(_PositionLayer):
         max_sequence_length: number of positions.
         output_dim: size m of a vector.
         embeddings_initializer: initializer of the table.
+        offset: rows of the table before that of position 0, as the 2 of BART.
 
     Call arguments:
         inputs: (b, t) or (b, t, m); only its length is used.
-        position_ids: int (b, t); None means 0, 1, ..., t - 1.
+        position_ids: int (b, t) or (t,); None means 0, 1, ..., t - 1.
 
     Returns:
-        float (1, t, m), or (b, t, m) with `position_ids`.
+        float (1, t, m), or (b, t, m) or (t, m) with `position_ids`.
     """
 
     def __init__(self, max_sequence_length, output_dim, embeddings_initializer="uniform", **kwargs):
@@ -214,7 +222,7 @@ class PositionEmbedding(_PositionLayer):
     def build(self, inputs_shape=None):
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.max_sequence_length, self.output_dim),
+            shape=(self.max_sequence_length + self.offset, self.output_dim),
             initializer=self.embeddings_initializer,
         )
 
@@ -245,10 +253,11 @@ class SinusoidalPositions(_PositionLayer):
         if output_dim % 2:
             raise ValueError(f"output_dim must be even. Received: output_dim={output_dim}")
         self.interleaved = interleaved
-        angles = np.outer(np.arange(max_sequence_length), base_frequencies(output_dim, 10000.0))
+        rows = max_sequence_length + self.offset
+        angles = np.outer(np.arange(rows), base_frequencies(output_dim, 10000.0))
         parts = [np.sin(angles), np.cos(angles)]
         table = np.stack(parts, axis=-1) if interleaved else np.concatenate(parts, axis=-1)
-        self.sinusoids = table.reshape(max_sequence_length, output_dim).astype("float32")
+        self.sinusoids = table.reshape(rows, output_dim).astype("float32")
 
     def build(self, inputs_shape=None):
         pass

@@ -10,7 +10,7 @@ from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.encoder import embed, encode, token_input
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import FirstToken, OutputBias, answer_spans, classify
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
 
 _DEFAULTS = {
     "vocab_size": 30522,
@@ -149,20 +149,6 @@ def _adapt(config, names):
     return {**config, "add_pooling_layer": False}
 
 
-def _dense(checkpoint, variable):
-    return (
-        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
-        Row(f"{checkpoint}.bias", f"{variable}/bias"),
-    )
-
-
-def _norm(checkpoint, variable):
-    return (
-        Row(f"{checkpoint}.weight", f"{variable}/gamma"),
-        Row(f"{checkpoint}.bias", f"{variable}/beta"),
-    )
-
-
 _LAYER = "bert.encoder.layer.{i}"
 _TABLE = Table(
     body=(
@@ -170,22 +156,22 @@ _TABLE = Table(
         Row("bert.embeddings.position_embeddings.weight", "position_embedding/embeddings"),
         Row("bert.embeddings.token_type_embeddings.weight", "token_type_embedding/embeddings"),
         Row("bert.embeddings.position_ids", None),
-        *_norm("bert.embeddings.LayerNorm", "embeddings_norm"),
-        *_dense(f"{_LAYER}.attention.self.query", "layers_{i}/attention/query"),
-        *_dense(f"{_LAYER}.attention.self.key", "layers_{i}/attention/key"),
-        *_dense(f"{_LAYER}.attention.self.value", "layers_{i}/attention/value"),
-        *_dense(f"{_LAYER}.attention.output.dense", "layers_{i}/attention/output_dense"),
-        *_norm(f"{_LAYER}.attention.output.LayerNorm", "layers_{i}/attention_norm"),
-        *_dense(f"{_LAYER}.intermediate.dense", "layers_{i}/feed_forward/up"),
-        *_dense(f"{_LAYER}.output.dense", "layers_{i}/feed_forward/down"),
-        *_norm(f"{_LAYER}.output.LayerNorm", "layers_{i}/feed_forward_norm"),
+        *layer_norm_rows("bert.embeddings.LayerNorm", "embeddings_norm"),
+        *dense_rows(f"{_LAYER}.attention.self.query", "layers_{i}/attention/query"),
+        *dense_rows(f"{_LAYER}.attention.self.key", "layers_{i}/attention/key"),
+        *dense_rows(f"{_LAYER}.attention.self.value", "layers_{i}/attention/value"),
+        *dense_rows(f"{_LAYER}.attention.output.dense", "layers_{i}/attention/output_dense"),
+        *layer_norm_rows(f"{_LAYER}.attention.output.LayerNorm", "layers_{i}/attention_norm"),
+        *dense_rows(f"{_LAYER}.intermediate.dense", "layers_{i}/feed_forward/up"),
+        *dense_rows(f"{_LAYER}.output.dense", "layers_{i}/feed_forward/down"),
+        *layer_norm_rows(f"{_LAYER}.output.LayerNorm", "layers_{i}/feed_forward_norm"),
     ),
     head=(
-        *_dense("bert.pooler.dense", "pooler"),
-        *_dense("classifier", "classifier"),
-        *_dense("qa_outputs", "qa_outputs"),
-        *_dense("cls.predictions.transform.dense", "masked_lm_dense"),
-        *_norm("cls.predictions.transform.LayerNorm", "masked_lm_norm"),
+        *dense_rows("bert.pooler.dense", "pooler"),
+        *dense_rows("classifier", "classifier"),
+        *dense_rows("qa_outputs", "qa_outputs"),
+        *dense_rows("cls.predictions.transform.dense", "masked_lm_dense"),
+        *layer_norm_rows("cls.predictions.transform.LayerNorm", "masked_lm_norm"),
         Row("cls.predictions.bias", "masked_lm_bias/bias"),
         Row("cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
         Row("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),

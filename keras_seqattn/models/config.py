@@ -23,17 +23,20 @@ ACTIVATIONS = {
     "relu": "relu",
     "tanh": "tanh",
 }
-# Keras's names of settings -> the ones that configurations use; `build` takes either.
+# Keras's names of settings -> the ones that configurations use; `build` takes either. A name that
+# is itself a family's key means that key alone, any other all that the family has.
 KERAS_NAMES = {
     "vocabulary_size": ("vocab_size",),
-    "hidden_dim": ("hidden_size",),
-    "intermediate_dim": ("intermediate_size",),
-    "num_layers": ("num_hidden_layers",),
-    "num_heads": ("num_attention_heads",),
+    "hidden_dim": ("hidden_size", "d_model"),
+    "intermediate_dim": ("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff"),
+    "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers"),
+    "num_heads": ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"),
+    "head_dim": ("d_kv",),
     "max_sequence_length": ("max_position_embeddings",),
-    "activation": ("hidden_act",),
+    "activation": ("hidden_act", "activation_function", "feed_forward_proj"),
     "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps"),
-    "dropout": ("hidden_dropout_prob", "attention_dropout"),
+    "normalize_first": ("normalize_before",),
+    "dropout": ("hidden_dropout_prob", "attention_dropout", "dropout_rate"),
 }
 # Read for every family: labels of classifiers, the dropout before them, and the spread of new
 # weights.
@@ -41,10 +44,11 @@ _COMMON = {"num_labels": 2, "classifier_dropout": None, "initializer_range": 0.0
 _COMMON_FIXED = {
     "quantization_config": (None,),
     "pruned_heads": (None, {}),
-    "is_encoder_decoder": (None, False),
 }
 # Change nothing in a model's maths, but belong in a configuration that is built by hand.
-_NEUTRAL = {"id2label", "label2id", "pad_token_id", "bos_token_id", "eos_token_id"}
+_NEUTRAL = {"id2label", "label2id", "is_encoder_decoder"}
+_NEUTRAL |= {f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")}
+_NEUTRAL |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
 # Keys that may be null, with an example of what they are otherwise.
 _NULLABLE = {
     "num_key_value_heads": 1,
@@ -56,6 +60,12 @@ _NULLABLE = {
     "rope_parameters": {},
     "rope_scaling": {},
     "layer_types": [],
+    "init_std": 0.0,
+    "decoder_vocab_size": 1,
+    "num_decoder_layers": 1,
+    "dense_act_fn": "",
+    "is_gated_act": True,
+    "scale_decoder_outputs": True,
 }
 _ROPE_KEYS = {
     "default": (),
@@ -94,7 +104,7 @@ def read_settings(config, family):
     Raises:
         ConfigError: a value has the wrong type, or is not implemented.
     """
-    for key, accepted in {**_COMMON_FIXED, **family.fixed}.items():
+    for key, accepted in _fixed(family).items():
         if key in config and config[key] not in accepted:
             raise ConfigError(
                 f"{family.model_type}: {key}={config[key]!r} is not implemented; "
@@ -109,8 +119,9 @@ def read_settings(config, family):
     if labels:
         _check_type(family, "id2label", labels, {})
         settings["num_labels"] = len(labels)
-    if "hidden_act" in settings:
-        settings["hidden_act"] = _activation(family, settings["hidden_act"])
+    for key in ("hidden_act", "activation_function"):
+        if key in settings:
+            settings[key] = _activation(family, key, settings[key])
     return settings
 
 
@@ -130,14 +141,16 @@ def complete_keys(config, family):
     known = {*_COMMON, *family.defaults, *family.fixed, *_NEUTRAL}
     named = {}
     for key, value in config.items():
-        names = [name for name in KERAS_NAMES.get(key, (key,)) if name in known]
+        names = (key,) if key in known else KERAS_NAMES.get(key, ())
+        names = [name for name in names if name in known]
         if not names:
             close = difflib.get_close_matches(key, [*known, *KERAS_NAMES], 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{family.model_type}: unknown setting {key!r}.{hint}")
-        if names[0] in named:
-            raise ConfigError(f"{family.model_type}: {names[0]!r} is given twice.")
-        named[names[0]] = value
+        for name in names:
+            if name in named:
+                raise ConfigError(f"{family.model_type}: {name!r} is given twice.")
+            named[name] = value
     return named
 
 
@@ -204,10 +217,16 @@ def _check_rope(scaling, head_dim):
             raise ConfigError(f"rope_type={kind!r} needs the number {key}, not {value!r}.")
 
 
-def _activation(family, name):
+def _fixed(family):
+    """Key -> the values that are implemented, for keys that are not read."""
+    both = (None, True) if family.encoder else (None, False)
+    return {**_COMMON_FIXED, "is_encoder_decoder": both, **family.fixed}
+
+
+def _activation(family, key, name):
     if name not in ACTIVATIONS:
         raise ConfigError(
-            f"{family.model_type}: hidden_act={name!r} is not implemented; implemented: "
+            f"{family.model_type}: {key}={name!r} is not implemented; implemented: "
             f"{', '.join(ACTIVATIONS)}."
         )
     return ACTIVATIONS[name]
@@ -215,6 +234,9 @@ def _activation(family, name):
 
 def _check_type(family, key, value, default):
     """A value must be of the kind of its default, or of the example for keys that may be null."""
+    if key.endswith("_token_id"):
+        _check_token_id(family, key, value)
+        return
     if value is None and key in _NULLABLE:
         return
     default = _NULLABLE.get(key, default)
@@ -229,6 +251,15 @@ def _check_type(family, key, value, default):
         valid, kind = isinstance(value, type(default)), f"of type {type(default).__name__}"
     if not valid:
         raise ConfigError(f"{family.model_type}: {key} must be {kind}, not {value!r}.")
+
+
+def _check_token_id(family, key, value):
+    ids = value if isinstance(value, list) else [value]
+    if value is not None and not all(type(token) is int and token >= 0 for token in ids):
+        raise ConfigError(
+            f"{family.model_type}: {key} must be a token's number, a list of them, or null, "
+            f"not {value!r}."
+        )
 
 
 def _is_number(value):

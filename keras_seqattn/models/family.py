@@ -18,11 +18,15 @@ class Family:
             that change what a model computes. Other keys change nothing and are ignored.
         build: (settings, task, initializer) -> (inputs, outputs) of the functional model. The
             initializer is a function that makes a new one for each layer.
-        table: the rows between checkpoint names and variables.
+        table: the rows between checkpoint names and variables; or a function from the settings to
+            them, where names depend on these.
         aliases: other Hugging Face classes -> the task that their weights serve.
         adapt: (config, tensor names) -> config, where the weights say what the configuration does
             not; None where it says all.
         step: (model, static) -> the model of one decoding step; None for models without a cache.
+        encoder: (model, static) -> the model of the encoder; None for models that have one stack.
+        layer_counts: pattern of layer names -> the configuration keys that give their number, the
+            first that is not null.
     """
 
     model_type: str
@@ -30,10 +34,18 @@ class Family:
     defaults: dict
     fixed: dict
     build: Callable
-    table: Table
+    table: Table | Callable
     aliases: dict[str, str] = dataclasses.field(default_factory=dict)
     adapt: Callable | None = None
     step: Callable | None = None
+    encoder: Callable | None = None
+    layer_counts: dict[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=lambda: {"layers_{i}": ("num_hidden_layers",)}
+    )
+
+    def table_of(self, settings):
+        """The weight table of a model with these settings."""
+        return self.table(settings) if callable(self.table) else self.table
 
     def task_of(self, config):
         """The task that a configuration's `architectures` names, or None."""

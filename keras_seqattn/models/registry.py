@@ -13,15 +13,16 @@ from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import count_layers, load_weights, stored_tensors
 
-FAMILIES = ("bert", "llama", "mistral", "qwen3")
+FAMILIES = ("bert", "llama", "mistral", "qwen3", "t5", "transformer")
 
 
 def build(family, task=None, **config):
     """Build a freshly initialised model.
 
     Args:
-        family: "bert", "llama", "mistral" or "qwen3".
-        task: None takes the family's first: "embedding" for encoders, "causal_lm" for decoders.
+        family: one of `FAMILIES`.
+        task: None takes the family's first: "embedding" for encoders, "causal_lm" for decoders,
+            "seq2seq_lm" for both in one.
         config: settings by Keras's names (hidden_dim, num_layers, num_heads, ...) or by those of
             config.json; the rest has the values that transformers gives it.
 
@@ -62,7 +63,8 @@ def load(path, task=None):
     _check_layer_count(checkpoint, family)
     model = assemble(family.model_type, task or own, config, checkpoint.assets, blank=True)
     new_head = own is not None and model.task != own
-    fresh = load_weights(model, checkpoint, family.table, new_head)
+    table = family.table_of(read_settings(config, family))
+    fresh = load_weights(model, checkpoint, table, new_head)
     if fresh:
         warnings.warn(
             f"{path} was trained for {own}: the head for {model.task} is new and must be trained "
@@ -84,7 +86,8 @@ def save(model, directory):
     """
     family = get_family(model.family)
     prefixed = model.task != "embedding"
-    shapes, read = stored_tensors(model, family.table, prefixed)
+    table = family.table_of(read_settings(model.config, family))
+    shapes, read = stored_tensors(model, table, prefixed)
     write_directory(Path(directory), stored_config(model), model.assets, shapes, read)
 
 
@@ -116,7 +119,10 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
     def initializer():
         if blank:
             return keras.initializers.Zeros()
-        return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+        spread = settings.get("init_std", settings["initializer_range"])
+        if spread is None:
+            return keras.initializers.GlorotUniform()
+        return keras.initializers.RandomNormal(stddev=spread)
 
     inputs, outputs = declared.build(settings, task, initializer)
     return SequenceModel(
@@ -147,13 +153,16 @@ def get_family(model_type, where="model"):
 
 def _check_layer_count(checkpoint, family):
     """Compare before building: a configuration that lies must not make the building endless."""
-    declared = read_settings(checkpoint.config, family)["num_hidden_layers"]
-    stored = count_layers(checkpoint, family.table)
-    if declared != stored:
-        raise CheckpointError(
-            f"{checkpoint.path}: num_hidden_layers={declared}, but the weights have {stored} "
-            "layers; check that config.json belongs to them."
-        )
+    settings = read_settings(checkpoint.config, family)
+    table = family.table_of(settings)
+    for pattern, keys in family.layer_counts.items():
+        key = next(key for key in keys if settings[key] is not None)
+        stored = count_layers(checkpoint, table, pattern)
+        if settings[key] != stored:
+            raise CheckpointError(
+                f"{checkpoint.path}: {key}={settings[key]}, but the weights have {stored} layers; "
+                "check that config.json belongs to them."
+            )
 
 
 def stored_config(model):
@@ -176,6 +185,8 @@ def stored_config(model):
     }
     if "rope_parameters" in family.defaults:
         config["rope_parameters"] = rope_parameters(model.config)
+    if model.task == "seq2seq_lm":
+        config["is_encoder_decoder"] = True
     labels = config.pop("num_labels", None)
     if labels is not None and not config.get("id2label"):
         config["id2label"] = {str(index): f"LABEL_{index}" for index in range(labels)}

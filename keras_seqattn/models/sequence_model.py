@@ -44,17 +44,54 @@ class SequenceModel(keras.Model):
             With `static` the caches are (b, g, n, d), the mask is (b, n), and one more input,
             cache_position int32 (1,), is the slot of the first token.
 
-        Raises:
-            ConfigError: the model is not a causal language model.
-        """
-        from keras_seqattn.models.registry import get_family
+            Of an encoder-decoder with attention, inputs: encoder_attention_mask int32 (b, s),
+            input_ids, encoder_hidden_states float (b, s, m), and for every layer i
+            `past_key_values.{i}.decoder.key` and `.value` (b, h, p, d), `.encoder.key` and `.value`
+            (b, h, c, d), with c = 0 at first and c = s afterwards. Outputs: logits, and `present.`
+            for all four, those of the encoder (b, h, s, d). With `static` the decoder's caches are
+            buffers, those of the encoder what `encoder_model(static=True)` returns, and
+            encoder_hidden_states is not an input, `present.{i}.encoder` no output.
 
-        family = get_family(self.family)
-        if family.step is None or self.task != "causal_lm":
+            Of a recurrent one, inputs: input_ids, `past_states.{i}.hidden` float (b, n) (of an LSTM
+            `.cell` too), and what of the encoder's outputs its attention reads, with
+            encoder_attention_mask. Outputs: logits and `present_states.{i}`.
+
+        Raises:
+            ConfigError: the model does not generate text.
+        """
+        family = self._family()
+        if family.step is None or self.task not in ("causal_lm", "seq2seq_lm"):
             raise ConfigError(
-                f"{self.family} for {self.task} has no decoding step; load it for causal_lm."
+                f"{self.family} for {self.task} has no decoding step; load it for causal_lm or "
+                "seq2seq_lm."
             )
         return family.step(self, static)
+
+    def encoder_model(self, static=False):
+        """The encoder of an encoder-decoder, over the same layers and weights.
+
+        Args:
+            static: return what a static step reads in place of the hidden states.
+
+        Returns:
+            A functional model. Inputs: input_ids and attention_mask, int32 (b, s). Output with
+            attention: last_hidden_state float (b, s, m); with `static` the cross-attention's
+            `present.{i}.encoder.key` and `.value` instead, float (b, h, s, d) for every layer of
+            the decoder. Outputs of a recurrent model: `present_states.{i}.hidden` float (b, n) (of
+            an LSTM `.cell` too), with which its decoder starts, and what its attention reads.
+
+        Raises:
+            ConfigError: the model has no encoder of its own.
+        """
+        family = self._family()
+        if family.encoder is None:
+            raise ConfigError(f"{self.family} is not an encoder-decoder, so it has no encoder.")
+        return family.encoder(self, static)
+
+    def _family(self):
+        from keras_seqattn.models.registry import get_family
+
+        return get_family(self.family)
 
     def get_config(self):
         return {

@@ -41,3 +41,30 @@ def _select(cache, new, position):
     written = ops.logical_and(ops.greater_equal(rows, 0), ops.less_equal(rows, last))
     spread = ops.take(new, ops.clip(rows, 0, last), axis=2)
     return ops.where(ops.reshape(written, (1, 1, -1, 1)), spread, cache)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class UncachedContext(keras.Operation):
+    """`context[:, c:]`, the part of a context whose first c keys are cached; one ONNX Slice."""
+
+    def call(self, context, past_key):
+        return context[:, ops.shape(past_key)[2] :]
+
+    def compute_output_spec(self, context, past_key):
+        length, cached = context.shape[1], past_key.shape[2]
+        known = length is not None and cached is not None
+        length = max(length - cached, 0) if known else None
+        return keras.KerasTensor((context.shape[0], length, context.shape[2]), context.dtype)
+
+
+def uncached_context(context, past_key):
+    """What of a context is still to be projected: all of it, or nothing once it is cached.
+
+    Args:
+        context: float (b, s, m).
+        past_key: float (b, g, c, d), the keys of the first c positions.
+
+    Returns:
+        float (b, s - c, m).
+    """
+    return UncachedContext()(context, past_key)

@@ -34,3 +34,39 @@ def position_ids(attention_mask, input_ids, cache_position=None):
         int32 (b, t).
     """
     return PositionIds()(attention_mask, input_ids, cache_position)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class SlotPositions(keras.Operation):
+    """Positions that count padding too: those of the current tokens, and those of all keys."""
+
+    def call(self, x, past_key=None, cache_position=None):
+        length = ops.shape(x)[1]
+        past = 0 if past_key is None else ops.shape(past_key)[2]
+        start, total = past, past + length
+        if cache_position is not None:
+            start, total = ops.reshape(ops.cast(cache_position, "int32"), ()), past
+        queries = ops.add(ops.arange(length, dtype="int32"), start)
+        return queries, ops.arange(total, dtype="int32")
+
+    def compute_output_spec(self, x, past_key=None, cache_position=None):
+        length, past = x.shape[1], 0 if past_key is None else past_key.shape[2]
+        total = None if past is None or length is None else past + length
+        if cache_position is not None:
+            total = past
+        return keras.KerasTensor((length,), "int32"), keras.KerasTensor((total,), "int32")
+
+
+def slot_positions(x, past_key=None, cache_position=None):
+    """Positions by index: `p, ..., p + t - 1` of the queries and `0, ..., p + t - 1` of the keys.
+
+    Args:
+        x: (b, t) or (b, t, m), the current tokens; only their length is used.
+        past_key: float (b, g, p, d), the cache before them; None is an empty one.
+        cache_position: int () or (1,), where the tokens start if `past_key` is a buffer of p
+            slots, which are then all the keys.
+
+    Returns:
+        int32 (t,) and int32 (p + t,), or (p,) with `cache_position`.
+    """
+    return SlotPositions()(x, past_key, cache_position)

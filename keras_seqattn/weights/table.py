@@ -77,6 +77,7 @@ def load_weights(model, checkpoint, table, new_head=False):
     problems.append(("unexpected", leftover))
     problems.append(("mis-shaped", _mis_shaped(checkpoint, rows, variables)))
     _raise_if_any(checkpoint.path, problems)
+    _check_copies(checkpoint, rows)
     for key, (path, axes) in rows.items():
         if path is not None:
             value = checkpoint.read(key)
@@ -84,10 +85,36 @@ def load_weights(model, checkpoint, table, new_head=False):
     return fresh
 
 
-def count_layers(checkpoint, table):
-    """The number of layers in a checkpoint: one more than the largest `{i}` of its names."""
+def dense_rows(checkpoint, variable):
+    """The rows of a Dense layer, with or without a bias, that torch stores as `x W' + b`."""
+    return (
+        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
+        Row(f"{checkpoint}.bias", f"{variable}/bias"),
+    )
+
+
+def layer_norm_rows(checkpoint, variable):
+    """The rows of a LayerNormalization."""
+    return (
+        Row(f"{checkpoint}.weight", f"{variable}/gamma"),
+        Row(f"{checkpoint}.bias", f"{variable}/beta"),
+    )
+
+
+def count_layers(checkpoint, table, layer="layers_{i}"):
+    """The number of layers in a checkpoint: one more than the largest `{i}` of its names.
+
+    Args:
+        checkpoint: a `Checkpoint`.
+        table: the family's `Table`.
+        layer: which layers: what the variables of their rows start with.
+
+    Returns:
+        int.
+    """
     names = _canonical_names(checkpoint, table)
-    patterns = [_regex(row.checkpoint) for row in table.body if "{i}" in row.checkpoint]
+    rows = [row for row in table.body if row.variable and row.variable.startswith(f"{layer}/")]
+    patterns = [_regex(row.checkpoint) for row in rows]
     matches = (pattern.fullmatch(name) for name in names for pattern in patterns)
     return max((int(match["i"]) + 1 for match in matches if match), default=0)
 
@@ -194,6 +221,20 @@ def _missing(variables, rows, table):
 def _head_variables(variables, table):
     patterns = [_regex(row.variable) for row in table.head if row.variable]
     return {path for path in variables if any(pattern.fullmatch(path) for pattern in patterns)}
+
+
+def _check_copies(checkpoint, rows):
+    """A table that serves several layers may be stored for each of them, if the copies agree."""
+    keys, different = {}, []
+    for key, (path, axes) in rows.items():
+        first = keys.setdefault(path, key)
+        if path is None or first == key:
+            continue
+        if axes != rows[first][1] or not np.array_equal(
+            checkpoint.read(first), checkpoint.read(key)
+        ):
+            different.append(f"{key} and {first}")
+    _raise_if_any(checkpoint.path, [("different, but one in the model", different)])
 
 
 def _mis_shaped(checkpoint, rows, variables):

@@ -1,0 +1,328 @@
+"""The skeleton of encoder-decoders: the full pass, the encoder and the decoding step, on one set of
+layers.
+
+Positions count padding: sources are padded on the right, or trained as they come.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
+from keras_seqattn.layers.embedding import Scale, TokenEmbedding
+from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.models.encoder import EmbeddingSum, token_input
+from keras_seqattn.models.heads import OutputBias
+from keras_seqattn.ops.cache import UncachedContext
+from keras_seqattn.ops.positions import SlotPositions
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """What the encoder or the decoder has of its own.
+
+    Attributes:
+        vocabulary_size: v.
+        num_layers: number of blocks.
+        block: the arguments of `EncoderBlock` or `DecoderBlock`.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    block: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderSpec:
+    """What distinguishes one encoder-decoder from another.
+
+    Attributes:
+        encoder, decoder: a `Stack` each.
+        hidden_dim: m.
+        shared: both stacks use one token embedding.
+        tied: the logits use the decoder's token embedding.
+        embedding_scale: factor of the token embeddings.
+        logits_scale: factor of the hidden states that the logits are made of.
+        logits_bias: the logits have a bias, which training leaves as it is.
+        positions: function from a name to a layer such as `PositionEmbedding`, or None.
+        position_bias: function of a name and whether it is bidirectional, to a layer that gives the
+            self-attention of a stack its bias: called with int (t,) and (s,), the positions of
+            queries and keys, it returns float (1, h, t, s). Or None.
+        embeddings_norm: normalise the embeddings.
+        final_norms: normalise what leaves each stack.
+        dropout: rate, applied to the embeddings.
+        embeddings_initializer: function that makes the initializer of token embeddings; None is
+            the one of all matrices.
+    """
+
+    encoder: Stack
+    decoder: Stack
+    hidden_dim: int
+    shared: bool = True
+    tied: bool = True
+    embedding_scale: float = 1.0
+    logits_scale: float = 1.0
+    logits_bias: bool = False
+    positions: Callable | None = None
+    position_bias: Callable | None = None
+    embeddings_norm: bool = False
+    final_norms: bool = False
+    dropout: float = 0.0
+    embeddings_initializer: Callable | None = None
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class ContextCache(keras.layers.Layer):
+    """The keys and values that a cross-attention makes of a context.
+
+    Args:
+        attention: a built `MultiHeadAttention`.
+
+    Call arguments:
+        context: float (b, s, m).
+
+    Returns:
+        float (b, h, s, d) and (b, h, s, d).
+    """
+
+    def __init__(self, attention, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = attention
+
+    def call(self, context):
+        return self.attention.project_context(context)
+
+    def compute_output_spec(self, context):
+        batch, length, _ = context.shape
+        groups, dtype = self.attention.num_key_value_heads, self.compute_dtype
+        sizes = (self.attention.head_dim, self.attention.value_dim)
+        return tuple(keras.KerasTensor((batch, groups, length, n), dtype) for n in sizes)
+
+
+def make_layers(spec, initializer):
+    """The layers of an encoder-decoder, by name.
+
+    Args:
+        spec: an `EncoderDecoderSpec`.
+        initializer: function that makes a kernel initializer.
+
+    Returns:
+        dict with token_embedding, or encoder_embedding and decoder_embedding; for each of encoder
+        and decoder, as far as the model has them, encoder_scale, encoder_positions,
+        encoder_embeddings_sum, encoder_embeddings_norm, encoder_dropout, encoder_position_bias,
+        encoder_layers_0, ..., encoder_norm; logits_scale, and final_logits_bias.
+    """
+    layers = _token_embeddings(spec, spec.embeddings_initializer or initializer)
+    for side in ("encoder", "decoder"):
+        layers |= _embedding_layers(spec, side)
+        layers |= _blocks(spec, side, initializer)
+        if spec.final_norms:
+            layers[f"{side}_norm"] = _norm(spec, side, f"{side}_norm")
+    if spec.logits_scale != 1.0:
+        layers["logits_scale"] = Scale(spec.logits_scale, name="logits_scale")
+    if spec.logits_bias:
+        layers["final_logits_bias"] = OutputBias(trainable=False, name="final_logits_bias")
+    return layers
+
+
+def full_pass(layers, input_ids, attention_mask, decoder_input_ids):
+    """The logits of whole targets, given whole sources.
+
+    Args:
+        layers: what `make_layers` returned.
+        input_ids: int (b, s).
+        attention_mask: int (b, s), 1 = real.
+        decoder_input_ids: int (b, t).
+
+    Returns:
+        float (b, t, v).
+    """
+    context = encode(layers, input_ids, attention_mask)
+    x, bias = _embed(layers, "decoder", decoder_input_ids)
+    for block in stack_of(layers, "decoder"):
+        x = block(x, context, context_mask=attention_mask, bias=bias)
+    return _logits(layers, x)
+
+
+def encode(layers, input_ids, attention_mask):
+    """The encoder's hidden states, float (b, s, m)."""
+    x, bias = _embed(layers, "encoder", input_ids)
+    for block in stack_of(layers, "encoder"):
+        x = block(x, attention_mask=attention_mask, bias=bias)
+    return _apply(layers, x, "encoder_norm")
+
+
+def encoder_model(model, static):
+    """The model of the encoder, see `SequenceModel.encoder_model`."""
+    layers = _named_layers(model)
+    inputs = {name: token_input(name) for name in ("input_ids", "attention_mask")}
+    outputs = {"last_hidden_state": encode(layers, **inputs)}
+    if static:
+        hidden = outputs.pop("last_hidden_state")
+        for index, block in enumerate(stack_of(layers, "decoder")):
+            cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
+            names = _cache_names("present", index, "encoder")
+            outputs |= dict(zip(names, cache, strict=True))
+    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+
+
+def step_model(model, static):
+    """The model of one decoding step, see `SequenceModel.step_model`."""
+    layers = _named_layers(model)
+    blocks = stack_of(layers, "decoder")
+    inputs, caches = _step_inputs(blocks, _table(layers, "decoder").hidden_dim, static)
+    ids, slot = inputs["input_ids"], inputs.get("cache_position")
+    (past_key, _), (context_key, _) = caches[0]
+    positions = SlotPositions(name="slot_positions")(ids, past_key, slot)
+    context = None
+    if not static:
+        states = inputs["encoder_hidden_states"]
+        context = UncachedContext(name="uncached_context")(states, context_key)
+    x, bias = _embed(layers, "decoder", ids, positions)
+    presents = {}
+    for index, (block, (cache, context_cache)) in enumerate(zip(blocks, caches, strict=True)):
+        x, *present = block(
+            x,
+            context,
+            context_mask=inputs["encoder_attention_mask"],
+            bias=bias,
+            cache=cache,
+            cache_position=slot,
+            context_cache=context_cache,
+        )
+        for side, pair in zip(("decoder", "encoder"), present, strict=False):
+            presents |= dict(zip(_cache_names("present", index, side), pair, strict=True))
+    return keras.Model(
+        inputs, {"logits": _logits(layers, x), **presents}, name=f"{model.name}_step"
+    )
+
+
+def stack_of(layers, side):
+    """The blocks of "encoder" or "decoder" among named layers, in order."""
+    count = sum(name.startswith(f"{side}_layers_") for name in layers)
+    return [layers[f"{side}_layers_{index}"] for index in range(count)]
+
+
+def _named_layers(model):
+    return {layer.name: layer for layer in model.layers}
+
+
+def _token_embeddings(spec, initializer):
+    sides = {"token_embedding": spec.decoder}
+    if not spec.shared:
+        sides = {"encoder_embedding": spec.encoder, "decoder_embedding": spec.decoder}
+    return {
+        name: TokenEmbedding(
+            stack.vocabulary_size,
+            spec.hidden_dim,
+            tied=spec.tied or stack is not spec.decoder,
+            embeddings_initializer=initializer(),
+            name=name,
+        )
+        for name, stack in sides.items()
+    }
+
+
+def _embedding_layers(spec, side):
+    layers = {}
+    if spec.embedding_scale != 1.0:
+        layers["scale"] = Scale(spec.embedding_scale, name=f"{side}_scale")
+    if spec.positions is not None:
+        layers["positions"] = spec.positions(f"{side}_positions")
+        layers["embeddings_sum"] = EmbeddingSum(name=f"{side}_embeddings_sum")
+    if spec.position_bias is not None:
+        layers["position_bias"] = spec.position_bias(f"{side}_position_bias", side == "encoder")
+    if spec.embeddings_norm:
+        layers["embeddings_norm"] = _norm(spec, side, f"{side}_embeddings_norm")
+    if spec.dropout:
+        layers["dropout"] = keras.layers.Dropout(spec.dropout, name=f"{side}_dropout")
+    return {f"{side}_{name}": layer for name, layer in layers.items()}
+
+
+def _norm(spec, side, name):
+    block = getattr(spec, side).block
+    kind, epsilon = block.get("norm", "layer_norm"), block["layer_norm_epsilon"]
+    return normalization(kind, epsilon, spec.hidden_dim, keras.config.dtype_policy(), name)
+
+
+def _blocks(spec, side, initializer):
+    stack, blocks = getattr(spec, side), {}
+    for index in range(stack.num_layers):
+        name = f"{side}_layers_{index}"
+        settings = {**stack.block, "kernel_initializer": initializer(), "name": name}
+        if side == "encoder":
+            blocks[name] = EncoderBlock(**settings)
+            continue
+        blocks[name] = DecoderBlock(**settings, cross_attention=True)
+        x, context = keras.Input((None, spec.hidden_dim)), keras.Input((None, spec.hidden_dim))
+        cache, context_cache = (tuple(x.values()) for x in _cache_inputs(blocks[name], index))
+        # Keras checks the outputs of every later graph against those of a layer's first call, so
+        # that one must be the call with the most outputs.
+        blocks[name](x, context, cache=cache, context_cache=context_cache)
+    return blocks
+
+
+def _embed(layers, side, ids, positions=None):
+    """The embeddings of a stack, and the bias of its self-attention or None."""
+    x = _apply(layers, _table(layers, side)(ids), f"{side}_scale")
+    queries = None if positions is None else positions[0]
+    if f"{side}_positions" in layers:
+        vectors = layers[f"{side}_positions"](ids, position_ids=queries)
+        x = layers[f"{side}_embeddings_sum"](x, vectors)
+    x = _apply(layers, x, f"{side}_embeddings_norm", f"{side}_dropout")
+    if f"{side}_position_bias" not in layers:
+        return x, None
+    return x, layers[f"{side}_position_bias"](*(positions or SlotPositions()(ids)))
+
+
+def _logits(layers, x):
+    x = _apply(layers, x, "decoder_norm", "logits_scale")
+    return _apply(layers, _table(layers, "decoder")(x, reverse=True), "final_logits_bias")
+
+
+def _table(layers, side):
+    return layers.get("token_embedding") or layers[f"{side}_embedding"]
+
+
+def _apply(layers, x, *names):
+    """Those of the named layers that the model has, one after the other."""
+    for name in names:
+        x = layers[name](x) if name in layers else x
+    return x
+
+
+def _step_inputs(blocks, width, static):
+    """The inputs of a step by name, and for each layer the pairs (key, value) of both caches."""
+    inputs = {name: token_input(name) for name in ("encoder_attention_mask", "input_ids")}
+    if static:
+        slot = keras.Input(batch_shape=(1,), dtype="int32", name="cache_position")
+        inputs["cache_position"] = slot
+    else:
+        inputs["encoder_hidden_states"] = keras.Input(
+            (None, width), dtype=blocks[0].compute_dtype, name="encoder_hidden_states"
+        )
+    caches = []
+    for index, block in enumerate(blocks):
+        own, cross = _cache_inputs(block, index)
+        inputs |= own | cross
+        caches.append((tuple(own.values()), tuple(cross.values())))
+    return inputs, caches
+
+
+def _cache_inputs(block, index):
+    """The symbolic keys and values of one layer's past and of its context, by name."""
+    settings = block.attention_settings
+    groups = settings["num_key_value_heads"] or settings["num_heads"]
+    shape, dtype = (groups, None, settings["head_dim"]), block.compute_dtype
+    return tuple(
+        {
+            name: keras.Input(shape, dtype=dtype, name=name)
+            for name in _cache_names("past_key_values", index, side)
+        }
+        for side in ("decoder", "encoder")
+    )
+
+
+def _cache_names(prefix, index, side):
+    return [f"{prefix}.{index}.{side}.{part}" for part in ("key", "value")]

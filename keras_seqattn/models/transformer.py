@@ -1,0 +1,218 @@
+"""The Transformer (https://arxiv.org/abs/1706.03762), and what its descendants share with it."""
+
+import functools
+import math
+
+import keras
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.positions import PositionEmbedding, SinusoidalPositions
+from keras_seqattn.models.encoder import token_input
+from keras_seqattn.models.encoder_decoder import (
+    EncoderDecoderSpec,
+    Stack,
+    encoder_model,
+    full_pass,
+    make_layers,
+    step_model,
+)
+from keras_seqattn.models.family import Family
+from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
+
+DEFAULTS = {
+    "vocab_size": 50265,
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+    "max_position_embeddings": 1024,
+    "activation_function": "gelu",
+    "scale_embedding": False,
+    "dropout": 0.1,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "init_std": 0.02,
+    "tie_word_embeddings": True,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "decoder_start_token_id": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+}
+# Not a key of transformers: whether the logits have a bias, which checkpoints may lack.
+LOGITS_BIAS = "add_final_logits_bias"
+# torch's, which transformers leaves as it is.
+_EPSILON = 1e-5
+
+
+def transformer_like(model_type, class_name, defaults, fixed=None, **variation):
+    """A family of encoder-decoders with the Transformer's layers.
+
+    Args:
+        model_type: as in config.json.
+        class_name: its Hugging Face class.
+        defaults: changes to `DEFAULTS`.
+        fixed: as in `Family`.
+        variation: positions: "interleaved" or "halves" (sinusoids), or "learned";
+            normalize_first: pre-norm, with a norm at the end of both stacks; embeddings_norm.
+
+    Returns:
+        A `Family`.
+    """
+
+    def build(settings, task, initializer):
+        spec = _spec(model_type, settings, **variation)
+        names = ("input_ids", "attention_mask", "decoder_input_ids")
+        inputs = {name: token_input(name) for name in names}
+        return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
+
+    return Family(
+        model_type=model_type,
+        architectures={"seq2seq_lm": class_name},
+        defaults={**DEFAULTS, **defaults},
+        fixed=fixed or {},
+        build=build,
+        table=_TABLE,
+        adapt=_adapt,
+        step=step_model,
+        encoder=encoder_model,
+        layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in _SIDES},
+    )
+
+
+_SIDES = ("encoder", "decoder")
+
+
+def _spec(model_type, settings, positions, normalize_first=False, embeddings_norm=False):
+    width = settings["d_model"]
+    vocabulary = settings["vocab_size"]
+    shared = settings.get("share_encoder_decoder_embeddings", True)
+    target = None if shared else settings["decoder_vocab_size"]
+    normalize_first = settings.get("normalize_before", normalize_first)
+    blocks = {side: _block(model_type, settings, side, normalize_first) for side in _SIDES}
+    initializer = None
+    if settings["init_std"] is None:
+        initializer = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
+    return EncoderDecoderSpec(
+        encoder=Stack(vocabulary, settings["encoder_layers"], blocks["encoder"]),
+        decoder=Stack(target or vocabulary, settings["decoder_layers"], blocks["decoder"]),
+        hidden_dim=width,
+        shared=shared,
+        tied=settings["tie_word_embeddings"],
+        embedding_scale=math.sqrt(width) if settings["scale_embedding"] else 1.0,
+        logits_bias=settings.get(LOGITS_BIAS, False),
+        positions=_positions(positions, settings),
+        embeddings_norm=embeddings_norm,
+        final_norms=normalize_first,
+        dropout=settings["dropout"],
+        embeddings_initializer=initializer,
+    )
+
+
+def _block(model_type, settings, side, normalize_first):
+    width, heads = settings["d_model"], settings[f"{side}_attention_heads"]
+    if width % heads:
+        raise ConfigError(
+            f"{model_type}: d_model={width} is not a multiple of {side}_attention_heads={heads}."
+        )
+    return {
+        "num_heads": heads,
+        "head_dim": width // heads,
+        "intermediate_dim": settings[f"{side}_ffn_dim"],
+        "activation": settings["activation_function"],
+        "layer_norm_epsilon": settings.get("layer_norm_eps", _EPSILON),
+        "normalize_first": normalize_first,
+        "dropout": settings["dropout"],
+        "attention_dropout": settings["attention_dropout"],
+        "activation_dropout": settings["activation_dropout"],
+    }
+
+
+def _positions(kind, settings):
+    width, length = settings["d_model"], settings["max_position_embeddings"]
+    if kind == "learned":
+        spread = keras.initializers.RandomNormal(stddev=settings["init_std"])
+        return lambda name: PositionEmbedding(
+            length, width, offset=2, embeddings_initializer=spread.clone(), name=name
+        )
+    return lambda name: SinusoidalPositions(width, kind == "interleaved", length, name=name)
+
+
+def _adapt(config, names):
+    """Checkpoints from before the logits' bias come without it."""
+    return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
+
+
+def _layer_rows(side):
+    checkpoint, variable = f"model.{side}.layers.{{i}}", f"{side}_layers_{{i}}"
+    attentions = {"self_attn": "attention", "encoder_attn": "cross_attention"}
+    rows = []
+    for theirs, ours in attentions.items():
+        for name in ("query", "key", "value"):
+            source = f"{checkpoint}.{theirs}.{name[0]}_proj"
+            rows += dense_rows(source, f"{variable}/{ours}/{name}")
+        rows += dense_rows(f"{checkpoint}.{theirs}.out_proj", f"{variable}/{ours}/output_dense")
+        rows += layer_norm_rows(f"{checkpoint}.{theirs}_layer_norm", f"{variable}/{ours}_norm")
+    rows += dense_rows(f"{checkpoint}.fc1", f"{variable}/feed_forward/up")
+    rows += dense_rows(f"{checkpoint}.fc2", f"{variable}/feed_forward/down")
+    rows += layer_norm_rows(f"{checkpoint}.final_layer_norm", f"{variable}/feed_forward_norm")
+    return rows
+
+
+def _side_rows(side):
+    checkpoint = f"model.{side}"
+    return (
+        # A shared table may be stored once more for each of its uses.
+        Row(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
+        Row(f"{checkpoint}.embed_tokens.weight", "token_embedding/embeddings"),
+        Row(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
+        Row(f"{checkpoint}.embed_positions.weight", None),
+        *layer_norm_rows(f"{checkpoint}.layernorm_embedding", f"{side}_embeddings_norm"),
+        *_layer_rows(side),
+        *layer_norm_rows(f"{checkpoint}.layer_norm", f"{side}_norm"),
+    )
+
+
+_TABLE = Table(
+    body=(
+        Row("model.shared.weight", "token_embedding/embeddings"),
+        *_side_rows("encoder"),
+        *_side_rows("decoder"),
+        Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
+        Row("lm_head.weight", "token_embedding/embeddings"),
+        Row("lm_head.weight", "decoder_embedding/embeddings"),
+        Row("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
+    ),
+    prefix="model.",
+)
+
+FAMILY = transformer_like(
+    "transformer",
+    "TransformerForConditionalGeneration",
+    {
+        "vocab_size": 37000,
+        "d_model": 512,
+        "encoder_layers": 6,
+        "decoder_layers": 6,
+        "encoder_attention_heads": 8,
+        "decoder_attention_heads": 8,
+        "encoder_ffn_dim": 2048,
+        "decoder_ffn_dim": 2048,
+        "activation_function": "relu",
+        "scale_embedding": True,
+        "layer_norm_eps": 1e-6,
+        # Pre-norm, with a norm at the end of both stacks.
+        "normalize_before": False,
+        # None: Glorot's uniform for matrices, deviation d_model ** -0.5 for the embedding.
+        "init_std": None,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    },
+    positions="interleaved",
+)
