@@ -34,7 +34,9 @@ class Generator:
         self.defaults = defaults or {}
         self.context_length = context_length
 
-    def generate(self, inputs, attention_mask=None, *, special_tokens=True, **settings):
+    def generate(
+        self, inputs, attention_mask=None, *, special_tokens=True, as_text=False, **settings
+    ):
         """Return what follows the prompts, or answers them; prompts are not repeated.
 
         Args:
@@ -43,6 +45,7 @@ class Generator:
             attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left,
                 or for an encoder-decoder on either side.
             special_tokens: bool, whether the tokenizer adds its special tokens to texts.
+            as_text: bool, answer with text though the prompts are ids.
             **settings: names of `GenerationConfig`.
 
         Returns:
@@ -53,7 +56,7 @@ class Generator:
         Raises:
             InputError: prompts or settings are not valid.
         """
-        task = self._prepare(inputs, attention_mask, special_tokens, settings)
+        task = self._prepare(inputs, attention_mask, special_tokens, settings, as_text)
         if task.config.num_beams > 1:
             return self._finish(task, *self._search(task))
         tokens, active = [], []
@@ -90,7 +93,7 @@ class Generator:
             if any(rest):
                 yield rest[0] if single else rest
 
-    def _prepare(self, inputs, attention_mask, special_tokens, settings):
+    def _prepare(self, inputs, attention_mask, special_tokens, settings, as_text=False):
         encodes = hasattr(self.decoder, "encode")
         config = GenerationConfig.from_settings(self.defaults, has_encoder=encodes, **settings)
         self._check_special_tokens(config)
@@ -107,6 +110,8 @@ class Generator:
             padding=config.padding,
             side="right" if encodes else "left",
         )
+        if as_text:
+            prompts = dataclasses.replace(prompts, kind="text")
         begin, source = (prompts.input_ids, prompts.attention_mask), None
         if encodes:
             begin, source = _start_tokens(config, len(prompts.input_ids)), begin

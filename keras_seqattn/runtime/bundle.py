@@ -9,6 +9,7 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.runtime.external_data import external_files
 
 MODEL = "model.onnx"
+ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 _ASSET_LIMIT = 64 * 2**20
 # Hashing takes about 1 s per GB, loading not much more: so large files are hashed on demand only.
 _HASHED_ALWAYS = 64 * 2**20
@@ -20,6 +21,8 @@ class Bundle:
 
     Args:
         path: pathlib.Path of the folder.
+        graphs: tuple of str, the names of its ONNX files: model.onnx, or of an encoder-decoder
+            encoder_model.onnx and decoder_model_merged.onnx.
         config: dict of config.json.
         generation_config: dict of generation_config.json, empty if there is none.
         assets: dict relative file name -> bytes of the other small files (tokenizer, templates,
@@ -27,22 +30,19 @@ class Bundle:
     """
 
     path: pathlib.Path
+    graphs: tuple
     config: dict
     generation_config: dict
     assets: dict
 
-    @property
-    def model_path(self):
-        """pathlib.Path of the ONNX file."""
-        return self.path / MODEL
-
 
 def open_bundle(path, check=False):
-    """Read and check the folder of a bundle; the ONNX file is not loaded yet.
+    """Read and check the folder of a bundle; its ONNX files are not loaded yet.
 
-    Weights outside the folder, files shorter than the graph needs, and files whose size or SHA-256
-    is not the one in parity.json are refused. Files over 64 MiB are hashed with `check=True` only,
-    since hashing gigabytes would double the time of loading; their size is always compared.
+    Weights outside the folder, files shorter than their graph needs, and files whose size or
+    SHA-256 is not the one in parity.json are refused. Files over 64 MiB are hashed with
+    `check=True` only, since hashing gigabytes would double the time of loading; their size is
+    always compared.
 
     Args:
         path: the folder.
@@ -54,20 +54,28 @@ def open_bundle(path, check=False):
     path = pathlib.Path(path)
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder: a bundle is a folder with {MODEL} in it")
-    for name in (MODEL, "config.json"):
+    graphs = _graphs(path)
+    for name in (*graphs, "config.json"):
         if not (path / name).is_file():
             raise BundleError(f"{path} is not a bundle: {name} is missing")
-    _check_external_data(path)
+    for name in graphs:
+        _check_external_data(path, name)
     _check_digests(path, check)
     assets = _read_assets(path)
     return Bundle(
         path=path,
+        graphs=graphs,
         config=_parse(path, "config.json"),
         generation_config=(
             _parse(path, "generation_config.json") if "generation_config.json" in assets else {}
         ),
         assets=assets,
     )
+
+
+def _graphs(path):
+    has_parts = any((path / name).is_file() for name in (ENCODER, DECODER))
+    return (ENCODER, DECODER) if has_parts and not (path / MODEL).is_file() else (MODEL,)
 
 
 def _parse(path, name):
@@ -80,21 +88,21 @@ def _parse(path, name):
     return value
 
 
-def _check_external_data(path):
+def _check_external_data(path, graph):
     folder = path.resolve()
-    for location, size in external_files(path / MODEL).items():
+    for location, size in external_files(path / graph).items():
         # Resolving follows links too, so a link that leads out is refused as well.
         file = (folder / location).resolve()
         if not file.is_relative_to(folder):
             raise BundleError(
-                f"{path / MODEL} keeps weights in {location!r}, which is outside the bundle: "
+                f"{path / graph} keeps weights in {location!r}, which is outside the bundle: "
                 "such a file is not opened"
             )
         if not file.is_file():
-            raise BundleError(f"{path / location} is missing: {MODEL} keeps weights in it")
+            raise BundleError(f"{path / location} is missing: {graph} keeps weights in it")
         if file.stat().st_size < size:
             raise BundleError(
-                f"{path / location} has {file.stat().st_size} bytes, and {MODEL} needs {size}: "
+                f"{path / location} has {file.stat().st_size} bytes, and {graph} needs {size}: "
                 "it is cut off or belongs to another export"
             )
 

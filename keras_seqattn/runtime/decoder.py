@@ -1,14 +1,12 @@
 """Drives a decoder graph step by step, its key/value cache staying where the session computes."""
 
-import math
-
 import numpy as np
 from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.generation.steps import is_cache, output_for
+from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_cache
 
-_PAST, _PRESENT = "past_key_values.", "present."
-_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _CHUNK = 128
 
@@ -33,16 +31,13 @@ class OrtDecoder:
         self.vocabulary_size = vocabulary_size
         self.shared_cache = shared_cache
         self._session = session
-        self._device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+        self._device = device_of(session)
         inputs = {value.name: value for value in session.get_inputs()}
         self._has_positions = "position_ids" in inputs
-        self._pasts = [value for name, value in inputs.items() if name.startswith(_PAST)]
-        logits = _check_decoder(session, self._pasts)
-        self._logits_type = _dtype(logits)
-        self._logits_width = logits.shape[-1]
+        self._pasts = [value for name, value in inputs.items() if is_cache(name)]
+        _check_decoder(session, self._pasts)
         self._binding = session.io_binding()
-        self._logits = None
-        self._logits_buffer = np.empty(0, self._logits_type)
+        self._logits = Logits(session)
         self._caches = {}
         self._room = (0, 0)
 
@@ -72,16 +67,15 @@ class OrtDecoder:
             positions = np.maximum(attention_mask.cumsum(axis=1) - 1, 0)
             feeds["position_ids"] = positions[:, -steps:]
         for name, value in feeds.items():
-            # The binding points into the array, and keeps it alive, until the next one.
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(value, np.int64))
-        logits = self._bind_logits(batch, steps)
+            bind_integers(self._binding, name, value)
+        self._logits.bind(self._binding, batch, steps)
         if not self.shared_cache:
             self._bind_growing()
         self._session.run_with_iobinding(self._binding)
         if not self.shared_cache:
             self._take_presents()
         self._length += steps
-        return logits[:, -1].astype(np.float32, copy=False)
+        return self._logits.last()
 
     def reorder(self, rows):
         """Let row i go on from the past of row `rows[i]`."""
@@ -97,60 +91,29 @@ class OrtDecoder:
 
     def _allocate(self, batch_size, length):
         return {
-            past.name: OrtValue.ortvalue_from_numpy(
-                np.zeros((batch_size, past.shape[1], length, past.shape[3]), _dtype(past)),
-                self._device,
-            )
-            for past in self._pasts
+            past.name: empty_cache(past, batch_size, length, self._device) for past in self._pasts
         }
 
     def _bind_buffers(self):
         for name, cache in self._caches.items():
             self._binding.bind_ortvalue_input(name, cache)
-            self._binding.bind_ortvalue_output(_present(name), cache)
+            self._binding.bind_ortvalue_output(output_for(name), cache)
 
     def _bind_growing(self):
         for name, cache in self._caches.items():
             self._binding.bind_ortvalue_input(name, cache)
-            self._binding.bind_output(_present(name), self._device)
+            self._binding.bind_output(output_for(name), self._device)
 
     def _take_presents(self):
         # Outputs come in the order in which they were first bound: the logits are first.
         presents = self._binding.get_outputs()[1:]
         self._caches = dict(zip(self._caches, presents, strict=True))
 
-    def _bind_logits(self, batch, steps):
-        shape = (batch, steps, self._logits_width)
-        if self._logits is None or self._logits.shape != shape:
-            size = math.prod(shape)
-            # The logits of a prompt are large, and fresh memory costs time page by page.
-            if self._logits_buffer.size < size:
-                self._logits_buffer = np.empty(size, self._logits_type)
-            self._logits = self._logits_buffer[:size].reshape(shape)
-            pointer = self._logits.ctypes.data
-            self._binding.bind_output("logits", "cpu", 0, self._logits_type, shape, pointer)
-        return self._logits
-
 
 def _check_decoder(session, pasts):
-    """The logits output, if the graph is a decoder that can be driven."""
-    outputs = {value.name: value for value in session.get_outputs()}
-    missing = {"logits", *(_present(past.name) for past in pasts)} - set(outputs)
+    outputs = {value.name for value in session.get_outputs()}
+    missing = {"logits", *(output_for(past.name) for past in pasts)} - outputs
     if missing or not pasts:
         raise BundleError(
-            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or _PAST}"
+            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or 'past_key_values'}"
         )
-    sizes = [past.shape[axis] for past in pasts for axis in (1, 3)]
-    if not all(isinstance(size, int) for size in [*sizes, outputs["logits"].shape[-1]]):
-        raise BundleError("the heads, head size and vocabulary of a decoder graph must be static")
-    return outputs["logits"]
-
-
-def _present(past_name):
-    return past_name.replace(_PAST, _PRESENT)
-
-
-def _dtype(value):
-    if value.type not in _FLOATS:
-        raise BundleError(f"{value.name} is {value.type}; float and float16 are supported")
-    return _FLOATS[value.type]

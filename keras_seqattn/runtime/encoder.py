@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.processors import softmax
+from keras_seqattn.runtime.batches import length_batches
 
 # How the probabilities of a word follow from those of its pieces.
 _WORD = {
@@ -31,8 +32,6 @@ class Encoder:
     def batches(self, texts, pairs=None, batch_size=32, truncate=True):
         """Yield (indices into texts, encodings, attention_mask int64 (b, s), dict of outputs).
 
-        Texts are sorted by length, so that little is spent on padding.
-
         Args:
             texts: list of str.
             pairs: None, or a list of str, the second text of each.
@@ -42,29 +41,16 @@ class Encoder:
         Raises:
             InputError: texts are no texts, or too long.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size={batch_size!r} must be an integer of at least 1")
-        encodings = self._tokenizer.encode_batch(
-            texts, pairs, max_length=self.max_length if truncate else None
-        )
-        lengths = np.array([len(encoding.ids) for encoding in encodings])
-        self._check_lengths(lengths)
-        order = np.argsort(-lengths, kind="stable")
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            chosen = [encodings[i] for i in indices]
-            feeds = self._pad(chosen)
+        limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}
+        for indices, encodings in length_batches(self._tokenizer, texts, pairs, **limits):
+            feeds = self._pad(encodings)
             outputs = self._session.run(None, {name: feeds[name] for name in self._inputs})
             names = (value.name for value in self._session.get_outputs())
-            yield indices, chosen, feeds["attention_mask"], dict(zip(names, outputs, strict=True))
-
-    def _check_lengths(self, lengths):
-        if (lengths == 0).any():
-            raise InputError("a text is empty: it has no token")
-        if self.max_length is not None and lengths.max(initial=0) > self.max_length:
-            raise InputError(
-                f"a text has {lengths.max()} tokens, and the model takes {self.max_length}: "
-                "shorten it or pass truncate=True"
+            yield (
+                indices,
+                encodings,
+                feeds["attention_mask"],
+                dict(zip(names, outputs, strict=True)),
             )
 
     def _pad(self, encodings):

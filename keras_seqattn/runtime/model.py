@@ -9,6 +9,7 @@ from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import as_integers, check_token_ids
 from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.runtime.batches import length_batches
 from keras_seqattn.runtime.bundle import open_bundle
 from keras_seqattn.runtime.chat import ChatTemplate
 from keras_seqattn.runtime.decoder import OrtDecoder
@@ -18,8 +19,10 @@ from keras_seqattn.runtime.encoder import (
     group_entities,
     words_of,
 )
+from keras_seqattn.runtime.encoder_decoder import OrtEncoderDecoder
 from keras_seqattn.runtime.pooling import Pooling, normalize
 from keras_seqattn.runtime.session import create_session
+from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
 
 _DTYPES = {
@@ -52,33 +55,44 @@ def load(path, providers=None, *, check=False, threads=None):
         >>> model.chat("What is the capital of France?", max_new_tokens=32)
     """
     bundle = open_bundle(path, check)
-    return BundleModel(bundle, create_session(bundle.model_path, providers, threads))
+    sessions = [
+        # Of several sessions in a process only the last one, the busiest, may spin.
+        create_session(bundle.path / name, providers, threads, name == bundle.graphs[-1])
+        for name in bundle.graphs
+    ]
+    return BundleModel(bundle, *sessions)
 
 
 class BundleModel:
-    """A bundle and its session; which methods fit depends on `task`.
+    """A bundle and its sessions; which methods fit depends on `task`.
 
     Args:
         bundle: Bundle.
-        session: onnxruntime.InferenceSession of its graph.
+        *sessions: onnxruntime.InferenceSession of each of its graphs: one, or those of an encoder
+            and a decoder.
+
+    Attributes:
+        session: the first of them.
     """
 
-    def __init__(self, bundle, session):
+    def __init__(self, bundle, *sessions):
         self.bundle = bundle
-        self.session = session
+        self.sessions = sessions
+        self.session = sessions[0]
         self.config = bundle.config
-        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
-        self.task = self.metadata.get("keras_seqattn.task") or _task_of(session)
+        self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
+        self.task = self.metadata.get("keras_seqattn.task") or _task_of(sessions)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
         self._parts = {}
 
     def generate(self, inputs, attention_mask=None, **settings):
-        """Return what follows the prompts.
+        """Return what follows the prompts, or what an encoder-decoder makes of them.
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
                 array (t,) or (b, t).
-            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left.
+            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
+                an encoder-decoder on either side.
             **settings: names of `keras_seqattn.generation.GenerationConfig`, over those of the
                 bundle's generation_config.json.
 
@@ -94,6 +108,36 @@ class BundleModel:
         """Yield what `generate` returns, piece by piece as it is made: text, or token ids."""
         return self._generator("stream").stream(inputs, attention_mask, **settings)
 
+    def translate(
+        self, texts, *, source=None, target=None, batch_size=16, truncate=True, **settings
+    ):
+        """Translate texts.
+
+        Args:
+            texts: a text or a list of texts.
+            source, target: languages as the checkpoint names them ("en", "de" in T5's
+                task_specific_params; "de_DE" among mBART's tokens), where it knows several.
+            batch_size: int, texts per run.
+            truncate: bool, cut texts that are too long; otherwise they are an error.
+            **settings: as for `generate`, over those of the checkpoint for this task.
+
+        Returns:
+            str for a text, list of str for a list.
+
+        Raises:
+            InputError: the checkpoint does not know the languages, or an input is not valid.
+        """
+        self._require("seq2seq_lm", "translate")
+        prefix, defaults = translation(self.config, self._text("translate"), source, target)
+        return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
+
+    def summarize(self, texts, *, batch_size=16, truncate=True, **settings):
+        """Summarize texts; arguments and returns as for `translate`."""
+        self._require("seq2seq_lm", "summarize")
+        self._text("summarize")
+        prefix, defaults = summarization(self.config)
+        return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
+
     def chat(self, messages, *, stream=False, **settings):
         """Answer a conversation, put into the checkpoint's chat template.
 
@@ -105,7 +149,8 @@ class BundleModel:
         Returns:
             str, the answer; or an iterator of str.
         """
-        generator = self._generator("chat")
+        self._require("causal_lm", "chat")
+        generator = self._generator()
         tokenizer = self._text("chat")
         template = self._part("chat", lambda: ChatTemplate.from_assets(self._assets, tokenizer))
         run = generator.stream if stream else generator.generate
@@ -202,6 +247,10 @@ class BundleModel:
         Raises:
             InputError: an input is missing, unknown, or of a wrong type or rank.
         """
+        if len(self.sessions) > 1:
+            raise InputError(
+                f"run needs one graph, and this bundle has {', '.join(self.bundle.graphs)}"
+            )
         inputs = {**(inputs or {}), **named}
         declared = {value.name: value for value in self.session.get_inputs()}
         wrong = sorted(set(inputs) ^ set(declared))
@@ -226,10 +275,10 @@ class BundleModel:
             self._parts[name] = make()
         return self._parts[name]
 
-    def _require(self, task, method):
-        if self.task != task:
+    def _require(self, tasks, method):
+        if self.task not in tasks.split(" or "):
             raise InputError(
-                f"{method} needs a bundle of task {task}, and the task of this one is {self.task}"
+                f"{method} needs a bundle of task {tasks}, and the task of this one is {self.task}"
             )
 
     def _text(self, method):
@@ -238,31 +287,61 @@ class BundleModel:
         return self.tokenizer
 
     def _generator(self, method="generate"):
-        self._require("causal_lm", method)
+        self._require("causal_lm or seq2seq_lm", method)
         return self._part("generator", self._make_generator)
 
-    def _make_generator(self):
-        shared = self.metadata.get("keras_seqattn.target") == "ort"
+    def _make_generator(self, **defaults):
+        checkpoint = checkpoint_defaults(self.config, self.bundle.generation_config)
         return Generator(
-            OrtDecoder(self.session, self.config["vocab_size"], shared),
+            self._part("decoder", self._make_decoder),
             tokenizer=self.tokenizer,
-            defaults=checkpoint_defaults(self.config, self.bundle.generation_config),
+            defaults={**checkpoint, **defaults},
             context_length=self.config.get("max_position_embeddings"),
         )
+
+    def _make_decoder(self):
+        vocabulary = self.config["vocab_size"]
+        if self.task == "seq2seq_lm":
+            limit = self.config.get("max_position_embeddings")
+            return OrtEncoderDecoder(*self.sessions, vocabulary, limit)
+        shared = self.metadata.get("keras_seqattn.target") == "ort"
+        return OrtDecoder(self.session, vocabulary, shared)
+
+    def _rewrite(self, texts, prefix, defaults, batch_size, truncate, settings):
+        """Answer each text, with settings of the task under those of the call."""
+        generator = self._make_generator(**defaults)
+        items = _texts(texts)
+        answers = [None] * len(items)
+        batches = length_batches(
+            self.tokenizer,
+            [prefix + item for item in items],
+            max_length=self._max_length(),
+            batch_size=batch_size,
+            truncate=truncate,
+        )
+        for indices, encodings in batches:
+            rows = [encoding.ids for encoding in encodings]
+            got = generator.generate(rows, as_text=True, **settings)
+            for i, answer in zip(indices, got, strict=True):
+                answers[i] = answer
+        return answers[0] if isinstance(texts, str) else answers
 
     def _encoder(self):
         return self._part("encoder", self._make_encoder)
 
     def _make_encoder(self):
-        tokenizer = self._text(f"task {self.task}")
+        return Encoder(self.session, self._text(f"task {self.task}"), self._max_length())
+
+    def _max_length(self):
+        """The most tokens of a text that the checkpoint's files allow, or None."""
         file = json.loads(self._assets.get("sentence_bert_config.json", b"{}"))
         limits = (
             file.get("max_seq_length"),
-            tokenizer.max_length,
+            self.tokenizer.max_length,
             self.config.get("max_position_embeddings"),
         )
         known = [limit for limit in limits if limit is not None]
-        return Encoder(self.session, tokenizer, min(known, default=None))
+        return min(known, default=None)
 
     def _labels(self):
         count = next(v.shape[-1] for v in self.session.get_outputs() if v.name == "logits")
@@ -285,8 +364,11 @@ class BundleModel:
         return array.astype(dtype, copy=False)
 
 
-def _task_of(session):
-    """The task of a graph that another exporter wrote, as far as its names tell."""
+def _task_of(sessions):
+    """The task of graphs that another exporter wrote, as far as their names tell."""
+    if len(sessions) > 1:
+        return "seq2seq_lm"
+    session = sessions[0]
     if any(value.name.startswith("past_key_values.") for value in session.get_inputs()):
         return "causal_lm"
     if any(value.name == "last_hidden_state" for value in session.get_outputs()):

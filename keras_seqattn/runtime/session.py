@@ -9,13 +9,15 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SLOW_FUSIONS = "SkipLayerNormFusion"
 
 
-def create_session(path, providers=None, threads=None):
+def create_session(path, providers=None, threads=None, spinning=True):
     """Load an ONNX file.
 
     Args:
         path: the file.
         providers: list of onnxruntime execution providers, or None: CUDA if there is one, else CPU.
         threads: int, threads within one operator; None leaves it to onnxruntime (every core).
+        spinning: bool, whether idle threads wait busily: quickest for one session in the process,
+            and slow for the others where there are several.
 
     Raises:
         InputError: a provider is not available.
@@ -34,6 +36,8 @@ def create_session(path, providers=None, threads=None):
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:

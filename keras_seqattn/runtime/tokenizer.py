@@ -64,6 +64,10 @@ class Tokenizer:
         finally:
             self._backend.no_truncation()
 
+    def token_id(self, token):
+        """int, the id of one token by its text, or None."""
+        return self._backend.token_to_id(token)
+
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""
         return self._backend.decode(ids, skip_special_tokens=not special_tokens)

@@ -1,0 +1,36 @@
+"""Texts in batches of similar length, so that little is spent on padding."""
+
+import numpy as np
+
+from keras_seqattn.errors import InputError
+
+
+def length_batches(tokenizer, texts, pairs=None, *, max_length=None, batch_size=32, truncate=True):
+    """Yield (indices into texts, their encodings), the longest texts first.
+
+    Args:
+        tokenizer: Tokenizer.
+        texts: list of str.
+        pairs: None, or a list of str, the second text of each.
+        max_length: int, the most tokens that the model takes, or None.
+        batch_size: int, texts per batch.
+        truncate: bool, cut texts that are too long; otherwise they are an error.
+
+    Raises:
+        InputError: texts are no texts, or too long.
+    """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r} must be an integer of at least 1")
+    encodings = tokenizer.encode_batch(texts, pairs, max_length=max_length if truncate else None)
+    lengths = np.array([len(encoding.ids) for encoding in encodings])
+    if (lengths == 0).any():
+        raise InputError("a text is empty: it has no token")
+    if max_length is not None and lengths.max(initial=0) > max_length:
+        raise InputError(
+            f"a text has {lengths.max()} tokens, and the model takes {max_length}: "
+            "shorten it or pass truncate=True"
+        )
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        yield indices, [encodings[i] for i in indices]

@@ -1,0 +1,80 @@
+"""What an encoder-decoder's checkpoint says about translating and summarizing."""
+
+from keras_seqattn.errors import InputError
+
+_TRANSLATION = "translation_"
+
+
+def summarization(config):
+    """The prefix of texts to summarize, and the settings to do it with.
+
+    Args:
+        config: dict of config.json; its task_specific_params may hold "summarization".
+
+    Returns:
+        str and dict.
+    """
+    return _prefix_and_settings(_tasks(config).get("summarization", {}))
+
+
+def translation(config, tokenizer, source=None, target=None):
+    """The prefix of texts to translate, and the settings to do it with.
+
+    Args:
+        config: dict of config.json; its task_specific_params may hold "translation_en_to_de" and
+            the like, as T5's do.
+        tokenizer: Tokenizer; its special tokens may be the codes of languages, as mBART's are.
+        source, target: languages as the checkpoint names them, or None for the only ones it knows.
+
+    Returns:
+        str and dict.
+
+    Raises:
+        InputError: the checkpoint does not know the languages, or several and none was chosen.
+    """
+    pairs = {
+        tuple(name.removeprefix(_TRANSLATION).split("_to_")): settings
+        for name, settings in _tasks(config).items()
+        if name.startswith(_TRANSLATION) and "_to_" in name
+    }
+    if pairs:
+        return _prefix_and_settings(pairs[_choose(list(pairs), source, target)])
+    if source is not None:
+        _check_source(tokenizer, source)
+    if target is None:
+        return _prefix_and_settings(_tasks(config).get("translation", {}))
+    code = tokenizer.token_id(target)
+    if code is None:
+        raise InputError(
+            f"target={target!r}: neither task_specific_params in config.json nor the tokenizer "
+            "names this language; leave it out where a model has one pair of languages"
+        )
+    return "", {"forced_bos_token_id": code}
+
+
+def _choose(pairs, source, target):
+    fitting = [pair for pair in pairs if source in (None, pair[0]) and target in (None, pair[-1])]
+    if len(fitting) != 1:
+        known = ", ".join(f"{first} to {last}" for first, last in pairs)
+        asked = f"source={source!r} and target={target!r}"
+        raise InputError(f"{asked} must choose one of the languages in config.json: {known}")
+    return fitting[0]
+
+
+def _check_source(tokenizer, source):
+    # The tokenizer's own template writes the code of its source language.
+    written = tokenizer.config.get("src_lang")
+    if source != written:
+        raise InputError(
+            f"source={source!r}: the language that the tokenizer's files write is "
+            f"{written or 'not named'}; use those of the other language, or leave source out"
+        )
+
+
+def _tasks(config):
+    return config.get("task_specific_params") or {}
+
+
+def _prefix_and_settings(settings):
+    settings = dict(settings)
+    return settings.pop("prefix", None) or "", settings

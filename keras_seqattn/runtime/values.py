@@ -1,0 +1,77 @@
+"""What drivers share: types of a graph's values, and a place for the logits that is used again."""
+
+import math
+
+import numpy as np
+from onnxruntime import OrtValue
+
+from keras_seqattn.errors import BundleError
+
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class Logits:
+    """The output "logits" float (b, t, v) of a decoder's session, in memory of our own.
+
+    Args:
+        session: onnxruntime.InferenceSession.
+
+    Attributes:
+        size: int v.
+    """
+
+    def __init__(self, session):
+        value = next((x for x in session.get_outputs() if x.name == "logits"), None)
+        if value is None:
+            raise BundleError("the graph is no decoder: it lacks logits")
+        self.size = static_size(value, -1)
+        self._type = dtype_of(value)
+        self._buffer = np.empty(0, self._type)
+        self._array = np.empty((0, 0, self.size), self._type)
+
+    def bind(self, binding, batch, steps):
+        """Let a run write the logits of (b, t) tokens; the array stays the same for equal sizes."""
+        shape = (batch, steps, self.size)
+        if self._array.shape != shape:
+            size = math.prod(shape)
+            # The logits of a prompt are large, and fresh memory costs time page by page.
+            if self._buffer.size < size:
+                self._buffer = np.empty(size, self._type)
+            self._array = self._buffer[:size].reshape(shape)
+        pointer = self._array.ctypes.data
+        binding.bind_output("logits", "cpu", 0, self._type, shape, pointer)
+
+    def last(self):
+        """float32 (b, v), those of the last position."""
+        return self._array[:, -1].astype(np.float32, copy=False)
+
+
+def device_of(session):
+    """str, where a session's caches live."""
+    return "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+
+
+def dtype_of(value):
+    """The NumPy type of a graph's float input or output."""
+    if value.type not in _FLOATS:
+        raise BundleError(f"{value.name} is {value.type}; float and float16 are supported")
+    return _FLOATS[value.type]
+
+
+def static_size(value, axis):
+    """The size of an axis of a graph's input or output, which must be known."""
+    size = value.shape[axis]
+    if not isinstance(size, int):
+        raise BundleError("the heads, head size and vocabulary of a decoder graph must be static")
+    return size
+
+
+def empty_cache(value, batch_size, length, device):
+    """Zeros (b, g, length, d) for a cache input (b, g, past, d) of a graph."""
+    shape = (batch_size, static_size(value, 1), length, static_size(value, 3))
+    return OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype_of(value)), device)
+
+
+def bind_integers(binding, name, values):
+    """Bind an array as int64; the binding points into it and keeps it alive."""
+    binding.bind_cpu_input(name, np.ascontiguousarray(values, np.int64))
