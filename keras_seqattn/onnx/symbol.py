@@ -59,3 +59,14 @@ def lazy_initializer(name, shape, dtype, read):
 
     tensor = ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name, cache=False)
     return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype), const_value=tensor)
+
+
+def joined_name(names):
+    """`a/query/kernel`, `a/key/kernel` -> `a/query+key/kernel`."""
+    split = [n.split("/") for n in names]
+    if len({len(s) for s in split}) != 1:
+        return "+".join(names)
+    parts = []
+    for choices in zip(*split, strict=True):
+        parts.append(choices[0] if len(set(choices)) == 1 else "+".join(choices))
+    return "/".join(parts)

@@ -9,6 +9,7 @@ arithmetic: the size `past + sequence` is the sum of the two stand-ins. So resha
 Integers are int64 throughout the file, whatever integer width Keras used: one width, no casts.
 """
 
+import contextlib
 import hashlib
 
 import keras
@@ -34,6 +35,8 @@ class Tracer:
         self.target = target
         self._root = None
         self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
+        # Where nodes go: the graph, or the body of a loop inside it.
+        self._block = self.graph
         self._names = {}
         self._scope = []
         self._initializers = {}
@@ -196,7 +199,7 @@ class Tracer:
         operands = [None if x is None else x.value for x in inputs]
         while operands and operands[-1] is None:
             operands.pop()
-        self.graph.append(
+        self._block.append(
             ir.node(
                 op_type, operands, _attributes(attributes), domain=domain, outputs=values, name=name
             )
@@ -216,6 +219,29 @@ class Tracer:
             finally:
                 self._scope = scope
         return self._memo[key]
+
+    @contextlib.contextmanager
+    def body(self, name):
+        """A graph inside a node, which gets the nodes that are emitted in the block.
+
+        It may read all that was made before it; what is made in it is not known outside. Weights
+        and constants still go into the main graph.
+        """
+        block, memo, sizes = self._block, self._memo, self._sizes
+        graph = ir.Graph((), (), nodes=(), name=self.unique_name("/".join([*self._scope, name])))
+        self._block, self._memo, self._sizes = graph, dict(memo), dict(sizes)
+        try:
+            yield graph
+        finally:
+            memo.update({k: x for k, x in self._memo.items() if _is_initializer(x)})
+            self._block, self._memo, self._sizes = block, memo, sizes
+
+    def body_input(self, graph, name, sizes, dtype):
+        """Declare an input of a body."""
+        name = self.unique_name(f"{graph.name}/{name}")
+        value = self._new_value(name, (sizes, dtype))
+        graph.inputs.append(value)
+        return Symbol(value, sizes, dtype)
 
     def _new_value(self, name, spec):
         sizes, dtype = spec
@@ -358,6 +384,10 @@ class Tracer:
         return self.emit(
             "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
         )
+
+
+def _is_initializer(x):
+    return isinstance(x, Symbol) and x.value.const_value is not None
 
 
 def _read_variable(variable):

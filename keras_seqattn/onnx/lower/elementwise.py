@@ -4,6 +4,7 @@ import math
 
 import keras
 import numpy as np
+import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.registry import lowers
@@ -35,6 +36,18 @@ def cast(tracer, x, dtype):
     if "int" in x.dtype and "int" in dtype:
         return x.view(dtype)
     return tracer.emit("Cast", [x], {"to": int(DTYPES[dtype])}, sizes=x.sizes, dtype=dtype)
+
+
+def int32(tracer, x):
+    """`x` as a true int32 value, for the few operator inputs that may not be int64."""
+    to = {"to": int(ir.DataType.INT32)}
+    return as_int32(tracer.emit("Cast", [x], to, sizes=x.sizes, dtype="int32"))
+
+
+def as_int32(symbol):
+    """Declare that the value which carries a symbol is int32 in the file too."""
+    symbol.value.type = ir.TensorType(ir.DataType.INT32)
+    return symbol
 
 
 def operands(tracer, args, dtype):

@@ -33,7 +33,7 @@ def apply(graph):
     inputs = {value.name: value for value in graph.inputs}
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
     attentions = [n for n in graph if is_op(n, "GroupQueryAttention", "com.microsoft")]
-    if ids is None or mask is None or not attentions:
+    if ids is None or mask is None or not attentions or any(n.op_type == "Scan" for n in graph):
         return
     rotations = [_rotation(node) for node in attentions]
     fits = all(_fits(n, r, mask) for n, r in zip(attentions, rotations, strict=True))

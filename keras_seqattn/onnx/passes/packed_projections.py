@@ -6,6 +6,9 @@ each with a bias that follows it or none with one.
 Result: one MatMul over the weights side by side, one Add if there were biases, and a Split, unless
     all parts go,
 in order, into one GroupQueryAttention, which takes them packed.
+
+Keys and values of a context that a cache may hold already, so that only the rest is cut off and
+projected, are left alone: each is laid out anew for its cache, and a Split copies them once more.
 """
 
 import numpy as np
@@ -13,7 +16,7 @@ import onnx_ir as ir
 
 from keras_seqattn.onnx.passes.building import integer_constant
 from keras_seqattn.onnx.passes.matching import added_bias, is_op, is_weight
-from keras_seqattn.onnx.symbol import lazy_initializer
+from keras_seqattn.onnx.symbol import joined_name, lazy_initializer
 
 
 def apply(graph):
@@ -27,6 +30,7 @@ def _groups(graph):
     for node in graph:
         if is_op(node, "MatMul") and is_weight(node.inputs[1], 2):
             groups.setdefault(node.inputs[0], []).append(node)
+    groups = {x: nodes for x, nodes in groups.items() if not is_op(x.producer(), "Slice")}
     return [nodes for nodes in groups.values() if len(nodes) > 1 and _alike(nodes)]
 
 
@@ -39,7 +43,7 @@ def _alike(nodes):
 
 def _pack(graph, nodes):
     weights = [n.inputs[1] for n in nodes]
-    name = _joined([w.name for w in weights])
+    name = joined_name([w.name for w in weights])
     widths = [w.shape[1] for w in weights]
     weight = _side_by_side(graph, name, weights)
     first = nodes[0]
@@ -48,24 +52,13 @@ def _pack(graph, nodes):
     ends = [n.outputs[0] for n in nodes]
     adds = [added_bias(end) for end in ends]
     if adds[0][0] is not None:
-        bias = _side_by_side(graph, _joined([b.name for _, b in adds]), [b for _, b in adds])
+        bias = _side_by_side(graph, joined_name([b.name for _, b in adds]), [b for _, b in adds])
         product = _node(graph, first, "Add", [product, bias], name + "/bias", [*lead, sum(widths)])
         ends = [add.outputs[0] for add, _ in adds]
     if not _into_group_query_attention(product, ends):
         _split(graph, first, product, ends, widths, name)
     removed = [add for add, _ in adds if add is not None] + nodes
     graph.remove([n for n in removed if not any(o.uses() for o in n.outputs)], safe=True)
-
-
-def _joined(names):
-    """`a/query/kernel`, `a/key/kernel` -> `a/query+key/kernel`."""
-    split = [n.split("/") for n in names]
-    if len({len(s) for s in split}) != 1:
-        return "+".join(names)
-    parts = []
-    for choices in zip(*split, strict=True):
-        parts.append(choices[0] if len(set(choices)) == 1 else "+".join(choices))
-    return "/".join(parts)
 
 
 def _side_by_side(graph, name, values):

@@ -1,0 +1,90 @@
+"""Loops over an axis as ONNX Scan, whose body is traced once and may read values from around it."""
+
+import keras
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.lower.elementwise import cast
+from keras_seqattn.onnx.lower.registry import lowers
+
+
+def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outputs=False):
+    """Emit Scan around `step`, which is called once.
+
+    Args:
+        tracer: the Tracer.
+        step: function(states, slices) -> (new states, outputs), all lists of Symbols.
+        states: Symbols that the first step gets.
+        xs: Symbols whose slices along `axis` the steps get; at least one.
+        axis: of xs and of the stacked outputs.
+        reverse_inputs: begin with the last slices.
+        reverse_outputs: stack the first step's outputs last.
+
+    Returns:
+        (last states, stacked outputs), lists of Symbols.
+    """
+    length = xs[0].sizes[axis]
+    with tracer.body("body") as body:
+        carried = [tracer.body_input(body, "state", s.sizes, s.dtype) for s in states]
+        slices = [
+            tracer.body_input(body, "slice", x.sizes[:axis] + x.sizes[axis + 1 :], x.dtype)
+            for x in xs
+        ]
+        new, outputs = step(carried, slices)
+        new = [_same(tracer, n, s) for n, s in zip(new, states, strict=True)]
+        for symbol in (*new, *outputs):
+            body.outputs.append(_result(tracer, body, symbol))
+    stacked = [((*y.sizes[:axis], length, *y.sizes[axis:]), y.dtype) for y in outputs]
+    attributes = {
+        "body": body,
+        "num_scan_inputs": len(xs),
+        "scan_input_axes": [axis] * len(xs),
+        "scan_input_directions": [int(reverse_inputs)] * len(xs),
+        "scan_output_axes": [axis] * len(outputs) or None,
+        "scan_output_directions": [int(reverse_outputs)] * len(outputs) or None,
+    }
+    specs = [*((s.sizes, s.dtype) for s in states), *stacked]
+    results = tracer.emit("Scan", [*states, *xs], attributes, outputs=specs)
+    return results[: len(states)], results[len(states) :]
+
+
+def _result(tracer, body, symbol):
+    """The value of a symbol as a result of a body: made by a node in it, and returned once."""
+    producer = symbol.value.producer()
+    if producer is None or producer.graph is not body or symbol.value.is_graph_output():
+        symbol = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype)
+    return symbol.value
+
+
+def _same(tracer, new, state):
+    """A new state in the dtype of the old one, whose shape it must have."""
+    if new.sizes != state.sizes:
+        raise ExportError(
+            f"{tracer.where()}: a step of a loop makes a state of shape {new.shape} out of one "
+            f"of shape {state.shape}; start with a state of its final shape"
+        )
+    return cast(tracer, new, state.dtype)
+
+
+@lowers("Scan")
+def scan_operation(tracer, operation, f, init, xs=None):
+    """`keras.ops.scan`; `init`, `xs` and what `f` returns may be nested."""
+    tree = keras.tree
+    states = [tracer.symbol(x) for x in tree.flatten(init)]
+    if xs is None:
+        slices = [tracer.filled([operation.length], 0, "int32")]
+    else:
+        slices = [tracer.symbol(x) for x in tree.flatten(xs)]
+    made = None
+
+    def step(states, slices):
+        nonlocal made
+        x = None if xs is None else tree.pack_sequence_as(xs, slices)
+        carry, made = f(tree.pack_sequence_as(init, states), x)
+        outputs = [tracer.symbol(y) for y in tree.flatten(made) if y is not None]
+        return [tracer.symbol(c) for c in tree.flatten(carry)], outputs
+
+    reverse = {name: operation.reverse for name in ("reverse_inputs", "reverse_outputs")}
+    states, outputs = scan(tracer, step, states, slices, **reverse)
+    outputs = iter(outputs)
+    made = tree.map_structure(lambda y: None if y is None else next(outputs), made)
+    return tree.pack_sequence_as(init, states), made
