@@ -10,6 +10,7 @@ Which forms are emitted was measured (export/benchmark.py has the figures):
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import onnx_ir as ir
@@ -65,7 +66,7 @@ def _form(model, precision):
     divergence from the float model falls from 0.5 to 0.006).
     """
     contrib = "com.microsoft" in model.opset_imports
-    decodes = any(value.name.startswith("past_key_values.") for value in model.graph.inputs)
+    decodes = any(re.match("past_(key_values|states)", v.name) for v in model.graph.inputs)
     if precision == "int4" or decodes:
         return _Blocks if contrib else _StandardBlocks
     return _DynamicInt8 if contrib else _StandardInt8
