@@ -13,7 +13,23 @@ from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import count_layers, load_weights, stored_tensors
 
-FAMILIES = ("bert", "llama", "mistral", "qwen3", "t5", "transformer")
+FAMILIES = (
+    "bahdanau",
+    "bart",
+    "bert",
+    "llama",
+    "marian",
+    "mbart",
+    "mistral",
+    "pegasus",
+    "qwen3",
+    "rnn_seq2seq",
+    "t5",
+    "transformer",
+)
+
+# Keys that only we read, which say what the weights of a checkpoint say as well.
+_OURS = ("add_pooling_layer", "add_final_logits_bias")
 
 
 def build(family, task=None, **config):
@@ -176,7 +192,7 @@ def stored_config(model):
     """
     family = get_family(model.family)
     config = dict(model.config)
-    for key in ("torch_dtype", "add_pooling_layer", "rope_scaling", "rope_theta"):
+    for key in ("torch_dtype", *_OURS, "rope_scaling", "rope_theta"):
         config.pop(key, None)
     config |= {
         "architectures": [family.architectures[model.task]],

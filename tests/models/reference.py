@@ -28,7 +28,13 @@ def make_reference(architecture, config, seed=0):
     model = getattr(transformers, architecture)(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name == "final_logits_bias":
+                buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator))
         for parameter in model.parameters():
+            # Sinusoids are parameters that nobody trains.
+            if not parameter.requires_grad:
+                continue
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim == 1:
                 parameter.add_(0.3 * noise)
@@ -47,7 +53,7 @@ def save_reference(model, directory, **changes):
 
 
 def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
-    """Random inputs of a `SequenceModel`.
+    """Random inputs of a `SequenceModel`; targets have 7 tokens, or 1 if the sources have 1.
 
     Args:
         model: the model; its inputs say what is needed.
@@ -72,6 +78,9 @@ def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
     }
     if "token_type_ids" in model.input:
         inputs["token_type_ids"] = rng.integers(0, model.config["type_vocab_size"], (batch, length))
+    if "decoder_input_ids" in model.input:
+        vocabulary = model.config.get("decoder_vocab_size") or vocabulary
+        inputs["decoder_input_ids"] = rng.integers(1, vocabulary, (batch, min(length, 7)))
     return {name: value.astype("int32") for name, value in inputs.items()}
 
 
@@ -84,6 +93,9 @@ def run(model, inputs):
 def run_reference(reference, inputs):
     """Outputs of transformers as NumPy arrays; decoders are given the positions of real tokens."""
     tensors = {name: torch.tensor(value).long() for name, value in inputs.items()}
+    if "decoder_input_ids" in inputs:
+        with torch.no_grad():
+            return {"logits": reference(**tensors, use_cache=False).logits.numpy()}
     if "token_type_ids" not in inputs:
         tensors["position_ids"] = (tensors["attention_mask"].cumsum(-1) - 1).clip(min=0)
         tensors["use_cache"] = False
