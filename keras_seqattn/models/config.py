@@ -28,6 +28,7 @@ ACTIVATIONS = {
 KERAS_NAMES = {
     "vocabulary_size": ("vocab_size",),
     "hidden_dim": ("hidden_size", "d_model"),
+    "embedding_dim": ("embedding_size",),
     "intermediate_dim": ("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff"),
     "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers"),
     "num_heads": ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"),

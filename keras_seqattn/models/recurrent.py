@@ -1,0 +1,137 @@
+"""What the recurrent encoder-decoders share: token embeddings, logits, and the inputs of a step."""
+
+import functools
+
+import keras
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.embedding import TokenEmbedding
+from keras_seqattn.models.encoder import token_input
+from keras_seqattn.weights.table import Row, dense_rows
+
+DEFAULTS = {
+    "dropout": 0.0,
+    # One token embedding for sources and targets; logits by the targets' embedding.
+    "share_encoder_decoder_embeddings": False,
+    "tie_word_embeddings": False,
+    # None: Glorot's uniform.
+    "init_std": None,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+}
+
+EMBEDDING_ROWS = (
+    Row("shared.weight", "token_embedding/embeddings"),
+    Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
+    Row("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
+)
+HEAD_ROWS = dense_rows("lm_head", "lm_head")
+
+
+def model_inputs():
+    """The symbolic inputs of a whole model, by name."""
+    names = ("input_ids", "attention_mask", "decoder_input_ids")
+    return {name: token_input(name) for name in names}
+
+
+def encoder_inputs():
+    """The symbolic inputs of an encoder, by name."""
+    return {name: token_input(name) for name in ("input_ids", "attention_mask")}
+
+
+def state_inputs(names, layer):
+    """The symbolic states float (b, n) that a recurrent layer starts a step with, by name.
+
+    Args:
+        names: what follows `past_states.`, as "0.hidden".
+        layer: the layer.
+    """
+    return {
+        name: keras.Input((layer.units,), dtype=layer.compute_dtype, name=name)
+        for name in (f"past_states.{name}" for name in names)
+    }
+
+
+def named_layers(model):
+    """The layers of a functional model, by name."""
+    return {layer.name: layer for layer in model.layers}
+
+
+def make_embeddings(family, settings, output_dim, initializer):
+    """The layers at both ends of the stacks, by name.
+
+    Args:
+        family: the `model_type`, for messages.
+        settings: dict with the keys of `DEFAULTS`, vocab_size and embedding_size.
+        output_dim: width of what the logits are made of.
+        initializer: function that makes a kernel initializer.
+
+    Returns:
+        dict with token_embedding, or encoder_embedding and decoder_embedding; encoder_dropout and
+        decoder_dropout if there is any; and lm_head unless tied.
+
+    Raises:
+        ConfigError: the tied embedding has another width.
+    """
+    width, vocabulary = settings["embedding_size"], settings["vocab_size"]
+    tied, shared = settings["tie_word_embeddings"], settings["share_encoder_decoder_embeddings"]
+    names = ("token_embedding",) if shared else ("encoder_embedding", "decoder_embedding")
+    if settings["init_std"] is None:
+        # Glorot's spread depends on the number of tokens, which says nothing about their vectors.
+        spread = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
+    else:
+        spread = initializer
+    layers = {
+        name: TokenEmbedding(vocabulary, width, embeddings_initializer=spread(), name=name)
+        for name in names
+    }
+    if tied and output_dim != width:
+        raise ConfigError(
+            f"{family}: with tie_word_embeddings the logits are made of vectors as wide as "
+            f"embedding_size={width}, not {output_dim}."
+        )
+    if not tied:
+        layers["lm_head"] = keras.layers.Dense(
+            vocabulary, use_bias=False, kernel_initializer=initializer(), name="lm_head"
+        )
+    if settings["dropout"]:
+        for name in ("encoder_dropout", "decoder_dropout"):
+            layers[name] = keras.layers.Dropout(settings["dropout"], name=name)
+    return layers
+
+
+def embed(layers, side, ids):
+    """The vectors of tokens.
+
+    Args:
+        layers: what `make_embeddings` returned, and others.
+        side: "encoder" or "decoder".
+        ids: int (b, t).
+
+    Returns:
+        float (b, t, m).
+    """
+    return drop(layers, side, embedding_of(layers, side)(ids))
+
+
+def drop(layers, side, x):
+    """`x` after the dropout of "encoder" or "decoder", if the model has one."""
+    name = f"{side}_dropout"
+    return layers[name](x) if name in layers else x
+
+
+def embedding_of(layers, side):
+    """The token embedding of "encoder" or "decoder"."""
+    return layers.get("token_embedding") or layers[f"{side}_embedding"]
+
+
+def logits(layers, x):
+    """The logits of vectors float (b, t, m): float (b, t, v)."""
+    x = drop(layers, "decoder", x)
+    if "lm_head" in layers:
+        return layers["lm_head"](x)
+    return embedding_of(layers, "decoder")(x, reverse=True)

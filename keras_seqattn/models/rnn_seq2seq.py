@@ -1,0 +1,144 @@
+"""Sequence to sequence by LSTM (https://arxiv.org/abs/1409.3215): one fixed vector per source."""
+
+import keras
+
+from keras_seqattn.layers.recurrent import ReverseTime
+from keras_seqattn.models.encoder import token_input
+from keras_seqattn.models.family import Family
+from keras_seqattn.models.recurrent import (
+    DEFAULTS,
+    EMBEDDING_ROWS,
+    HEAD_ROWS,
+    drop,
+    embed,
+    encoder_inputs,
+    logits,
+    make_embeddings,
+    model_inputs,
+    named_layers,
+    state_inputs,
+)
+from keras_seqattn.weights.table import Row, Table
+
+_DEFAULTS = {
+    **DEFAULTS,
+    "vocab_size": 80000,
+    "embedding_size": 1000,
+    "hidden_size": 1000,
+    "num_hidden_layers": 4,
+    # Sources are read from their last token to their first.
+    "reverse_source": True,
+}
+_SIDES = ("encoder", "decoder")
+
+
+def _build(settings, task, initializer):
+    layers = _make_layers(settings, initializer)
+    inputs = model_inputs()
+    states = _encode(layers, inputs["input_ids"], inputs["attention_mask"])
+    x, _ = _decode(layers, inputs["decoder_input_ids"], states)
+    return inputs, {"logits": x}
+
+
+def _make_layers(settings, initializer):
+    width = settings["hidden_size"]
+    layers = make_embeddings("rnn_seq2seq", settings, width, initializer)
+    if settings["reverse_source"]:
+        for name in ("reversed_ids", "reversed_mask"):
+            layers[name] = ReverseTime(name=name)
+    for side in _SIDES:
+        for index in range(settings["num_hidden_layers"]):
+            name = f"{side}_layers_{index}"
+            layers[name] = keras.layers.LSTM(
+                width,
+                return_sequences=True,
+                return_state=True,
+                kernel_initializer=initializer(),
+                name=name,
+            )
+    return layers
+
+
+def _encode(layers, input_ids, attention_mask):
+    """The last states of every layer, list of (hidden, cell), float (b, n) each.
+
+    Reversed, a row padded on the right is one padded on the left. Either padding is masked, so that
+    states pass over it: only real tokens count, in reversed order.
+    """
+    if "reversed_ids" in layers:
+        input_ids = layers["reversed_ids"](input_ids)
+        attention_mask = layers["reversed_mask"](attention_mask)
+    x, states = embed(layers, "encoder", input_ids), []
+    for index, lstm in enumerate(_stack(layers, "encoder")):
+        x = drop(layers, "encoder", x) if index else x
+        x, *state = lstm(x, mask=attention_mask)
+        states.append(state)
+    return states
+
+
+def _decode(layers, input_ids, states):
+    """The logits float (b, t, v), and the last states as `_encode` returns them."""
+    x, last = embed(layers, "decoder", input_ids), []
+    for index, lstm in enumerate(_stack(layers, "decoder")):
+        x = drop(layers, "decoder", x) if index else x
+        x, *state = lstm(x, initial_state=states[index])
+        last.append(state)
+    return logits(layers, x), last
+
+
+def _encoder_model(model, static):
+    inputs = encoder_inputs()
+    outputs = _presents(_encode(named_layers(model), **inputs))
+    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+
+
+def _step_model(model, static):
+    layers = named_layers(model)
+    stack = _stack(layers, "decoder")
+    inputs = {"input_ids": token_input("input_ids")}
+    states = []
+    for index, lstm in enumerate(stack):
+        pair = state_inputs((f"{index}.hidden", f"{index}.cell"), lstm)
+        states.append(list(pair.values()))
+        inputs |= pair
+    x, last = _decode(layers, inputs["input_ids"], states)
+    outputs = {"logits": x, **_presents(last)}
+    return keras.Model(inputs, outputs, name=f"{model.name}_step")
+
+
+def _presents(states):
+    return {
+        f"present_states.{index}.{part}": state
+        for index, pair in enumerate(states)
+        for part, state in zip(("hidden", "cell"), pair, strict=True)
+    }
+
+
+def _stack(layers, side):
+    count = sum(name.startswith(f"{side}_layers_") for name in layers)
+    return [layers[f"{side}_layers_{index}"] for index in range(count)]
+
+
+_TABLE = Table(
+    body=(
+        *EMBEDDING_ROWS,
+        *(
+            Row(f"{side}.layers.{{i}}.{part}", f"{side}_layers_{{i}}/lstm_cell/{part}")
+            for side in _SIDES
+            for part in ("kernel", "recurrent_kernel", "bias")
+        ),
+        *HEAD_ROWS,
+    )
+)
+
+FAMILY = Family(
+    model_type="rnn_seq2seq",
+    architectures={"seq2seq_lm": "RNNSeq2SeqForConditionalGeneration"},
+    defaults=_DEFAULTS,
+    fixed={},
+    build=_build,
+    table=_TABLE,
+    step=_step_model,
+    encoder=_encoder_model,
+    layer_counts={f"{side}_layers_{{i}}": ("num_hidden_layers",) for side in _SIDES},
+)
