@@ -82,7 +82,7 @@ class Rows:
         return transpose(tracer, self._pairs(self._numbers(), order), (1, 0, 2))
 
     def _places(self, backwards, zeros):
-        """Where the output of each step is, int (b, t, 2), and whether it has one, bool (b, t, 1)."""
+        """(int (b, t, 2), where the output of each step is; bool (b, t, 1), whether it has any)."""
         seen, real = self._seen(), self._real()
         if zeros:
             places, known = ops.subtract(seen, 1), self.mask
