@@ -1,11 +1,13 @@
 """Attention and rotary positions as single nodes, or traced from their definition if none fits."""
 
+import re
+
 import numpy as np
-import onnx_ir as ir
 from keras import ops
 
+from keras_seqattn.onnx.lower.elementwise import as_int32, int32
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.lower.shaping import reshape
+from keras_seqattn.onnx.lower.shaping import reshape, transpose
 from keras_seqattn.onnx.symbol import is_dynamic
 from keras_seqattn.ops.attention import Attention
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
@@ -55,8 +57,8 @@ def attention(
     tracer,
     operation,
     query,
-    key,
-    value,
+    key=None,
+    value=None,
     mask=None,
     bias=None,
     sinks=None,
@@ -84,15 +86,19 @@ class _Call:
         ]
         self.query, self.key, self.value, self.mask, self.bias, self.sinks = tensors
         self.past_key, self.past_value = past_key, past_value
-        self.cached = past_key is not None
+        self.extends = past_key is not None and key is not None
         self.batch, self.length, self.heads, self.head_dim = query.sizes
-        self.groups, self.value_dim = value.sizes[2:]
-        self.total = key.sizes[1] + (past_key.sizes[2] if self.cached else 0)
+        self.total = 0 if past_key is None else past_key.sizes[2]
+        if key is None:
+            self.groups, self.value_dim = past_value.sizes[1], past_value.sizes[3]
+        else:
+            self.groups, self.value_dim = value.sizes[2:]
+            self.total += key.sizes[1]
 
     def _outputs(self):
         b, t, g = self.batch, self.length, self.groups
         outputs = [((b, t, self.heads * self.value_dim), self.query.dtype)]
-        if self.cached:
+        if self.extends:
             outputs += [
                 ((b, g, self.total, self.head_dim), self.query.dtype),
                 ((b, g, self.total, self.value_dim), self.query.dtype),
@@ -103,20 +109,22 @@ class _Call:
         outputs = list(outputs)
         sizes = (self.batch, self.length, self.heads, self.value_dim)
         outputs[0] = reshape(self.tracer, outputs[0], sizes)
-        return tuple(outputs) if self.cached else outputs[0]
+        return tuple(outputs) if self.extends else outputs[0]
 
     # ---- the standard operator
 
     def fits_standard_attention(self):
         """ONNX applies the soft-cap after the mask, aligns causal top-left and knows no sinks."""
         operation = self.operation
-        aligned = not operation.causal or self.cached or self.length == self.total
+        aligned = not operation.causal or self.extends or self.length == self.total
         return aligned and not (
             operation.return_scores or operation.softcap or self.sinks is not None
         )
 
     def standard_attention(self):
         tracer, operation = self.tracer, self.operation
+        if self.key is None:
+            return self._attention_to_past()
         inputs = [merge_heads(tracer, x) for x in (self.query, self.key, self.value)]
         inputs += [self._standard_mask(), self.past_key, self.past_value]
         attributes = {
@@ -128,6 +136,16 @@ class _Call:
         return self._split_heads(
             tracer.emit("Attention", inputs, attributes, outputs=self._outputs())
         )
+
+    def _attention_to_past(self):
+        """Keys and values as a cache holds them: the node's inputs of four axes."""
+        tracer, operation = self.tracer, self.operation
+        query = transpose(tracer, self.query, (0, 2, 1, 3))
+        inputs = [query, self.past_key, self.past_value, self._standard_mask()]
+        attributes = {"is_causal": int(operation.causal), "scale": operation.scale}
+        sizes = (self.batch, self.heads, self.length, self.value_dim)
+        out = tracer.emit("Attention", inputs, attributes, sizes=sizes, dtype=query.dtype)
+        return transpose(tracer, out, (0, 2, 1, 3))
 
     def _standard_mask(self):
         """None, or the mask (b|1, h|1, t, s): boolean, or additive if there is a bias as well."""
@@ -154,8 +172,10 @@ class _Call:
         known = self.tracer.scalar(self.total)
         if known is not None:
             return known
-        size = self.tracer.size(self.key, 1)
-        return ops.add(self.tracer.size(self.past_key, 2), size) if self.cached else size
+        sizes = [] if self.past_key is None else [self.tracer.size(self.past_key, 2)]
+        if self.key is not None:
+            sizes.append(self.tracer.size(self.key, 1))
+        return sizes[0] if len(sizes) == 1 else ops.add(*sizes)
 
     def _spread(self, x):
         """onnxruntime wants the query axis of a mask at its full length."""
@@ -173,13 +193,14 @@ class _Call:
 
     def fits_group_query_attention(self):
         """The kernel takes several new tokens after a past for one row only, which is all that the
-        contract of decoder bundles asks; in other models a cache may be used in any way.
+        contract of decoder bundles asks; in other models a cache may be used in any way. The caches
+        of encoder-decoders grow with each step, for which the standard operator is the faster one.
         """
         operation, window = self.operation, self.operation.window
         return (
             self.tracer.target.supports("GroupQueryAttention")
-            and self.cached
-            and self.past_key.value.name.startswith("past_key_values.")
+            and self.extends
+            and re.fullmatch(r"past_key_values\.\d+\.key", self.past_key.value.name)
             and operation.causal
             and not operation.return_scores
             and self.head_dim == self.value_dim
@@ -212,15 +233,15 @@ class _Call:
         )
 
     def _total_length(self):
-        return _int32(self.tracer, self.tracer.symbol(self._key_length()), ())
+        return int32(self.tracer, self.tracer.symbol(self._key_length()))
 
     def _last_positions(self, total):
         tracer = self.tracer
-        one = _int32(tracer, tracer.constant(np.int64(1)), ())
+        one = int32(tracer, tracer.constant(np.int64(1)))
         last = tracer.emit("Sub", [total, one], sizes=(), dtype="int32")
         shape = tracer.vector([tracer.size(self.query, 0)])
-        return _as_int32(
-            tracer.emit("Expand", [_as_int32(last), shape], sizes=(self.batch,), dtype="int32")
+        return as_int32(
+            tracer.emit("Expand", [as_int32(last), shape], sizes=(self.batch,), dtype="int32")
         )
 
     def _group_query_bias(self):
@@ -233,18 +254,6 @@ class _Call:
         )
         blocked.value.meta["padding_of"] = self.mask.value
         return blocked if self.bias is None else ops.add(self.bias, blocked)
-
-
-def _int32(tracer, x, sizes):
-    """A true int32 value: the one operator input that may not be int64."""
-    return _as_int32(
-        tracer.emit("Cast", [x], {"to": int(ir.DataType.INT32)}, sizes=sizes, dtype="int32")
-    )
-
-
-def _as_int32(symbol):
-    symbol.value.type = ir.TensorType(ir.DataType.INT32)
-    return symbol
 
 
 def _value(x):
