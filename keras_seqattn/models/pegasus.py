@@ -1,6 +1,6 @@
 """PEGASUS (https://arxiv.org/abs/1912.08777): pre-norm, sinusoidal positions in halves."""
 
-from keras_seqattn.models.transformer import LOGITS_BIAS, transformer_like
+from keras_seqattn.models.transformer import LOGITS_BIAS, SIDES, transformer_like
 
 FAMILY = transformer_like(
     "pegasus",
@@ -21,6 +21,7 @@ FAMILY = transformer_like(
         "add_bias_logits": (None, False),
         "is_decoder": (None, False),
     },
+    {f"model.{x}.embed_positions.weight": (f"{x}_positions", "sinusoids") for x in SIDES},
     positions="halves",
     normalize_first=True,
 )

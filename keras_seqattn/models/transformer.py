@@ -1,5 +1,6 @@
 """The Transformer (https://arxiv.org/abs/1706.03762), and what its descendants share with it."""
 
+import dataclasses
 import functools
 import math
 
@@ -45,11 +46,12 @@ DEFAULTS = {
 }
 # Not a key of transformers: whether the logits have a bias, which checkpoints may lack.
 LOGITS_BIAS = "add_final_logits_bias"
+SIDES = ("encoder", "decoder")
 # torch's, which transformers leaves as it is.
 _EPSILON = 1e-5
 
 
-def transformer_like(model_type, class_name, defaults, fixed=None, **variation):
+def transformer_like(model_type, class_name, defaults, fixed=None, constants=None, **variation):
     """A family of encoder-decoders with the Transformer's layers.
 
     Args:
@@ -57,6 +59,7 @@ def transformer_like(model_type, class_name, defaults, fixed=None, **variation):
         class_name: its Hugging Face class.
         defaults: changes to `DEFAULTS`.
         fixed: as in `Family`.
+        constants: as in `Table`.
         variation: positions: "interleaved" or "halves" (sinusoids), or "learned";
             normalize_first: pre-norm, with a norm at the end of both stacks; embeddings_norm.
 
@@ -76,15 +79,12 @@ def transformer_like(model_type, class_name, defaults, fixed=None, **variation):
         defaults={**DEFAULTS, **defaults},
         fixed=fixed or {},
         build=build,
-        table=_TABLE,
+        table=dataclasses.replace(_TABLE, constants=constants or {}),
         adapt=_adapt,
         step=step_model,
         encoder=encoder_model,
-        layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in _SIDES},
+        layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in SIDES},
     )
-
-
-_SIDES = ("encoder", "decoder")
 
 
 def _spec(model_type, settings, positions, normalize_first=False, embeddings_norm=False):
@@ -93,7 +93,7 @@ def _spec(model_type, settings, positions, normalize_first=False, embeddings_nor
     shared = settings.get("share_encoder_decoder_embeddings", True)
     target = None if shared else settings["decoder_vocab_size"]
     normalize_first = settings.get("normalize_before", normalize_first)
-    blocks = {side: _block(model_type, settings, side, normalize_first) for side in _SIDES}
+    blocks = {side: _block(model_type, settings, side, normalize_first) for side in SIDES}
     initializer = None
     if settings["init_std"] is None:
         initializer = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)

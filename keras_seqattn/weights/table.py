@@ -44,12 +44,15 @@ class Table:
         prefix: what names of the body start with in a checkpoint with a head, and may lack in one
             without.
         renames: old endings of names -> the endings that the rows use.
+        constants: checkpoint name -> (layer, attribute), for arrays that a layer of ours computes,
+            but transformers wants to find. They are written, never read.
     """
 
     body: tuple[Row, ...]
     head: tuple[Row, ...] = ()
     prefix: str = ""
     renames: tuple[tuple[str, str], ...] = ()
+    constants: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def load_weights(model, checkpoint, table, new_head=False):
@@ -145,8 +148,15 @@ def stored_tensors(model, table, prefixed):
         name: _checkpoint_shape(axes, variables[path].shape)
         for name, (path, axes) in sources.items()
     }
+    constants = {
+        name: getattr(model.get_layer(layer), attribute)
+        for name, (layer, attribute) in table.constants.items()
+    }
+    shapes |= {name: array.shape for name, array in constants.items()}
 
     def read(name):
+        if name in constants:
+            return constants[name]
         path, axes = sources[name]
         return _backward(keras.ops.convert_to_numpy(variables[path].value), axes)
 
