@@ -1,10 +1,9 @@
 """Comparisons of the two files of an encoder-decoder with its Keras model, one `Case` each."""
 
-import re
-
 import keras
 import numpy as np
 
+from keras_seqattn.generation.steps import is_cache, output_for
 from keras_seqattn.onnx.comparison import (
     compare,
     compare_tokens,
@@ -81,19 +80,13 @@ class _Decoding:
         self.decoder = decoder
         self.values = run_session(encoder, {i.name: inputs[i.name] for i in encoder.get_inputs()})
         self.values["encoder_attention_mask"] = inputs["attention_mask"]
-        self.values["encoder_hidden_states"] = self.values.get("last_hidden_state")
-        pasts = [i for i in decoder.get_inputs() if i.name.startswith("past_key_values.")]
-        for name, cache in empty_caches(pasts, len(inputs["input_ids"])).items():
-            self.values.setdefault(_produced(name), cache)
+        caches = [i for i in decoder.get_inputs() if is_cache(i.name)]
+        for name, cache in empty_caches(caches, len(inputs["input_ids"])).items():
+            self.values[output_for(name)] = cache
 
     def step(self, input_ids):
         """The logits of the next tokens."""
         self.values["input_ids"] = input_ids
         names = [i.name for i in self.decoder.get_inputs()]
-        self.values |= run_session(self.decoder, {n: self.values[_produced(n)] for n in names})
+        self.values |= run_session(self.decoder, {n: self.values[output_for(n)] for n in names})
         return self.values["logits"]
-
-
-def _produced(name):
-    """The output of an earlier run that a decoder's input of that name takes."""
-    return re.sub("^past_states", "present_states", re.sub("^past_key_values", "present", name))
