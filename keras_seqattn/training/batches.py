@@ -26,7 +26,8 @@ class TokenBatches(keras.utils.PyDataset):
         lengths: list of int, the lengths to pad to.
         decoder_start_token_id: int, the decoder's first input; with targets only.
         pad_token_id: int.
-        seed: int, of the order, which differs in each epoch; None keeps the given order.
+        seed: int, of the order, which differs in each epoch; None keeps the given order within each
+            length.
         **kwargs: of keras.utils.PyDataset: workers, use_multiprocessing, max_queue_size.
 
     Raises:
@@ -97,7 +98,13 @@ class TokenBatches(keras.utils.PyDataset):
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
                 batches.append((length, np.resize([*part, *rows], size), len(part)))
-        order = range(len(batches)) if rng is None else rng.permutation(len(batches))
+        order = list(range(len(batches)) if rng is None else rng.permutation(len(batches)))
+        # TensorFlow's fit takes from the first two batches which sizes vary: so they must be of the
+        # shortest and the longest kind.
+        for place, length in enumerate(dict.fromkeys([min(self._groups), max(self._groups)])):
+            found = next(i for i in order if batches[i][0] == length)
+            order.remove(found)
+            order.insert(place, found)
         self._batches = [batches[i] for i in order]
 
     def _padded(self, texts, rows, length):

@@ -6,8 +6,27 @@ from keras import ops
 from keras_seqattn.training.losses import token_losses
 
 
+class _MeanOverTokens(keras.metrics.Mean):
+    """The mean of a value over the tokens that count, of all batches together."""
+
+    def __init__(self, ignore_class, name, dtype):
+        super().__init__(name=name, dtype=dtype)
+        self.ignore_class = ignore_class
+
+    def _add(self, values, counts, sample_weight):
+        """Add values (b, t), with counts 1 where a token counts; weights are (b,) or (b, t)."""
+        if sample_weight is not None:
+            weight = ops.cast(sample_weight, counts.dtype)
+            counts = counts * (weight if len(weight.shape) == 2 else ops.reshape(weight, (-1, 1)))
+        # Flat, because Keras would take the mean of each row first.
+        super().update_state(ops.reshape(values, (-1,)), ops.reshape(counts, (-1,)))
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_class": self.ignore_class}
+
+
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class Perplexity(keras.metrics.Mean):
+class Perplexity(_MeanOverTokens):
     """exp of the mean cross-entropy, without label smoothing, of the tokens that count.
 
     Args:
@@ -19,23 +38,19 @@ class Perplexity(keras.metrics.Mean):
     """
 
     def __init__(self, ignore_class=-100, name="perplexity", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        self.ignore_class = ignore_class
+        super().__init__(ignore_class, name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = ops.cast(y_pred, "float32")
         losses, counts = token_losses(y_true, logits, self.ignore_class)
-        super().update_state(losses, _weighted(counts, sample_weight))
+        self._add(losses, counts, sample_weight)
 
     def result(self):
         return ops.exp(super().result())
 
-    def get_config(self):
-        return {**super().get_config(), "ignore_class": self.ignore_class}
-
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class MaskedAccuracy(keras.metrics.Mean):
+class MaskedAccuracy(_MeanOverTokens):
     """The share of the tokens that count whose label has the largest logit.
 
     Args:
@@ -47,22 +62,10 @@ class MaskedAccuracy(keras.metrics.Mean):
     """
 
     def __init__(self, ignore_class=-100, name="accuracy", dtype=None):
-        super().__init__(name=name, dtype=dtype)
-        self.ignore_class = ignore_class
+        super().__init__(ignore_class, name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels = ops.cast(y_true, "int32")
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), labels)
         counts = ops.cast(ops.not_equal(labels, self.ignore_class), self.dtype)
-        super().update_state(ops.cast(right, self.dtype), _weighted(counts, sample_weight))
-
-    def get_config(self):
-        return {**super().get_config(), "ignore_class": self.ignore_class}
-
-
-def _weighted(counts, sample_weight):
-    """The weight of each token: one of its row, (b,), or its own, (b, t)."""
-    if sample_weight is None:
-        return counts
-    weight = ops.cast(sample_weight, counts.dtype)
-    return counts * (weight if len(weight.shape) == 2 else ops.reshape(weight, (-1, 1)))
+        self._add(ops.cast(right, self.dtype), counts, sample_weight)
