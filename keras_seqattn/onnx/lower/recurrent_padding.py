@@ -16,6 +16,7 @@ class Rows:
 
     def __init__(self, tracer, mask):
         self.tracer, self.mask = tracer, mask
+        self._key = None if mask is None else mask.value
 
     def lengths(self):
         """True int32 (b,): the real steps of each row; None without mask."""
@@ -38,9 +39,7 @@ class Rows:
 
     def to_node(self, x):
         """(b, t, m) -> (t, b, m), each row's real steps first."""
-        if self.mask is None:
-            return transpose(self.tracer, x, (1, 0, 2))
-        return self._gather(x, self._once("order", self._order))
+        return self._once(("to node", x.value), lambda: self._to_node(x))
 
     def from_node(self, y, backwards=False, zeros=False):
         """(t, b, m) -> (b, t, m), back in its place.
@@ -50,14 +49,25 @@ class Rows:
             backwards: the node ran from the last step to the first.
             zeros: give zeros at masked steps, instead of the output before them.
         """
+        x = self._from_node(y, backwards, zeros)
+        # A layer with the same mask that follows takes what the node gave.
+        self._once(("to node", x.value), lambda: y)
+        return x
+
+    def _once(self, key, build):
+        return self.tracer.once(("recurrent", key, self._key), build)
+
+    def _to_node(self, x):
+        if self.mask is None:
+            return transpose(self.tracer, x, (1, 0, 2))
+        return self._gather(x, self._once("order", self._order))
+
+    def _from_node(self, y, backwards, zeros):
         if self.mask is None:
             return transpose(self.tracer, y, (1, 0, 2))
         key = ("zeros",) if zeros else ("repeated", backwards)
         places, known = self._once(key, lambda: self._places(backwards, zeros))
         return ops.where(known, self._gather(y, places), 0.0)
-
-    def _once(self, key, build):
-        return self.tracer.once(("recurrent", key, self.mask.value), build)
 
     def _real(self):
         return self._once("real", lambda: ops.cast(self.mask, "int32"))
