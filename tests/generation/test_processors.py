@@ -30,6 +30,9 @@ def make_scores(kind):
 
 IDS = np.random.default_rng(6).integers(0, 9, size=(BATCH, LENGTH))
 PADDING = np.array([0, 4, 9])
+# The ends of the rows, so that their words are completed, and sources that repeat n-grams.
+SOURCE = np.random.default_rng(8).integers(0, 9, size=(BATCH, 13))
+BAD_WORDS = [[7], [2], [2, 47], [*IDS[0, -2:].tolist(), 11], [*IDS[2, -1:].tolist(), 23], [8] * 12]
 
 PAIRS = {
     "temperature 0.3": (processors.Temperature(0.3), reference.TemperatureLogitsWarper(0.3)),
@@ -64,6 +67,37 @@ PAIRS = {
     "no 2-gram twice": (processors.NoRepeatNGram(2), reference.NoRepeatNGramLogitsProcessor(2)),
     "no 3-gram twice": (processors.NoRepeatNGram(3), reference.NoRepeatNGramLogitsProcessor(3)),
     "no 99-gram twice": (processors.NoRepeatNGram(99), reference.NoRepeatNGramLogitsProcessor(99)),
+    "no 1-gram of the source": (
+        processors.NoRepeatSourceNGram(1, SOURCE, np.ones_like(SOURCE)),
+        reference.EncoderNoRepeatNGramLogitsProcessor(1, torch.tensor(SOURCE)),
+    ),
+    "no 2-gram of the source": (
+        processors.NoRepeatSourceNGram(2, SOURCE, np.ones_like(SOURCE)),
+        reference.EncoderNoRepeatNGramLogitsProcessor(2, torch.tensor(SOURCE)),
+    ),
+    "no 13-gram of the source": (
+        processors.NoRepeatSourceNGram(13, SOURCE, np.ones_like(SOURCE)),
+        reference.EncoderNoRepeatNGramLogitsProcessor(13, torch.tensor(SOURCE)),
+    ),
+    "no 14-gram of the source": (
+        processors.NoRepeatSourceNGram(14, SOURCE, np.ones_like(SOURCE)),
+        reference.EncoderNoRepeatNGramLogitsProcessor(14, torch.tensor(SOURCE)),
+    ),
+    "bad words": (
+        processors.NoBadWords(BAD_WORDS, EOS),
+        reference.NoBadWordsLogitsProcessor(BAD_WORDS, EOS),
+    ),
+    "forced, at its place": (
+        processors.ForcedTokens(LENGTH, EOS),
+        reference.ForcedEOSTokenLogitsProcessor(LENGTH + 1, EOS),
+    ),
+    "forced, elsewhere": (
+        processors.ForcedTokens(1, [9]),
+        reference.ForcedBOSTokenLogitsProcessor(9),
+    ),
+    "normalised": (processors.LogNormalization(), reference.LogitNormalization()),
+    "long enough": (processors.MinLength(11, EOS), reference.MinLengthLogitsProcessor(11, EOS)),
+    "too short": (processors.MinLength(12, EOS), reference.MinLengthLogitsProcessor(12, EOS)),
     "no eos yet": (
         processors.MinLength(12, EOS),
         reference.MinNewTokensLengthLogitsProcessor(7, 5, EOS),
@@ -89,8 +123,22 @@ def test_equals_transformers(name, kind):
         # Which of several equal scores stay is chance in torch; how many is not.
         got, wanted = np.sort(got, axis=1), np.sort(wanted, axis=1)
     np.testing.assert_array_equal(np.isinf(got), np.isinf(wanted))
-    # The same float32 operations: the last bit at most.
-    np.testing.assert_allclose(got, wanted, rtol=2e-7)
+    # The same float32 operations: the last bit at most; sums of 53 exponentials a few.
+    np.testing.assert_allclose(got, wanted, rtol=2e-6 if name == "normalised" else 2e-7)
+
+
+def test_first_token_is_forced_after_one_token():
+    ids, scores = IDS[:, :1], make_scores("plain")
+    wanted = reference.ForcedBOSTokenLogitsProcessor(9)(torch.tensor(ids), torch.tensor(scores))
+    np.testing.assert_array_equal(processors.ForcedTokens(1, [9])(ids, scores), wanted.numpy())
+
+
+def test_ngrams_with_padding_of_the_source_do_not_count():
+    source, mask = np.array([[5, 6, 3, 3]]), np.array([[1, 1, 0, 0]])
+    process = processors.NoRepeatSourceNGram(2, source, mask)
+    scores = np.zeros((1, 9), np.float32)
+    forbidden = [np.flatnonzero(np.isinf(process(np.array([[i]]), scores))[0]) for i in (5, 6, 3)]
+    assert [found.tolist() for found in forbidden] == [[6], [], []]
 
 
 def test_top_p_removes_what_the_rest_reaches_exactly():
@@ -123,13 +171,22 @@ def test_order_is_that_of_transformers():
         min_p=0.1,
         repetition_penalty=1.5,
         no_repeat_ngram_size=2,
+        encoder_no_repeat_ngram_size=2,
+        bad_words_ids=[[7]],
         min_new_tokens=3,
+        forced_bos_token_id=8,
+        forced_eos_token_id=2,
+        renormalize_logits=True,
+        num_beams=2,
         eos_token_id=EOS,
     )
     mask = np.ones((BATCH, LENGTH), np.int64)
-    names = [type(process).__name__ for process in processors.build_processors(config, mask, 20)]
-    first = ["RepetitionPenalty", "NoRepeatNGram", "MinLength"]
-    assert names == [*first, "Temperature", "TopK", "TopP", "MinP"]
+    made = processors.build_processors(config, mask, 20, (SOURCE, np.ones_like(SOURCE)))
+    penalties = ["RepetitionPenalty", "NoRepeatNGram", "NoRepeatSourceNGram"]
+    constraints = ["NoBadWords", "MinLength", "ForcedTokens", "ForcedTokens"]
+    warpers = ["Temperature", "TopK", "TopP", "MinP", "LogNormalization"]
+    assert [type(process).__name__ for process in made] == [*penalties, *constraints, *warpers]
+    assert [made[5].length, made[6].length, made[4].min_length] == [1, 19, LENGTH + 3]
 
 
 def test_greedy_has_no_processor():
