@@ -25,6 +25,43 @@ BERT = {
     "max_position_embeddings": 256,
     "type_vocab_size": 2,
 }
+BART = {
+    "vocab_size": 97,
+    "d_model": 48,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 88,
+    "decoder_ffn_dim": 80,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
+T5 = {
+    "vocab_size": 97,
+    "d_model": 48,
+    "d_kv": 12,
+    "num_heads": 4,
+    "d_ff": 88,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "relative_attention_num_buckets": 16,
+    "relative_attention_max_distance": 19,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
+RECURRENT = {
+    "vocab_size": 97,
+    "embedding_size": 31,
+    "hidden_size": 40,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -77,6 +114,35 @@ ENCODERS = {
     ),
     "llama-embedding": ("llama", "embedding", LLAMA),
 }
+SEQ2SEQ = {
+    "rnn_seq2seq": ("rnn_seq2seq", RECURRENT | {"num_hidden_layers": 2}),
+    "bahdanau": ("bahdanau", RECURRENT | {"attention_size": 37, "maxout_size": 29}),
+    # Heads of 16: kernels of onnxruntime that want a multiple of 8 take those of this one.
+    "transformer": ("transformer", BART | {"d_model": 64}),
+    "marian": (
+        "marian",
+        BART
+        | {
+            "activation_function": "swish",
+            "scale_embedding": True,
+            "pad_token_id": 96,
+            "eos_token_id": 0,
+            "decoder_start_token_id": 96,
+        },
+    ),
+    "bart": ("bart", BART),
+    "t5": ("t5", T5),
+    "t5-gated": (
+        "t5",
+        T5
+        | {
+            "num_heads": 6,
+            "d_kv": 8,
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+        },
+    ),
+}
 
 
 def decoder(name):
@@ -89,3 +155,9 @@ def encoder(name):
     """A model without cache of the list, its weights redrawn."""
     family, task, config = ENCODERS[name]
     return randomise(models.build(family, task=task, **config), seed=3)
+
+
+def seq2seq(name):
+    """An encoder-decoder of the list, its weights redrawn."""
+    family, config = SEQ2SEQ[name]
+    return randomise(models.build(family, **config), seed=5)
