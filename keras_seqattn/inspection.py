@@ -10,6 +10,8 @@ from google.protobuf.message import DecodeError
 
 from keras_seqattn.errors import BundleError
 
+# The graphs of a bundle: one, or those of an encoder-decoder.
+_MODEL, _PARTS = "model.onnx", ("encoder_model.onnx", "decoder_model_merged.onnx")
 _BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
@@ -27,20 +29,36 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Graph:
+    """One ONNX file; sizes are bytes, `operators` counts nodes by type, those of loops included."""
+
+    file: str
+    opsets: dict
+    inputs: tuple
+    outputs: tuple
+    operators: dict
+    initializers: tuple
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `inspect` found; sizes are bytes, `operators` counts nodes by type.
+    """What `inspect` found: the graphs, one or those of an encoder-decoder, and the files' bytes.
 
     `str()` of it is the report that the command line prints.
     """
 
     path: Path
     metadata: dict
-    opsets: dict
-    inputs: tuple
-    outputs: tuple
-    operators: dict
-    initializers: tuple
+    graphs: tuple
     files: dict
+
+    @property
+    def operators(self):
+        """How many nodes of each type there are in all graphs."""
+        counts = collections.Counter()
+        for graph in self.graphs:
+            counts.update(graph.operators)
+        return dict(counts.most_common())
 
     def __str__(self):
         return "\n".join(_report(self))
@@ -59,20 +77,31 @@ def inspect(path):
         BundleError: there is no such model, or it is not an ONNX file.
     """
     path = Path(path)
-    file = path / "model.onnx" if path.is_dir() else path
-    model = _read(file)
-    graphs = [model.graph, *model.functions]
-    nodes = [node for graph in graphs for node in _nodes(graph.node)]
-    initializers = [_initializer(tensor) for tensor in model.graph.initializer]
+    names = [path]
+    if path.is_dir():
+        found = any((path / name).is_file() for name in _PARTS)
+        names = [path / name for name in (_PARTS if found else [_MODEL])]
+    models = {file: _read(file) for file in names}
+    first = next(iter(models.values()))
     return Summary(
         path=path,
-        metadata={entry.key: entry.value for entry in model.metadata_props},
+        metadata={entry.key: entry.value for entry in first.metadata_props},
+        graphs=tuple(_graph(file.name, model) for file, model in models.items()),
+        files=_files(path, first.graph),
+    )
+
+
+def _graph(name, model):
+    bodies = [model.graph, *model.functions]
+    nodes = [node for body in bodies for node in _nodes(body.node)]
+    initializers = [_initializer(tensor) for tensor in model.graph.initializer]
+    return Graph(
+        file=name,
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         inputs=tuple(_value(value) for value in model.graph.input),
         outputs=tuple(_value(value) for value in model.graph.output),
         operators=dict(collections.Counter(_operator(node) for node in nodes).most_common()),
         initializers=tuple(sorted(initializers, key=lambda tensor: -tensor.size)),
-        files=_files(path, file, model.graph),
     )
 
 
@@ -102,7 +131,8 @@ def _operator(node):
 
 def _value(value):
     tensor = value.type.tensor_type
-    shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+    kinds = (dim.WhichOneof("value") for dim in tensor.shape.dim)
+    shape = tuple(getattr(d, k) if k else "?" for d, k in zip(tensor.shape.dim, kinds, strict=True))
     return Tensor(value.name, _dtype(tensor.elem_type), shape)
 
 
@@ -121,7 +151,7 @@ def _dtype(elem_type):
     return onnx.TensorProto.DataType.Name(elem_type).lower()
 
 
-def _files(path, file, graph):
+def _files(path, graph):
     if path.is_dir():
         found = [entry for entry in sorted(path.rglob("*")) if entry.is_file()]
         return {str(entry.relative_to(path)): entry.stat().st_size for entry in found}
@@ -131,22 +161,29 @@ def _files(path, file, graph):
         for entry in tensor.external_data
         if entry.key == "location"
     }
-    found = [file, *(file.parent / name for name in sorted(external))]
+    found = [path, *(path.parent / name for name in sorted(external))]
     return {entry.name: entry.stat().st_size for entry in found if entry.is_file()}
 
 
 def _report(summary):
     yield f"{summary.path}"
     yield from (f"  {key}: {value}" for key, value in summary.metadata.items())
-    yield "  opsets: " + ", ".join(f"{name} {version}" for name, version in summary.opsets.items())
-    for title, tensors in (("inputs", summary.inputs), ("outputs", summary.outputs)):
-        yield f"{title} ({len(tensors)})"
-        yield from (f"  {line}" for line in _collapsed(tensors))
-    yield f"operators ({sum(summary.operators.values())})"
-    yield from (f"  {count:6d}  {name}" for name, count in summary.operators.items())
-    yield from _weights(summary.initializers)
+    for graph in summary.graphs:
+        if len(summary.graphs) > 1:
+            yield graph.file
+        yield from _graph_report(graph)
     yield f"files ({_size(sum(summary.files.values()))})"
     yield from (f"  {_size(size):>9}  {name}" for name, size in summary.files.items())
+
+
+def _graph_report(graph):
+    yield "  opsets: " + ", ".join(f"{name} {version}" for name, version in graph.opsets.items())
+    for title, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        yield f"{title} ({len(tensors)})"
+        yield from (f"  {line}" for line in _collapsed(tensors))
+    yield f"operators ({sum(graph.operators.values())})"
+    yield from (f"  {count:6d}  {name}" for name, count in graph.operators.items())
+    yield from _weights(graph.initializers)
 
 
 def _weights(initializers, shown=12):

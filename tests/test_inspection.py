@@ -54,9 +54,10 @@ def file(tmp_path):
 def test_counts_shapes_and_sizes(file):
     found = inspect(file)
     assert found.metadata == {"keras_seqattn.task": "embedding"}
-    assert [str(tensor) for tensor in found.inputs] == ["x  float (batch_size, 7)", "flag  bool ()"]
+    (graph,) = found.graphs
+    assert [str(tensor) for tensor in graph.inputs] == ["x  float (batch_size, 7)", "flag  bool ()"]
     assert found.operators == {"MatMul": 2, "Identity": 2, "If": 1, "com.microsoft.FastGelu": 1}
-    sizes = {tensor.name: tensor.size for tensor in found.initializers}
+    sizes = {tensor.name: tensor.size for tensor in graph.initializers}
     # Five 4-bit numbers take three bytes.
     expected = {"layers_0/kernel": 196, "layers_1/kernel": 196, "layers_2/kernel": 24, "packed": 3}
     assert sizes == expected

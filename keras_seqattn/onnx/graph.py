@@ -16,6 +16,9 @@ from keras_seqattn.onnx.trace import Tracer
 # The dimension that a decoder's mask covers, and its name in the file.
 _TOTAL = "past_sequence_length+sequence_length"
 _LABELS = {_TOTAL: "total_sequence_length"}
+# The same of an encoder-decoder's decoder, which takes no such mask.
+_DECODER_TOTAL = "past_decoder_sequence_length+decoder_sequence_length"
+_DECODER_LABEL = "total_decoder_sequence_length"
 _SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 # The files of an encoder-decoder, which other runtimes know by these names.
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
@@ -94,6 +97,8 @@ def _trace(model, target, part, shared):
         else:
             dimensions = _part_dimensions(name, tensor, part)
         inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
+    if part == DECODER and decodes:
+        tracer.label(_DECODER_TOTAL, _DECODER_LABEL)
     struct = _input_struct(model)
     if isinstance(struct, dict):
         packed = inputs

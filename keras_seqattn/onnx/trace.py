@@ -57,6 +57,10 @@ class Tracer:
             self._dimension_names[name] = _STAND_INS[len(self._dimension_names)]
         return self._dimension_names[name]
 
+    def label(self, name, label):
+        """Give the size of a named dimension, or of a sum of two, another name in the file."""
+        self._size_labels[self.dimension(name)] = label
+
     def add_input(self, name, dimensions, dtype, label=None):
         """Declare a graph input of ints and dimension names; `label` renames some in the file."""
         sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
