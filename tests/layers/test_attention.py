@@ -143,6 +143,52 @@ def test_implicit_mask_of_the_keys_and_its_override():
     np.testing.assert_allclose(to_numpy(model(ids)), explicit, rtol=0, atol=1e-6)
 
 
+def test_a_context_is_cached_once():
+    """At once, in two parts, after nothing or all of it is cached, or from the cache alone."""
+    layer = MultiHeadAttention(6, D, 2, value_dim=E)
+    x, context = normal(B, T, M), normal(B, S, C, seed=1)
+    mask = np.array([[1, 1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1, 1]])
+    layer(x, context)
+    randomise(layer)
+    expected, scores = to_numpy(
+        layer(x, context, attention_mask=mask, return_attention_scores=True)
+    )
+    cache = tuple(np.zeros((B, 2, 0, n), "float32") for n in (D, E))
+    _, cache = layer(x, context[:, :3], attention_mask=mask[:, :3], cache=cache)
+    for part in (context[:, 3:], context[:, :0]):
+        out, cache, again = layer(
+            x, part, attention_mask=mask, cache=cache, return_attention_scores=True
+        )
+        np.testing.assert_allclose(to_numpy(out), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(to_numpy(again), scores, rtol=0, atol=1e-5)
+    for kept, whole in zip(cache, layer.project_context(context), strict=True):
+        np.testing.assert_allclose(to_numpy(kept), to_numpy(whole), rtol=0, atol=1e-5)
+    assert cache[0].shape == (B, 2, S, D) and cache[1].shape == (B, 2, S, E)
+    out, again = layer(
+        x, attention_mask=mask, cache=cache, frozen_cache=True, return_attention_scores=True
+    )
+    np.testing.assert_allclose(to_numpy(out), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(again), scores, rtol=0, atol=1e-5)
+
+
+def test_symbolic_shapes_with_a_context_cache():
+    layer = MultiHeadAttention(6, D, 2, value_dim=E)
+    x, context = keras.Input((T, M)), keras.Input((S, C))
+    cache = keras.Input((2, 3, D)), keras.Input((2, 3, E))
+    out, present, scores = layer(x, context, cache=cache, return_attention_scores=True)
+    assert out.shape == (None, T, M) and scores.shape == (None, 6, T, 3 + S)
+    assert [x.shape for x in present] == [(None, 2, 3 + S, D), (None, 2, 3 + S, E)]
+    out, scores = layer(x, cache=cache, frozen_cache=True, return_attention_scores=True)
+    assert out.shape == (None, T, M) and scores.shape == (None, 6, T, 3)
+
+
+def test_a_frozen_cache_takes_no_positions():
+    layer = build(positions=ALiBi(6))
+    cache = normal(B, 2, S, D, seed=1), normal(B, 2, S, D, seed=2)
+    with pytest.raises(ValueError, match="takes no positions"):
+        layer(normal(B, T, M), cache=cache, frozen_cache=True)
+
+
 CACHED = {
     "rotary": {"positions": RotaryPositions(D, max_position=SLOTS)},
     "window": {"window": (2, 0), "value_dim": E},
@@ -218,6 +264,13 @@ def test_contract(name, tmp_path):
     layer = MultiHeadAttention(6, D, 2, **VARIANTS[name])
     mask = np.array([[1, 1, 1, 1, 0], [0, 0, 1, 1, 1]])
     check_layer(layer, {"query": normal(B, T, M), "attention_mask": mask}, tmp_path)
+
+
+def test_contract_with_a_context_cache(tmp_path):
+    layer = MultiHeadAttention(6, D, 2, value_dim=E)
+    cache = normal(B, 2, 3, D, seed=1), normal(B, 2, 3, E, seed=2)
+    inputs = {"query": normal(B, T, M), "value": normal(B, S, C), "cache": cache}
+    check_layer(layer, inputs, tmp_path)
 
 
 def test_contract_with_a_cache(tmp_path):

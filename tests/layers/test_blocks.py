@@ -88,6 +88,44 @@ def test_caches_equal_the_full_pass():
         np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("normalize_first", [False, True])
+def test_steps_with_a_context_equal_the_full_pass(normalize_first):
+    layer = block(DecoderBlock, cross_attention=True, normalize_first=normalize_first)
+    x, context = normal(B, T, M), normal(B, S, C, seed=1)
+    mask = np.array([[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]])
+    layer(x, context)
+    randomise(layer)
+    full = to_numpy(layer(x, context, context_mask=mask))
+    growing, crossed = (tuple(np.zeros((B, 2, 0, D), "float32") for _ in range(2)),) * 2
+    fixed = tuple(normal(B, 2, SLOTS, D, seed=3) for _ in range(2))
+    for start, stop in ((0, 3), (3, 4), (4, 5)):
+        step = x[:, start:stop]
+        out, growing, crossed = layer(
+            step,
+            context[:, crossed[0].shape[2] :],
+            context_mask=mask,
+            cache=growing,
+            context_cache=crossed,
+        )
+        np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
+        assert growing[0].shape == (B, 2, stop, D) and crossed[0].shape == (B, 2, S, D)
+        out, fixed = layer(
+            step,
+            context_mask=mask,
+            cache=fixed,
+            cache_position=np.int32(start),
+            context_cache=crossed,
+        )
+        np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
+
+
+def test_cross_attention_needs_a_context():
+    layer = block(DecoderBlock, cross_attention=True)
+    layer(normal(B, T, M), normal(B, S, C))
+    with pytest.raises(ValueError, match="needs `context`, or `context_cache`"):
+        layer(normal(B, T, M))
+
+
 @pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
 def test_implicit_mask(kind):
     ids = np.array([[3, 1, 4, 0, 0], [2, 7, 1, 8, 0]])
@@ -99,7 +137,7 @@ def test_implicit_mask(kind):
     assert masked._keras_mask is not None
 
 
-@pytest.mark.parametrize("name", ["encoder", "llama", "cross"])
+@pytest.mark.parametrize("name", ["encoder", "llama", "cross", "cross caches"])
 def test_contract(name, tmp_path):
     inputs = {"x": normal(B, T, M)}
     if name == "encoder":
@@ -111,6 +149,9 @@ def test_contract(name, tmp_path):
     else:
         layer = block(DecoderBlock, cross_attention=True, normalize_first=True)
         inputs["context"] = normal(B, S, C, seed=1)
+    if name == "cross caches":
+        inputs["cache"] = normal(B, 2, 3, D, seed=2), normal(B, 2, 3, D, seed=3)
+        inputs["context_cache"] = normal(B, 2, S, D, seed=4), normal(B, 2, S, D, seed=5)
     check_layer(layer, inputs, tmp_path)
 
 

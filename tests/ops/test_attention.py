@@ -97,6 +97,36 @@ def test_formula_with_past(case):
         np.testing.assert_array_equal(present, joined)
 
 
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("heads, groups", HEADS)
+def test_a_past_alone(heads, groups, case):
+    """Keys and values in the layout of a cache, and no new ones."""
+    query, key, value = operands(heads, groups)
+    options = extras(heads, S)[case]
+    expected, probabilities = reference.attention(query, key, value, **options)
+    past = {
+        "past_key": key.transpose(0, 2, 1, 3),
+        "past_value": value.transpose(0, 2, 1, 3),
+    }
+    out = to_numpy(attention(query, **past, **options))
+    np.testing.assert_allclose(out, expected, rtol=0, atol=TOLERANCE)
+    out, scores = to_numpy(attention(query, **past, **options, return_scores=True))
+    np.testing.assert_allclose(out, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(scores, probabilities, rtol=0, atol=TOLERANCE)
+
+
+def test_a_past_alone_in_a_functional_model():
+    query, key, value = operands(6, 2)
+    inputs = keras.Input((None, 6, D)), keras.Input((2, None, D)), keras.Input((2, None, E))
+    out, scores = attention(inputs[0], past_key=inputs[1], past_value=inputs[2], return_scores=True)
+    assert out.shape == (None, None, 6, E) and scores.shape == (None, 6, None, None)
+    model = keras.Model(inputs, out)
+    past = [x.transpose(0, 2, 1, 3) for x in (key, value)]
+    expected, _ = reference.attention(query, key, value)
+    result = to_numpy(model([query, *past]))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("value_dim", [D, E])
 @pytest.mark.parametrize("heads, groups", HEADS)
 def test_square_causal(heads, groups, value_dim):

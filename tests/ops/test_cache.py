@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_seqattn.ops import cache_write
+from keras_seqattn.ops import cache_write, uncached_context
 from tests.helpers import compiled, gradients, to_numpy
 
 B, G, N, D = 2, 3, 11, 5
@@ -51,3 +51,15 @@ def test_symbolic_shape():
     new = keras.KerasTensor((None, None, G, D), "float16")
     out = cache_write(cache, new, keras.KerasTensor((1,), "int32"))
     assert out.shape == cache.shape and out.dtype == "float16"
+
+
+@pytest.mark.parametrize("cached", [0, 3, 7])
+def test_what_of_a_context_is_not_cached(cached):
+    context = np.random.default_rng(0).standard_normal((2, 7, 5)).astype("float32")
+    past = np.zeros((2, 3, cached, 11), "float32")
+    np.testing.assert_array_equal(to_numpy(uncached_context(context, past)), context[:, cached:])
+    symbols = keras.Input((None, 5)), keras.Input((3, None, 11))
+    rest = uncached_context(*symbols)
+    assert rest.shape == (None, None, 5)
+    result = to_numpy(keras.Model(symbols, rest)([context, past]))
+    np.testing.assert_array_equal(result, context[:, cached:])

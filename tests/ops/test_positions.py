@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 from keras_seqattn.errors import ConfigError
-from keras_seqattn.ops import alibi_bias, alibi_slopes, distance_buckets, position_ids
+from keras_seqattn.ops import (
+    alibi_bias,
+    alibi_slopes,
+    distance_buckets,
+    position_ids,
+    slot_positions,
+)
 from tests.helpers import to_numpy
 
 MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 0, 1, 1, 0]], "int32")
@@ -32,6 +38,22 @@ def test_in_a_functional_model():
     model = keras.Model.from_config(model.get_config())
     result = model.predict([MASK, np.zeros((4, 2), "int32")], verbose=0)
     np.testing.assert_array_equal(result, EXPECTED[:, 3:])
+
+
+def test_positions_by_slot():
+    ids, past = np.zeros((2, 3), "int32"), np.zeros((2, 1, 7, 5), "float32")
+    cases = [
+        ((), (0, 3), 3),
+        ((past,), (7, 10), 10),
+        ((past[:, :, :0],), (0, 3), 3),
+        ((past, np.array([4], "int32")), (4, 7), 7),
+        ((past, np.array(2, "int32")), (2, 5), 7),
+    ]
+    for arguments, (start, stop), total in cases:
+        queries, keys = slot_positions(ids, *arguments)
+        np.testing.assert_array_equal(to_numpy(queries), np.arange(start, stop))
+        np.testing.assert_array_equal(to_numpy(keys), np.arange(total))
+        assert {keras.backend.standardize_dtype(x.dtype) for x in (queries, keys)} == {"int32"}
 
 
 @pytest.mark.backend_free
