@@ -92,21 +92,29 @@ class _Product:
 
 
 class _Rewriting:
-    """What all forms share: finding products, inserting nodes, replacing values."""
+    """What all forms share: finding products, inserting nodes, replacing values.
+
+    Attributes:
+        in_bodies: also rewrite in the bodies of loops, whose weights the main graph holds.
+    """
+
+    in_bodies = True
 
     def __init__(self, graph, bits, block_size, accuracy_level):
         self.graph, self.bits = graph, bits
         self.block_size, self.accuracy_level = block_size, accuracy_level
         # Rounded weights by (name, stored_as_rows): layers may share one.
         self.rounded = {}
-        # Quantised activations by value: projections may share one.
+        # Quantised activations by value and graph: projections may share one.
         self.activations = {}
         # How many nodes have each name, so that none has it twice.
         self.emitted = {}
 
     def apply(self, progress):
-        products = list(filter(None, map(_product, self.graph)))
-        lookups = [node for node in self.graph if self.is_lookup(node)]
+        nodes = ir.traversal.RecursiveGraphIterator(self.graph) if self.in_bodies else self.graph
+        nodes = list(nodes)
+        products = list(filter(None, map(_product, nodes)))
+        lookups = [node for node in nodes if self.is_lookup(node)]
         total = len(products) + len(lookups)
         for done, item in enumerate([*products, *lookups]):
             if isinstance(item, _Product):
@@ -156,7 +164,7 @@ class _Rewriting:
         name = f"{name}_{self.emitted[name]}"
         values = [ir.Value(name=f"{name}/output_{i}") for i in range(outputs)]
         node = ir.node(op_type, inputs, attributes or {}, domain=domain, outputs=values, name=name)
-        self.graph.insert_before(before, node)
+        before.graph.insert_before(before, node)
         return values[0] if outputs == 1 else values
 
     def replace(self, node, value):
@@ -164,7 +172,7 @@ class _Rewriting:
         old = node.outputs[0]
         value.shape, value.type = old.shape, old.type
         ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
-        self.graph.remove(node, safe=True)
+        node.graph.remove(node, safe=True)
         value.name = old.name
 
     def absorb_bias(self, product):
@@ -175,7 +183,7 @@ class _Rewriting:
     def replace_product(self, product, last, value):
         self.replace(last, value)
         if last is not product.node:
-            self.graph.remove(product.node, safe=True)
+            product.node.graph.remove(product.node, safe=True)
 
     def _drop_unused(self):
         """Remove transpositions of weights that are gone, and then the weights."""
@@ -243,9 +251,10 @@ class _StandardInt8(_Rewriting):
     def product(self, product):
         weight, scales = self.once(product, lambda: self._round(product))
         node, x = product.node, product.node.inputs[0]
-        if x not in self.activations:
-            self.activations[x] = self.emit(node, "DynamicQuantizeLinear", [x], outputs=3)
-        q, scale, zero = self.activations[x]
+        key = (x, node.graph)
+        if key not in self.activations:
+            self.activations[key] = self.emit(node, "DynamicQuantizeLinear", [x], outputs=3)
+        q, scale, zero = self.activations[key]
         product_int = self.emit(node, "MatMulInteger", [q, weight, zero])
         to_float = {"to": int(ir.DataType.FLOAT)}
         summed = self.emit(node, "Cast", [product_int], to_float)
@@ -315,7 +324,12 @@ class _Blocks(_Rewriting):
 
 
 class _StandardBlocks(_Rewriting):
-    """DequantizeLinear in blocks before MatMul, which onnxruntime fuses when it loads the file."""
+    """DequantizeLinear in blocks before MatMul, which onnxruntime fuses when it loads the file.
+
+    It cannot load a body with that pattern if the weight is outside.
+    """
+
+    in_bodies = False
 
     def product(self, product):
         k, _ = product.sizes
