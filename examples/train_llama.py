@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 import keras_seqattn
-from keras_seqattn import models, onnx, runtime
+from keras_seqattn import models, onnx, runtime, training
 
 LENGTH = 64
 CONFIG = {
@@ -50,7 +50,7 @@ def main(folder=None, short=False):
     model = models.build("llama", **CONFIG)
     model.compile(
         keras.optimizers.AdamW(3e-3, clipnorm=1.0),
-        {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+        {"logits": training.MaskedCrossEntropy()},
     )
     inputs = {"input_ids": rows, "attention_mask": np.ones_like(rows)}
     history = model.fit(

@@ -43,6 +43,15 @@ def test_train_llama(tmp_path, capsys):
     assert (tmp_path / "bundle" / "model.onnx").exists()
 
 
+@pytest.mark.slow
+def test_train_translation(tmp_path, capsys):
+    losses = run("train_translation", folder=tmp_path)
+    # ln(4000) is 8.29: what a model that knows nothing gets.
+    assert losses[-1] < 7.5
+    assert "BLEU of the bundle" in capsys.readouterr().out
+    assert (tmp_path / "bundle" / "encoder_model.onnx").exists()
+
+
 def test_every_example_is_run():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in FOLDER.glob("*.py")} <= tested
