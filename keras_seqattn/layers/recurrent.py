@@ -134,11 +134,11 @@ class AttentiveDecoder(keras.layers.Layer):
 
     def _next_state(self, gates, state, context):
         gates = ops.add(gates, self.context_gates(context))
-        units = self.units
-        opening = ops.sigmoid(ops.add(gates[:, : 2 * units], self.state_gates(state)))
-        update, reset = opening[:, :units], opening[:, units:]
-        candidate = self.candidate(ops.multiply(reset, state))
-        candidate = ops.tanh(ops.add(gates[:, 2 * units :], candidate))
+        opening, candidate = ops.split(gates, [2 * self.units], axis=-1)
+        opening = ops.sigmoid(ops.add(opening, self.state_gates(state)))
+        update, reset = ops.split(opening, 2, axis=-1)
+        recurrent = self.candidate(ops.multiply(reset, state))
+        candidate = ops.tanh(ops.add(candidate, recurrent))
         return ops.add(state, ops.multiply(update, ops.subtract(candidate, state)))
 
     def compute_output_spec(

@@ -47,5 +47,5 @@ def masked_softmax(scores, allowed=None):
     if allowed is None:
         return ops.cast(softmax(scores), dtype)
     probabilities = softmax(ops.where(allowed, scores, NEVER))
-    any_allowed = ops.any(allowed, axis=-1, keepdims=True)
-    return ops.cast(ops.where(any_allowed, probabilities, 0.0), dtype)
+    # Zero already, but in rows where nothing is allowed.
+    return ops.cast(ops.where(allowed, probabilities, 0.0), dtype)
