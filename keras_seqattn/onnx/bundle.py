@@ -101,8 +101,10 @@ def _graphs(model, target, precision, route, progress):
     if precision != "fp32":
         from keras_seqattn.onnx.quantize import quantize
 
+        # Beside the layers of an encoder-decoder's encoder, its vocabulary weighs most.
+        tables = len(graphs) > 1
         for graph in graphs.values():
-            quantize(graph, precision, progress=_stage(progress, "quantize"))
+            quantize(graph, precision, tables=tables, progress=_stage(progress, "quantize"))
     properties = {
         "version": keras_seqattn.__version__,
         "family": getattr(model, "family", None),

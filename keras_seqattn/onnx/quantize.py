@@ -29,11 +29,13 @@ _MIN_COLUMNS = 16
 _MIN_TABLE = 1 << 20
 
 
-def quantize(model, precision, *, block_size=BLOCK_SIZE, accuracy_level=4, progress=None):
+def quantize(
+    model, precision, *, block_size=BLOCK_SIZE, accuracy_level=4, tables=False, progress=None
+):
     """Quantise the products of activations with constant 2-D weights, in place.
 
-    Weights are read, rounded and dropped one at a time. Embedding tables keep float precision
-    with "int8"; with "int4" a table shares its head's 4-bit values, or is rounded to 8 bits.
+    Weights are read, rounded and dropped one at a time. With "int4" and in decoders an embedding
+    table shares its head's values, or is rounded to 8 bits; otherwise see `tables`.
 
     Args:
         model: the float `onnx_ir.Model` of the exporter. Operators of com.microsoft are used if it
@@ -42,6 +44,7 @@ def quantize(model, precision, *, block_size=BLOCK_SIZE, accuracy_level=4, progr
         block_size: weights that share a scale with "int4", a power of two from 16; halved for a
             weight whose rows it does not divide.
         accuracy_level: of MatMulNBits; 4 computes with 8-bit activations, 0 with float ones.
+        tables: with "int8", round the embedding tables of encoders to 8 bits as well.
         progress: called with (done, total).
 
     Returns:
@@ -54,13 +57,13 @@ def quantize(model, precision, *, block_size=BLOCK_SIZE, accuracy_level=4, progr
         raise ExportError(f"cannot quantise to {precision!r}; choose int8 or int4")
     if block_size < _SMALLEST_BLOCK or block_size & (block_size - 1):
         raise ExportError(f"block_size {block_size} is no power of two from {_SMALLEST_BLOCK}")
-    form = _form(model, precision)
+    form = _form(model, precision, tables)
     bits = 4 if precision == "int4" else 8
     form(model.graph, bits, block_size, accuracy_level).apply(progress)
     return model
 
 
-def _form(model, precision):
+def _form(model, precision, tables):
     """The rewriting for a precision. One scale for a whole activation suits encoders; those of
     decoders have outliers, so "int8" gives every block of a row its own (with SmolLM2-135M the
     divergence from the float model falls from 0.5 to 0.006).
@@ -69,6 +72,8 @@ def _form(model, precision):
     decodes = any(re.match("past_(key_values|states)", v.name) for v in model.graph.inputs)
     if precision == "int4" or decodes:
         return _Blocks if contrib else _StandardBlocks
+    if tables:
+        return _DynamicInt8AndTables if contrib else _StandardInt8AndTables
     return _DynamicInt8 if contrib else _StandardInt8
 
 
@@ -369,3 +374,11 @@ class _StandardBlocks(_Rewriting):
         found = self.emit(node, "Cast", [self.emit(node, "Gather", [rows, ids])], to_float)
         step = self.emit(node, "Gather", [steps, ids])
         self.replace(node, self.emit(node, "Mul", [found, step]))
+
+
+class _DynamicInt8AndTables(_DynamicInt8, _Blocks):
+    """The products of the one and the tables of the other."""
+
+
+class _StandardInt8AndTables(_StandardInt8, _StandardBlocks):
+    """The products of the one and the tables of the other."""
