@@ -11,10 +11,6 @@ from tests.models.reference import (
     check_round_trip,
     make_reference,
     parity_error,
-    run,
-    run_reference,
-    relative_error,
-    sample_inputs,
     save_reference,
 )
 from tests.models.test_marian import SIZES as MARIAN_SIZES
@@ -30,10 +26,10 @@ SIZES = MARIAN_SIZES | {
 CLASSES = {"bart": "Bart", "mbart": "MBart", "pegasus": "Pegasus"}
 
 
-def _saved(directory, family="bart", **changes):
+def _saved(directory, family="bart", architecture="ForConditionalGeneration", **changes):
     name = CLASSES[family]
     config = getattr(transformers, f"{name}Config")(**(SIZES | changes))
-    reference = make_reference(f"{name}ForConditionalGeneration", config)
+    reference = make_reference(f"{name}{architecture}", config)
     return reference, save_reference(reference, directory)
 
 
@@ -44,3 +40,46 @@ def test_parity_and_round_trip(tmp_path, family, scaled):
     model = check_parity(reference, directory)
     assert (model.family, model.task) == (family, "seq2seq_lm")
     check_round_trip(model, reference, tmp_path / "b")
+
+
+def test_a_checkpoint_without_the_head(tmp_path):
+    """Its names lack the prefix, and its logits come from the shared table all the same."""
+    reference, _ = _saved(tmp_path / "whole")
+    reference.final_logits_bias.zero_()
+    directory = save_reference(reference.model, tmp_path / "base")
+    check_parity(reference, directory)
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_other_sides_of_the_embeddings_do_not_pass(tmp_path, family):
+    reference, directory = _saved(tmp_path, family)
+    save_reference(reference, directory, scale_embedding=False)
+    assert parity_error(reference, directory) > 10 * TOLERANCE
+
+
+def test_positions_start_at_the_third_row(tmp_path):
+    reference, directory = _saved(tmp_path)
+    model = models.load(directory)
+    for side in ("encoder", "decoder"):
+        layer = model.get_layer(f"{side}_positions")
+        assert (layer.offset, tuple(layer.embeddings.shape)) == (2, (39, 30))
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("bart", {"tie_word_embeddings": False}),
+        ("bart", {"normalize_before": True}),
+        ("bart", {"normalize_embedding": False}),
+        ("bart", {"extra_pos_embeddings": 3}),
+        ("mbart", {"normalize_before": False}),
+        ("mbart", {"add_final_layer_norm": False}),
+        ("pegasus", {"normalize_embedding": True}),
+        ("pegasus", {"static_position_embeddings": False}),
+    ],
+)
+def test_values_that_are_not_implemented_are_named(tmp_path, family, change):
+    reference, directory = _saved(tmp_path, family)
+    save_reference(reference, directory, **change)
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        models.load(directory)
