@@ -101,6 +101,7 @@ def _models(tiny_only):
 
     made = {name: lambda n=name: tiny.decoder(n) for name in tiny.DECODERS}
     made |= {name: lambda n=name: tiny.encoder(n) for name in tiny.ENCODERS}
+    made |= {name: lambda n=name: tiny.seq2seq(n) for name in tiny.SEQ2SEQ}
     if not tiny_only:
         paths = zip(_REAL, (samples.smollm2, samples.minilm), strict=True)
         made |= {name: lambda p=path: models.load(p()) for name, path in paths}
@@ -119,7 +120,7 @@ def _cell(model, target, precision):
         except SeqAttnError as error:
             return {"ok": False, "text": str(error).splitlines()[0], "sha256": None}
         digest = hashlib.sha256()
-        for file in sorted(pathlib.Path(path).glob("model.onnx*")):
+        for file in sorted(pathlib.Path(path).glob("*.onnx*")):
             digest.update(file.read_bytes())
     return {"ok": report.ok, "text": f"{report.error:.1e}", "sha256": digest.hexdigest()}
 
