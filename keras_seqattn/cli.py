@@ -1,4 +1,4 @@
-"""The command line `keras-seqattn`: export, verify, generate, chat, embed, inspect, quickstart.
+"""The command line `keras-seqattn`: from a checkpoint to a bundle, and what bundles can do.
 
 Keras is imported only by the commands that need it, so that the others start at once.
 """
@@ -104,6 +104,8 @@ def _parser():
     _add_verify(commands)
     _add_generate(commands)
     _add_chat(commands)
+    _add_translate(commands)
+    _add_summarize(commands)
     _add_embed(commands)
     _add_inspect(commands)
     _add_quickstart(commands)
@@ -202,24 +204,32 @@ _SETTINGS = (
 ).split()
 
 
-def _settings(arguments):
-    return {name: getattr(arguments, name) for name in _SETTINGS}
+_BEAMS = ("num_beams", "length_penalty")
+
+
+def _settings(arguments, *more):
+    return {name: getattr(arguments, name) for name in (*_SETTINGS, *more)}
 
 
 def _add_generate(commands):
-    command = _command(commands, "generate", _generate, "continue a text")
+    command = _command(commands, "generate", _generate, "continue or rewrite a text")
     command.add_argument("bundle", metavar="OUT", help="bundle folder")
     command.add_argument("prompt", metavar="PROMPT")
-    command.add_argument("--num-beams", type=int, default=1, metavar="N")
+    _add_beams(command)
     _add_settings(command)
+
+
+def _add_beams(command):
+    command.add_argument("--num-beams", type=int, metavar="N")
+    command.add_argument("--length-penalty", type=float, metavar="X")
 
 
 def _generate(arguments):
     from keras_seqattn import runtime
 
-    model, settings = runtime.load(arguments.bundle), _settings(arguments)
-    if arguments.num_beams > 1:
-        print(model.generate(arguments.prompt, num_beams=arguments.num_beams, **settings))
+    model, settings = runtime.load(arguments.bundle), _settings(arguments, *_BEAMS)
+    if (settings["num_beams"] or model.generation_defaults.get("num_beams", 1)) > 1:
+        print(model.generate(arguments.prompt, **settings))
     else:
         _print_pieces(model.stream(arguments.prompt, **settings))
 
@@ -267,6 +277,48 @@ def _lines(interactive):
             return
         if line.strip():
             yield line.strip()
+
+
+def _add_translate(commands):
+    command = _command(commands, "translate", _translate, "translate texts, a line for each")
+    _add_texts(command, "a text, or - for each line of standard input")
+    command.add_argument("--source", metavar="LANGUAGE", help="where the model knows several")
+    command.add_argument("--target", metavar="LANGUAGE", help="where the model knows several")
+    _add_beams(command)
+    _add_settings(command)
+
+
+def _translate(arguments):
+    texts = [line for text in arguments.texts for line in _read(text).splitlines() if line.strip()]
+    _rewrite(arguments, "translate", texts, source=arguments.source, target=arguments.target)
+
+
+def _add_summarize(commands):
+    command = _command(commands, "summarize", _summarize, "summarize texts, a line for each")
+    _add_texts(command, "a text, or - for all of standard input")
+    _add_beams(command)
+    _add_settings(command)
+
+
+def _summarize(arguments):
+    _rewrite(arguments, "summarize", [_read(text) for text in arguments.texts])
+
+
+def _add_texts(command, description):
+    command.add_argument("bundle", metavar="OUT", help="bundle folder")
+    command.add_argument("texts", metavar="TEXT", nargs="+", help=description)
+
+
+def _read(text):
+    return sys.stdin.read() if text == "-" else text
+
+
+def _rewrite(arguments, method, texts, **options):
+    from keras_seqattn import runtime
+
+    model = runtime.load(arguments.bundle)
+    for answer in getattr(model, method)(texts, **options, **_settings(arguments, *_BEAMS)):
+        print(answer)
 
 
 def _add_embed(commands):

@@ -31,8 +31,36 @@ SIZES = {
 }
 
 
+SEQ2SEQ_SIZES = {
+    "vocab_size": len(WORDS),
+    "d_model": 24,
+    "d_kv": 8,
+    "d_ff": 40,
+    "num_layers": 1,
+    "num_heads": 3,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+}
+TASKS = {
+    "summarization": {"prefix": "the and ", "num_beams": 3, "max_length": 9},
+    "translation_en_to_de": {"prefix": "over ", "no_repeat_ngram_size": 2, "max_length": 8},
+    "translation_en_to_fr": {"prefix": "under ", "no_repeat_ngram_size": 2, "max_length": 8},
+}
+
+
 def write_checkpoint(folder, family, **config):
-    model = randomise(models.build(family, **SIZES, **config), seed=3)
+    model = randomise(models.build(family, **{**SIZES, **config}), seed=3)
+    return write_model(folder, model)
+
+
+def write_seq2seq(folder):
+    model = randomise(models.build("t5", **SEQ2SEQ_SIZES), seed=3)
+    model.config["task_specific_params"] = TASKS
+    return write_model(folder, model)
+
+
+def write_model(folder, model):
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     settings = {"pad_token": "<pad>", "chat_template": TEMPLATE}
@@ -51,6 +79,7 @@ def checkpoints(tmp_path_factory):
     return {
         "decoder": write_checkpoint(folder / "llama", "llama", **decoder),
         "encoder": write_checkpoint(folder / "bert", "bert", intermediate_size=40),
+        "seq2seq": write_seq2seq(folder / "t5"),
     }
 
 
@@ -113,9 +142,10 @@ def test_export_writes_the_task_asked_for(checkpoints, tmp_path, capsys):
 
 
 def test_verify(bundles, checkpoints, capsys):
-    assert main(["verify", bundles["decoder"]]) == 0
-    assert main(["verify", bundles["decoder"], "--against", checkpoints["decoder"]]) == 0
-    assert "agrees with" in capsys.readouterr().out
+    for name in ("decoder", "seq2seq"):
+        assert main(["verify", bundles[name]]) == 0
+        assert main(["verify", bundles[name], "--against", checkpoints[name]]) == 0
+        assert "agrees with" in capsys.readouterr().out
 
 
 def test_verify_fails_against_other_weights(bundles, tmp_path, capsys):
@@ -151,6 +181,38 @@ def test_generate(bundles, capsys):
     settings = {"do_sample": True, "top_k": 5, "temperature": 2.0, "seed": 1}
     expected = model.generate("the cat sat", max_new_tokens=7, **settings)
     assert capsys.readouterr().out == expected + "\n"
+
+
+def test_generate_with_beams_of_the_bundle(bundles, tmp_path, capsys):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for path in Path(bundles["seq2seq"]).iterdir():
+        if path.name != "parity.json":
+            (folder / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((folder / "generation_config.json").read_text())
+    settings |= {"num_beams": 4, "max_new_tokens": 9}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    assert main(["generate", str(folder), "the cat sat"]) == 0
+    expected = runtime.load(bundles["seq2seq"]).generate(
+        "the cat sat", num_beams=4, max_new_tokens=9
+    )
+    assert expected and capsys.readouterr().out == expected + "\n"
+
+
+def test_translate_and_summarize(bundles, capsys, monkeypatch):
+    bundle = bundles["seq2seq"]
+    model, texts = runtime.load(bundle), ["the cat sat on the mat", "a dog"]
+    assert main(["translate", bundle, *texts, "--target", "fr", "--num-beams", "2"]) == 0
+    expected = model.translate(texts, target="fr", num_beams=2)
+    assert expected[0] != expected[1]
+    assert capsys.readouterr().out == "".join(f"{text}\n" for text in expected)
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat sat on the mat\n\na dog\n"))
+    assert main(["translate", bundle, "-", "--target", "fr", "--num-beams", "2"]) == 0
+    assert capsys.readouterr().out == "".join(f"{text}\n" for text in expected)
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat sat\non the mat\n"))
+    assert main(["summarize", bundle, "-", "--length-penalty", "2"]) == 0
+    expected = model.summarize("the cat sat on the mat", length_penalty=2.0)
+    assert expected and capsys.readouterr().out == expected + "\n"
 
 
 def test_chat_answers_lines_and_remembers(bundles, capsys, monkeypatch):
@@ -202,6 +264,10 @@ def test_bad_input_is_one_line(bundles, checkpoints, tmp_path, capsys):
     fails(["generate", decoder, "the", "--max-new-tokens", "640"], capsys, "context")
     fails(["generate", decoder, ""], capsys, "empty")
     fails(["embed", decoder, "the"], capsys, "embedding")
+    fails(["translate", decoder, "the"], capsys, "seq2seq_lm")
+    fails(["translate", bundles["seq2seq"], "the"], capsys, "source", "en to de, en to fr")
+    fails(["summarize", bundles["seq2seq"], "the", "--num-beams", "0"], capsys, "num_beams=0")
+    fails(["export", checkpoints["seq2seq"], tmp_path / "out.onnx"], capsys, "name a folder")
     fails(["embed", encoder, "the", "--output", "vectors.txt"], capsys, ".npy")
     fails(["embed", encoder, "the", "--output", tmp_path / "no" / "v.npy"], capsys, "v.npy")
     fails(["inspect", tmp_path], capsys, "model.onnx")
@@ -223,6 +289,7 @@ def test_bundles_need_no_keras(bundles):
     for arguments in (
         ["embed", bundles["encoder"], "the cat"],
         ["generate", bundles["decoder"], "the cat", "--max-new-tokens", "2"],
+        ["summarize", bundles["seq2seq"], "the cat", "--max-new-tokens", "2"],
         ["inspect", bundles["encoder"]],
         ["verify", bundles["encoder"]],
     ):

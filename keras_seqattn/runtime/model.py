@@ -267,6 +267,11 @@ class BundleModel:
         return dict(zip(names, outputs, strict=True))
 
     @property
+    def generation_defaults(self):
+        """dict of the checkpoint's own generation settings."""
+        return checkpoint_defaults(self.config, self.bundle.generation_config)
+
+    @property
     def _assets(self):
         return self.bundle.assets
 
@@ -291,11 +296,10 @@ class BundleModel:
         return self._part("generator", self._make_generator)
 
     def _make_generator(self, **defaults):
-        checkpoint = checkpoint_defaults(self.config, self.bundle.generation_config)
         return Generator(
             self._part("decoder", self._make_decoder),
             tokenizer=self.tokenizer,
-            defaults={**checkpoint, **defaults},
+            defaults={**self.generation_defaults, **defaults},
             context_length=self.config.get("max_position_embeddings"),
         )
 

@@ -126,6 +126,74 @@ def decoder(decoder_bundle):
     return runtime.load(decoder_bundle, threads=1)
 
 
+TASKS = {
+    "summarization": {
+        "prefix": "summarize: ",
+        "num_beams": 3,
+        "length_penalty": 2.0,
+        "min_length": 6,
+        "max_length": 14,
+        "early_stopping": True,
+        "no_repeat_ngram_size": 2,
+    },
+    "translation_en_to_de": {
+        "prefix": "translate English to German: ",
+        "num_beams": 2,
+        "max_length": 12,
+        "no_repeat_ngram_size": 3,
+    },
+    "translation_en_to_fr": {
+        "prefix": "translate English to French: ",
+        "max_length": 9,
+        "no_repeat_ngram_size": 2,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def t5(tmp_path_factory):
+    """(transformers' model, its directory), with the settings of tasks in config.json."""
+    tokenizer = byte_level_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <|end|>", special_tokens=[("<|end|>", 0)]
+    )
+    config = transformers.T5Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=30,
+        d_kv=7,
+        d_ff=37,
+        num_layers=2,
+        num_heads=3,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=19,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        eos_token_id=0,
+        pad_token_id=1,
+        decoder_start_token_id=1,
+        task_specific_params=TASKS,
+    )
+    model = randomise(transformers.T5ForConditionalGeneration(config))
+    path = tmp_path_factory.mktemp("t5")
+    model.save_pretrained(path)
+    tokenizer.save(str(path / "tokenizer.json"))
+    settings = {"eos_token": "<|end|>", "pad_token": "<|pad|>", "model_max_length": 71}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    return model, path
+
+
+@pytest.fixture(scope="session", params=["ort", "portable"])
+def seq2seq_bundle(request, t5, tmp_path_factory):
+    """Folder of the encoder-decoder's bundle, for each target."""
+    path = tmp_path_factory.mktemp("bundle") / request.param
+    return export(t5[1], path, target=request.param)
+
+
+@pytest.fixture(scope="session")
+def seq2seq(seq2seq_bundle):
+    return runtime.load(seq2seq_bundle, threads=1)
+
+
 def bert(architecture, path, **config):
     tokenizer = word_piece_tokenizer()
     config = transformers.BertConfig(

@@ -45,6 +45,19 @@ print(model.generate([7, 8, 9], max_new_tokens=5, num_beams=2), model.chat("the"
     assert run(code, decoder_bundle) == f"{wanted} {decoder.chat('the', max_new_tokens=5)}\n"
 
 
+def test_translate_and_summarize(seq2seq, seq2seq_bundle):
+    code = """
+from keras_seqattn import runtime
+model = runtime.load(sys.argv[1], threads=1, check=True)
+texts = sys.argv[2:]
+print(model.translate(texts, target="de"), model.summarize(texts), list(model.stream(texts[0])))
+"""
+    texts = TEXTS[:2]
+    wanted = seq2seq.translate(texts, target="de"), seq2seq.summarize(texts)
+    got = run(code, seq2seq_bundle, *texts)
+    assert got == f"{wanted[0]} {wanted[1]} {list(seq2seq.stream(texts[0]))}\n"
+
+
 def test_embed(embedder):
     code = """
 from keras_seqattn import runtime
