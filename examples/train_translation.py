@@ -16,8 +16,8 @@ from keras_seqattn import models, onnx, runtime, samples, training
 LENGTHS = (12, 24)
 CONFIG = {
     "d_model": 128,
-    "encoder_layers": 3,
-    "decoder_layers": 3,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 4,
     "encoder_ffn_dim": 512,
@@ -52,7 +52,7 @@ def main(folder=None, short=False):
     tokenizer = runtime.Tokenizer(assets)
     model = models.build("transformer", vocab_size=tokenizer.vocabulary_size, **CONFIG)
     model.assets = assets
-    data, epochs = batches(train, tokenizer), 1 if short else 10
+    data, epochs = batches(train, tokenizer), 1 if short else 6
     steps = epochs * len(data)
     model.compile(
         keras.optimizers.Adam(training.WarmupSchedule(2e-3, steps // 10, "cosine", steps)),

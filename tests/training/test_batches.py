@@ -84,6 +84,11 @@ def test_the_first_two_batches_show_which_sizes_vary():
         assert {first, second} == {(5, 8), (1, 33)}
 
 
+def test_a_text_that_fits_exactly_is_not_padded():
+    dataset = TokenBatches([[5] * 4, [5] * 8], tokens_per_batch=8, lengths=(4, 8), seed=None)
+    assert [dataset[i][0]["attention_mask"].sum() for i in range(2)] == [8, 8]
+
+
 def test_padding_is_counted_and_bounded():
     dataset = batches()
     masks = [dataset[i][0]["attention_mask"] for i in range(len(dataset))]

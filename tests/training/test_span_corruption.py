@@ -48,11 +48,10 @@ def test_sentinels_descend_and_no_span_is_empty():
 
 
 def test_density_and_mean_span():
-    tokens = np.arange(2, 802)
-    for density, mean in ((0.15, 3), (0.5, 3), (0.15, 8)):
-        _, labels = corrupt(tokens, density=density, mean_span=mean)
+    for length, density, mean in ((800, 0.15, 3), (800, 0.5, 3), (800, 0.15, 8), (13, 0.15, 1)):
+        _, labels = corrupt(np.arange(2, 2 + length), density=density, mean_span=mean)
         removed = int(np.sum(labels < 1500)) - 1
-        assert removed == round(800 * density)
+        assert removed == round(length * density)
         assert int(np.sum(labels > 1500)) == round(removed / mean)
 
 
