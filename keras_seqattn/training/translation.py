@@ -2,8 +2,8 @@
 
 import keras
 
-import keras_seqattn
 from keras_seqattn.errors import InputError
+from keras_seqattn.generation.api import generate
 
 
 def corpus_bleu(translations, references):
@@ -89,7 +89,7 @@ def translate(model, sources, batch_size=64, **settings):
     translations = [None] * len(sources)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        texts = keras_seqattn.generate(model, [sources[i] for i in rows], **settings)
+        texts = generate(model, [sources[i] for i in rows], **settings)
         for i, text in zip(rows, texts, strict=True):
             translations[i] = text
     return translations
