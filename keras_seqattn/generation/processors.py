@@ -17,8 +17,9 @@ def softmax(scores):
 
 def log_softmax(scores):
     """Log probabilities over the last axis of `scores`, float32 (..., v)."""
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    scores = scores - scores.max(axis=-1, keepdims=True)
+    scores -= np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return scores
 
 
 class RepetitionPenalty:

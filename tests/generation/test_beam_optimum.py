@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_seqattn.generation import GenerationConfig, beam_search, decode
+from keras_seqattn.generation.beam import _top
 from keras_seqattn.generation.processors import log_softmax
 
 pytestmark = pytest.mark.backend_free
@@ -92,6 +93,14 @@ def test_narrow_beams_miss_some_and_wider_ones_fewer():
         found = search(SEEDS, beams)
         means.append(np.mean([table.score(s, x, 1.0) for s, x in zip(SEEDS, found, strict=True)]))
     assert means == sorted(means) and means[0] < means[-1] - 0.01
+
+
+@pytest.mark.parametrize("size", [1, 7, 64 * 14, 64 * 14 + 1, 64 * 15 - 1, 64 * 99 + 5])
+def test_the_highest_of_many(size):
+    scores = np.random.default_rng(size).normal(size=(3, size)).astype(np.float32)
+    scores[1, : size // 2] = -np.inf
+    wanted = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    np.testing.assert_array_equal(_top(scores, 7), wanted)
 
 
 def test_one_beam_is_greedy_search():
