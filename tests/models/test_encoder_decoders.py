@@ -8,7 +8,9 @@ import pytest
 
 from keras_seqattn import models
 from keras_seqattn.generation.steps import is_cache, output_for
-from tests.models.reference import run, sample_inputs
+from keras_seqattn.models.compiled import compiled
+from tests.helpers import to_numpy
+from tests.models.reference import sample_inputs
 from tests.onnx import tiny
 
 # Sums in another order, or over more terms that are zero: float32 rounding over three layers.
@@ -18,7 +20,7 @@ FAMILIES = ("rnn_seq2seq", "bahdanau", "transformer", "marian", "bart", "t5")
 IGNORE_LEFT_PADDING = ("rnn_seq2seq", "bahdanau", "t5")
 
 
-built = functools.cache(tiny.seq2seq)
+built, whole = functools.cache(tiny.seq2seq), functools.cache(compiled)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -26,8 +28,20 @@ def model(request):
     return built(request.param)
 
 
+@functools.cache
+def parts(model, static):
+    """The models of the encoder and of a step, each with a function that runs it."""
+    both = model.encoder_model(static=static), model.step_model(static=static)
+    return tuple((part, compiled(part)) for part in both)
+
+
+def call(function, inputs):
+    """The outputs of a compiled model, as NumPy arrays."""
+    return to_numpy(function({}, {k: keras.ops.convert_to_tensor(v) for k, v in inputs.items()}))
+
+
 def logits(model, inputs):
-    return run(model, inputs)["logits"]
+    return call(whole(model), inputs)["logits"]
 
 
 def assert_close(actual, expected):
@@ -95,21 +109,20 @@ def test_a_source_without_tokens(model):
 
 def stepped(model, inputs, static, slots=8):
     """The logits of a prefill of six tokens, and of one more."""
-    encoder, step = model.encoder_model(static=static), model.step_model(static=static)
-    values = run(encoder, {name: inputs[name] for name in encoder.input})
+    (encoder, encode), (step, run_step) = parts(model, static)
+    values = call(encode, {name: inputs[name] for name in encoder.input})
     values["encoder_attention_mask"] = inputs["attention_mask"]
     for name, tensor in step.input.items():
         if is_cache(name) and output_for(name) not in values:
             shape = (len(inputs["input_ids"]), tensor.shape[1], slots * static, tensor.shape[3])
             values[output_for(name)] = np.zeros(shape, "float32")
-    parts = []
+    found = []
     for start, end in ((0, 6), (6, 7)):
         values["input_ids"] = inputs["decoder_input_ids"][:, start:end]
         values["cache_position"] = np.array([start], "int32")
-        feed = {name: keras.ops.convert_to_tensor(values[output_for(name)]) for name in step.input}
-        values |= run(step, feed)
-        parts.append(values["logits"])
-    return np.concatenate(parts, axis=1)
+        values |= call(run_step, {name: values[output_for(name)] for name in step.input})
+        found.append(values["logits"])
+    return np.concatenate(found, axis=1)
 
 
 @pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
@@ -132,8 +145,7 @@ def test_saving_and_loading(model, tmp_path):
     models.save(model, tmp_path / "directory")
     again = models.load(tmp_path / "directory")
     assert (again.family, again.task) == (model.family, "seq2seq_lm")
-    np.testing.assert_array_equal(logits(again, inputs), expected)
+    np.testing.assert_array_equal(call(compiled(again), inputs)["logits"], expected)
     model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(
-        logits(keras.saving.load_model(tmp_path / "model.keras"), inputs), expected
-    )
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(call(compiled(again), inputs)["logits"], expected)
