@@ -1,6 +1,10 @@
 """Each example in its short form."""
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,35 @@ def test_train_translation(tmp_path, capsys):
     assert losses[-1] < 7.5
     assert "BLEU of the bundle" in capsys.readouterr().out
     assert (tmp_path / "bundle" / "encoder_model.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.backend_free
+def test_seq2seq_vs_transformer(tmp_path):
+    first = study(tmp_path)
+    if "DataError" in first.stderr:
+        pytest.skip(f"no Debian mirror at hand: {first.stderr[-500:]}")
+    assert first.returncode == 0, first.stderr[-2000:]
+    found = json.loads((tmp_path / "seq2seq_vs_transformer" / "results.json").read_text("utf-8"))
+    results = found["results"]
+    sizes = [model["parameters"] for model in results["training"].values()]
+    assert max(sizes) < 1.03 * min(sizes)
+    text = (tmp_path / "seq2seq_vs_transformer.md").read_text("utf-8")
+    figures = sorted((tmp_path / "seq2seq_vs_transformer").glob("*.png"))
+    assert len(figures) == 8
+    assert all(f"seq2seq_vs_transformer/{figure.name}" in text for figure in figures)
+    assert all(example["source"] in text for example in results["examples"])
+    # An interrupted study goes on where it stopped, and so a finished one ends at once.
+    again = study(tmp_path)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout.count("reused") == len(results["seconds"])
+
+
+def study(folder):
+    """Run the study's short form; the study is of one backend, and that is JAX."""
+    command = [sys.executable, FOLDER / "seq2seq_vs_transformer.py", "--short", "--output", folder]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_every_example_is_run():
