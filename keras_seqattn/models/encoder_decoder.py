@@ -1,7 +1,6 @@
-"""The skeleton of encoder-decoders: the full pass, the encoder and the decoding step, on one set of
-layers.
+"""The skeleton of encoder-decoders: full pass, encoder and decoding step over the same layers.
 
-Positions count padding: sources are padded on the right, or trained as they come.
+Positions count padding, as in the models' first implementations: pad sources on the right.
 """
 
 import dataclasses
@@ -72,7 +71,6 @@ class EncoderDecoderSpec:
     embeddings_initializer: Callable | None = None
 
 
-@keras.saving.register_keras_serializable(package="keras_seqattn")
 class ContextCache(keras.layers.Layer):
     """The keys and values that a cross-attention makes of a context.
 
@@ -87,7 +85,7 @@ class ContextCache(keras.layers.Layer):
     """
 
     def __init__(self, attention, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(dtype=attention.dtype_policy, **kwargs)
         self.attention = attention
 
     def call(self, context):
@@ -157,13 +155,8 @@ def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
     layers = _named_layers(model)
     inputs = {name: token_input(name) for name in ("input_ids", "attention_mask")}
-    outputs = {"last_hidden_state": encode(layers, **inputs)}
-    if static:
-        hidden = outputs.pop("last_hidden_state")
-        for index, block in enumerate(stack_of(layers, "decoder")):
-            cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
-            names = _cache_names("present", index, "encoder")
-            outputs |= dict(zip(names, cache, strict=True))
+    hidden = encode(layers, **inputs)
+    outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
     return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
 
 
@@ -290,6 +283,15 @@ def _apply(layers, x, *names):
     for name in names:
         x = layers[name](x) if name in layers else x
     return x
+
+
+def _context_caches(layers, hidden):
+    """What every cross-attention of the decoder makes of the encoder's hidden states, by name."""
+    caches = {}
+    for index, block in enumerate(stack_of(layers, "decoder")):
+        cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
+        caches |= dict(zip(_cache_names("present", index, "encoder"), cache, strict=True))
+    return caches
 
 
 def _step_inputs(blocks, width, static):

@@ -135,9 +135,13 @@ def _block(model_type, settings, side, normalize_first):
 def _positions(kind, settings):
     width, length = settings["d_model"], settings["max_position_embeddings"]
     if kind == "learned":
-        spread = keras.initializers.RandomNormal(stddev=settings["init_std"])
+        spread = settings["init_std"] or width**-0.5
         return lambda name: PositionEmbedding(
-            length, width, offset=2, embeddings_initializer=spread.clone(), name=name
+            length,
+            width,
+            offset=2,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=spread),
+            name=name,
         )
     return lambda name: SinusoidalPositions(width, kind == "interleaved", length, name=name)
 

@@ -1,5 +1,6 @@
 """BART, and the two families that are BART but for a few choices."""
 
+import numpy as np
 import pytest
 import transformers
 
@@ -11,8 +12,11 @@ from tests.models.reference import (
     check_round_trip,
     make_reference,
     parity_error,
+    run_reference,
+    sample_inputs,
     save_reference,
 )
+from tests.models.test_encoder_decoders import stepped
 from tests.models.test_marian import SIZES as MARIAN_SIZES
 
 SIZES = MARIAN_SIZES | {
@@ -40,6 +44,24 @@ def test_parity_and_round_trip(tmp_path, family, scaled):
     model = check_parity(reference, directory)
     assert (model.family, model.task) == (family, "seq2seq_lm")
     check_round_trip(model, reference, tmp_path / "b")
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
+@pytest.mark.parametrize("family", ["bart", "pegasus"])
+def test_steps_agree_with_transformers(tmp_path, family, static):
+    """One has learned positions, the other sinusoids; both count the padding."""
+    reference, directory = _saved(tmp_path, family)
+    model = models.load(directory)
+    targets = np.random.default_rng(1).integers(1, 41, (3, 7)).astype("int32")
+    for length, padding in ((1, None), (5, "left"), (29, "left"), (29, "right")):
+        inputs = sample_inputs(model, length=length, padding=padding)
+        inputs["decoder_input_ids"] = targets
+        # The last row of five is all padding, where transformers attends to everything.
+        rows = slice(0, 2 if length == 5 else 3)
+        expected = run_reference(reference, inputs)["logits"][rows]
+        found = stepped(model, inputs, static)[rows]
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert error < TOLERANCE, (length, padding, error)
 
 
 def test_a_checkpoint_without_the_head(tmp_path):
