@@ -70,6 +70,13 @@ def test_the_context_is_the_model_s(model):
         keras_seqattn.generate(model, [7, 9], max_new_tokens=52)
 
 
+def test_special_tokens_are_those_of_the_family():
+    sizes = {"embedding_size": 11, "hidden_size": 13, "num_hidden_layers": 1}
+    model = models.build("rnn_seq2seq", vocab_size=VOCABULARY, **sizes)
+    started = keras_seqattn.generate(model, [7, 9], max_new_tokens=3, decoder_start_token_id=0)
+    assert keras_seqattn.generate(model, [7, 9], max_new_tokens=3) == started
+
+
 def test_other_tasks_are_refused():
     encoder = models.build(
         "bert",
