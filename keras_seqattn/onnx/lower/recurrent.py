@@ -20,7 +20,8 @@ def recurrent(tracer, layer, sequences, initial_state=None, mask=None, training=
     """A layer in one direction.
 
     At masked steps the state stays and the output is that of the step before, or zeros with
-    `zero_output_for_mask`; outputs before the first real step are zeros.
+    `zero_output_for_mask`; outputs before the first real step are zeros. So it is on TensorFlow and
+    PyTorch. JAX repeats the first state instead, which is the same unless a state was passed in.
     """
     _refuse(tracer, layer, training)
     x, mask = tracer.symbol(sequences), _boolean(tracer, mask)
@@ -56,6 +57,26 @@ def bidirectional(tracer, layer, sequences, initial_state=None, mask=None, train
     if not layer.return_state:
         return output
     return (*output, *states) if isinstance(output, tuple) else (output, *states)
+
+
+@lowers(keras.layers.TimeDistributed)
+def time_distributed(tracer, layer, inputs, training=False, mask=None):
+    """A layer of every step, for all steps at once: (b, t, ...) as (b*t, ...)."""
+    x = tracer.symbol(inputs)
+    batch, length, *rest = ops.shape(x)
+    given = {}
+    if mask is not None and len(mask.shape) > 2:
+        given["mask"] = ops.reshape(mask, (batch * length, *ops.shape(mask)[2:]))
+    y = layer.layer(ops.reshape(x, (batch * length, *rest)), **given)
+    return ops.reshape(y, (batch, length, *ops.shape(y)[1:]))
+
+
+@lowers(keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
+def convolutional(tracer, layer, *args, **kwargs):
+    raise ExportError(
+        f"{tracer.where()}: {type(layer).__name__} has no ONNX lowering; write its step as a cell "
+        "for keras.layers.RNN, of operations that have one"
+    )
 
 
 def _merge(forward, backward, mode):

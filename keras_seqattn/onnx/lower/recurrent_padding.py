@@ -67,6 +67,7 @@ class Rows:
             return transpose(self.tracer, y, (1, 0, 2))
         key = ("zeros",) if zeros else ("repeated", backwards)
         places, known = self._once(key, lambda: self._places(backwards, zeros))
+        # ONNX does not say what the outputs are where a row has ended.
         return ops.where(known, self._gather(y, places), 0.0)
 
     def _real(self):
