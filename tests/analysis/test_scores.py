@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_seqattn
 from keras_seqattn import analysis, models
 from keras_seqattn.errors import InputError
 from keras_seqattn.layers import MultiHeadAttention
+from keras_seqattn.runtime import Tokenizer
 from tests.analysis.tiny import tokenizer_assets
 from tests.helpers import randomise
 
 TEXTS = ["a b c d e f g", "h i", "k"]
+TARGETS = ["l m", "n o p q r", "s"]
 BERT = {
     "vocab_size": 23,
     "hidden_size": 10,
@@ -27,6 +30,44 @@ LLAMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
     "num_key_value_heads": 3,
+}
+
+
+TOKENS = {
+    "vocab_size": 23,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 1,
+}
+STACKS = {
+    "d_model": 30,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 3,
+    "decoder_attention_heads": 5,
+    "encoder_ffn_dim": 14,
+    "decoder_ffn_dim": 22,
+}
+STACK_PATHS = [
+    "encoder_layers_0/attention",
+    "encoder_layers_1/attention",
+    "decoder_layers_0/attention",
+    "decoder_layers_0/cross_attention",
+    "decoder_layers_1/attention",
+    "decoder_layers_1/cross_attention",
+]
+ENCODER_DECODERS = {
+    "transformer": (STACKS, STACK_PATHS),
+    "bart": (STACKS, STACK_PATHS),
+    "t5": (
+        {"d_model": 15, "d_kv": 7, "d_ff": 14, "num_layers": 2, "num_heads": 3},
+        STACK_PATHS,
+    ),
+    "bahdanau": (
+        {"embedding_size": 5, "hidden_size": 7, "attention_size": 11, "maxout_size": 13},
+        ["decoder"],
+    ),
 }
 
 
@@ -62,6 +103,48 @@ def test_llama_from_arrays():
     check_sums(scores, real=[7, 4])
     assert all((np.triu(array, 1) == 0).all() for array in scores.values())
     assert [len(row) for row in scores.tokens] == [7, 4]
+
+
+@pytest.mark.parametrize("family", ENCODER_DECODERS)
+def test_encoder_decoders_from_texts(family):
+    config, paths = ENCODER_DECODERS[family]
+    model = build(family, **config, **TOKENS)
+    scores = analysis.attention(model, TEXTS, TARGETS)
+    assert sorted(scores) == sorted(paths)
+    for path, array in scores.items():
+        queries, keys = ([8, 3, 2] if "encoder" in path.split("_")[0] else [3, 6, 2]), [8, 3, 2]
+        if path.endswith("/attention"):
+            keys = queries
+        assert array.shape[2:] == (max(queries), max(keys))
+        for row, query_count, key_count in zip(array, queries, keys, strict=True):
+            np.testing.assert_allclose(row[:, :query_count, :key_count].sum(-1), 1, atol=1e-5)
+            assert (row[:, :query_count, key_count:] == 0).all()
+    assert scores.tokens[1] == ["h", "i", "</s>"]
+    assert scores.decoder_tokens == [["<s>", *row.split()] for row in TARGETS]
+    assert scores.target_tokens == [[*row.split(), "</s>"] for row in TARGETS]
+
+
+def test_a_fixed_context_has_nothing_to_show():
+    model = build("rnn_seq2seq", **TOKENS, embedding_size=5, hidden_size=7, num_hidden_layers=2)
+    with pytest.raises(InputError, match="no attention layer"):
+        analysis.attention(model, TEXTS, TARGETS)
+
+
+@pytest.mark.parametrize("family", ["transformer", "bahdanau"])
+def test_scores_of_what_the_model_generates(family):
+    model = build(family, **ENCODER_DECODERS[family][0], **TOKENS)
+    settings = {"max_new_tokens": 5, "num_beams": 1}
+    scores = analysis.attention(model, TEXTS[:2], **settings)
+    written = keras_seqattn.generate(model, [[4, 5, 6, 7, 8, 9, 10, 2], [11, 12, 2]], **settings)
+    tokenizer = Tokenizer(model.assets)
+    for shown, ids in zip(scores.target_tokens, written, strict=True):
+        assert shown[: len(ids)] == [tokenizer.decode([i], special_tokens=True) for i in ids]
+        assert shown[-1] == "</s>"
+    # The same from the texts that were generated.
+    texts = [" ".join(row[:-1]) for row in scores.target_tokens]
+    again = analysis.attention(model, TEXTS[:2], texts)
+    for path in scores:
+        np.testing.assert_allclose(again[path], scores[path], atol=1e-5)
 
 
 def test_scores_are_the_softmax_of_the_formula():
