@@ -46,14 +46,13 @@ def test_parity_and_round_trip(tmp_path, family, scaled):
     check_round_trip(model, reference, tmp_path / "b")
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
-@pytest.mark.parametrize("family", ["bart", "pegasus"])
+@pytest.mark.parametrize(("family", "static"), [("bart", False), ("pegasus", True)])
 def test_steps_agree_with_transformers(tmp_path, family, static):
     """One has learned positions, the other sinusoids; both count the padding."""
     reference, directory = _saved(tmp_path, family)
     model = models.load(directory)
     targets = np.random.default_rng(1).integers(1, 41, (3, 7)).astype("int32")
-    for length, padding in ((1, None), (5, "left"), (29, "left"), (29, "right")):
+    for length, padding in ((1, None), (5, "right"), (29, "left")):
         inputs = sample_inputs(model, length=length, padding=padding)
         inputs["decoder_input_ids"] = targets
         # The last row of five is all padding, where transformers attends to everything.
