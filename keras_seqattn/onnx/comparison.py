@@ -73,7 +73,7 @@ class Comparison:
 
     def keras(self, inputs):
         """The Keras model's outputs by name."""
-        outputs = run_keras(self.model, self.sampler.for_keras(inputs))
+        outputs = quietly(lambda: self.model(self.sampler.for_keras(inputs), training=False))
         if not isinstance(outputs, dict):
             outputs = dict(zip(self.outputs, keras.tree.flatten(outputs), strict=True))
         return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
@@ -137,18 +137,16 @@ def run_session(session, inputs):
     return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
 
 
-def run_keras(model, inputs):
-    """The model's outputs for their numbers only: no gradients, and no advice about an axis of
-    length 1.
-    """
+def quietly(function):
+    """Run Keras for its numbers only: no gradients, and no advice about an axis of length 1."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using a softmax over axis")
         if keras.backend.backend() != "torch":
-            return model(inputs, training=False)
+            return function()
         import torch
 
         with torch.no_grad():
-            return model(inputs, training=False)
+            return function()
 
 
 def _next_cache(outputs):

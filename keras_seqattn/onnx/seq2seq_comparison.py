@@ -4,19 +4,21 @@ import keras
 import numpy as np
 
 from keras_seqattn.generation.steps import is_cache, output_for
+from keras_seqattn.models.compiled import compiled
 from keras_seqattn.onnx.comparison import (
     compare,
     compare_tokens,
     empty_caches,
     padded,
     prefill_and_steps,
-    run_keras,
+    quietly,
     run_session,
 )
 from keras_seqattn.onnx.sampler import Sampler
 
 _SOURCE_LENGTHS = (1, 5, 29)
-# Of the targets that are decoded at once, before the cached steps and in greedy decoding.
+_CACHED_SOURCE = 5
+# How many tokens of a target are decoded at once before the cached steps.
 _PREFILL = 3
 
 
@@ -33,22 +35,24 @@ class Seq2SeqComparison:
         self.model, self.precision = model, precision
         self.encoder, self.decoder = encoder, decoder
         self.sampler = Sampler(model)
+        # All targets have one length, so that Keras meets few shapes.
+        self.targets = _PREFILL + self.sampler.steps()
+        self._call = _caller(model)
 
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""
         rows = [(1, None), (3, "left"), (3, "right")]
         for length in (n for n in _SOURCE_LENGTHS if n <= self.sampler.max_length()):
             for batch, side in rows:
-                yield lambda b=batch, n=length, s=side: self.steps(b, n, s, prefill=7, steps=0)
+                yield lambda b=batch, n=length, s=side: self.steps(b, n, s, self.targets)
         for batch, side in rows:
-            steps = self.sampler.steps()
-            yield lambda b=batch, s=side, n=steps: self.steps(b, 5, s, _PREFILL, n)
+            yield lambda b=batch, s=side: self.steps(b, _CACHED_SOURCE, s, _PREFILL)
         yield self.greedy
 
-    def steps(self, batch, length, side, prefill, steps):
+    def steps(self, batch, length, side, prefill):
         """The encoder, a prefill and cached single steps against one full pass."""
         inputs = self.sampler.inputs(batch, length, side)
-        targets = self.sampler.targets(batch, prefill + steps)
+        targets, steps = self.sampler.targets(batch, self.targets), self.targets - prefill
         decoding = _Decoding(self.encoder, self.decoder, inputs)
         parts = [decoding.step(targets[:, a:b]) for a, b in prefill_and_steps(prefill, steps)]
         name = f"batch {batch}, source length {length}{padded(side)}, prefill {prefill}"
@@ -58,10 +62,10 @@ class Seq2SeqComparison:
 
     def greedy(self):
         """Greedy tokens of the files, each checked against Keras's choice after the same tokens."""
-        inputs = self.sampler.inputs(1, 7, None)
+        inputs = self.sampler.inputs(1, _CACHED_SOURCE, None)
         decoding = _Decoding(self.encoder, self.decoder, inputs)
         tokens = [self.sampler.targets(1, 1)]
-        for _ in range(self.sampler.steps()):
+        for _ in range(self.targets):
             tokens.append(decoding.step(tokens[-1])[:, -1:].argmax(-1))
         targets = np.concatenate(tokens, axis=1)
         logits = self.keras(inputs, targets[:, :-1])
@@ -70,7 +74,15 @@ class Seq2SeqComparison:
     def keras(self, inputs, targets):
         """The Keras model's logits."""
         feeds = self.sampler.for_keras({**inputs, "decoder_input_ids": targets})
-        return keras.ops.convert_to_numpy(run_keras(self.model, feeds)["logits"])
+        return keras.ops.convert_to_numpy(quietly(lambda: self._call(feeds))["logits"])
+
+
+def _caller(model):
+    """Calls the model; JAX alone would compile each operation anew for each shape."""
+    if keras.backend.backend() != "jax":
+        return lambda inputs: model(inputs, training=False)
+    call = compiled(model)
+    return lambda inputs: call({}, inputs)
 
 
 class _Decoding:

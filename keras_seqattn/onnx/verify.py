@@ -46,6 +46,8 @@ def _session(path, name):
     file = os.path.join(path, f"{name}.onnx") if os.path.isdir(path) else path
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that wait for work by spinning would take it from Keras's and the other session's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:

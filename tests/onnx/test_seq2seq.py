@@ -64,7 +64,7 @@ def test_decoder_contract(t5):
 
 def test_what_was_compared(t5):
     names = " | ".join(case.name for case in t5[2].cases)
-    for part in ("length 1,", "length 5, left", "length 29, right", "20 cached steps", "greedy"):
+    for part in ("length 1,", "length 5, left", "length 29, right", "20 cached steps", "23 greedy"):
         assert part in names
     assert len(t5[2].cases) == 13 and 0 < t5[2].worst <= 1e-4
 
