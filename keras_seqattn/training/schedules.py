@@ -36,7 +36,7 @@ class NoamSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _inverse_sqrt(step, warmup, _):
-    return ops.rsqrt(ops.maximum(step, warmup) / max(1, warmup))
+    return ops.rsqrt(ops.maximum(step, warmup) / warmup)
 
 
 def _linear(step, warmup, total):
@@ -74,6 +74,8 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, learning_rate, warmup_steps, decay="inverse_sqrt", total_steps=None):
         if decay not in _DECAYS:
             raise ValueError(f"decay must be one of {', '.join(_DECAYS)}, not {decay!r}")
+        if decay == "inverse_sqrt" and warmup_steps < 1:
+            raise ValueError("inverse_sqrt decay needs at least 1 warm-up step")
         if decay in ("linear", "cosine") and (total_steps or 0) <= warmup_steps:
             raise ValueError(f"{decay} decay needs total_steps above {warmup_steps} warm-up steps")
         self.learning_rate = learning_rate

@@ -36,27 +36,22 @@ def test_noam_is_equation_3():
 
 
 @pytest.mark.parametrize(
-    ("decay", "make", "arguments"),
+    ("decay", "make", "warmup", "total"),
     [
-        ("inverse_sqrt", transformers.get_inverse_sqrt_schedule, (13,)),
-        ("linear", transformers.get_linear_schedule_with_warmup, (13, 47)),
-        ("cosine", transformers.get_cosine_schedule_with_warmup, (13, 47)),
-        ("constant", transformers.get_constant_schedule_with_warmup, (13,)),
+        ("inverse_sqrt", transformers.get_inverse_sqrt_schedule, 13, None),
+        ("linear", transformers.get_linear_schedule_with_warmup, 13, 47),
+        ("linear", transformers.get_linear_schedule_with_warmup, 0, 47),
+        # Beyond its end transformers lets the cosine rise again.
+        ("cosine", transformers.get_cosine_schedule_with_warmup, 13, STEPS),
+        ("cosine", transformers.get_cosine_schedule_with_warmup, 0, STEPS),
+        ("constant", transformers.get_constant_schedule_with_warmup, 13, None),
     ],
 )
-@pytest.mark.parametrize("warmup", [13, 0])
-def test_warmup_and_decay_are_those_of_transformers(decay, make, arguments, warmup):
-    if decay == "inverse_sqrt" and not warmup:
-        pytest.skip("without warm-up steps transformers chooses a time scale of its own")
-    total = 47 if len(arguments) == 2 else None
-    schedule = WarmupSchedule(0.3, warmup, decay, total)
-    count = STEPS
-    if decay == "cosine":
-        # Beyond its end transformers lets the cosine rise again.
-        count = 48
-    expected = theirs(make, warmup, *arguments[1:])
+def test_warmup_and_decay_are_those_of_transformers(decay, make, warmup, total):
+    expected = theirs(make, *[number for number in (warmup, total) if number is not None])
+    actual = rates(WarmupSchedule(0.3, warmup, decay, total))
     # Near the cosine's end 1 + cos is a difference of float32 numbers close to 1.
-    np.testing.assert_allclose(rates(schedule)[:count], expected[:count], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_cosine_stays_at_zero():
@@ -76,5 +71,7 @@ def test_optimizers_take_and_store_them(schedule):
 def test_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="decay must be one of"):
         WarmupSchedule(0.1, 3, "step")
+    with pytest.raises(ValueError, match="at least 1 warm-up step"):
+        WarmupSchedule(0.1, 0)
     with pytest.raises(ValueError, match="total_steps above 3"):
         WarmupSchedule(0.1, 3, "cosine")
