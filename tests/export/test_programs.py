@@ -1,5 +1,6 @@
 """The programs in export/ run; what they measure is not asserted."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ sys.path.insert(0, str(EXPORT))
 import contenders  # noqa: E402
 import interleaved  # noqa: E402
 import machine  # noqa: E402
+import seq2seq_bundles  # noqa: E402
 
 from keras_seqattn.onnx import export  # noqa: E402
 from tests.onnx import tiny  # noqa: E402
@@ -56,6 +58,16 @@ def test_a_decoder_contender_counts_its_tokens(tmp_path, monkeypatch):
     export(tiny.decoder("llama"), tmp_path / "llama", verify=False)
     rates = contenders.keras_seqattn_decoder(str(tmp_path / "llama"))()
     assert set(rates) == {"prefill", "decode"} and min(rates.values()) > 0
+
+
+def test_bundles_for_other_runtimes_come_with_their_tokens(tmp_path, monkeypatch):
+    monkeypatch.setattr(seq2seq_bundles, "MODELS", ("t5",))
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--targets", "ort"])
+    seq2seq_bundles.main()
+    runs = json.loads((tmp_path / "expected.json").read_text())["t5-ort"]
+    assert [len(run["tokens"]) for run in runs] == [1, 1, 3, 3, 3, 3]
+    assert all(len(set(map(tuple, run["tokens"]))) > 1 for run in runs[2:])
+    assert (tmp_path / "t5-ort" / "decoder_model_merged.onnx").exists()
 
 
 def test_the_description_names_processor_and_versions():
