@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from keras_seqattn.onnx import build_graph, export
+from keras_seqattn.onnx import build_graph, build_graphs, export
 from tests.onnx import tiny
 
 TARGETS = ["portable", "ort"]
@@ -35,6 +35,26 @@ def test_encoder(name, target, tmp_path):
     assert 0 < report.worst <= 1e-4
 
 
+# The files are the same from every backend; those of T5 are compared with Keras on each.
+@pytest.mark.backend_free
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", tiny.SEQ2SEQ)
+def test_encoder_decoder(name, target, tmp_path):
+    report = export(tiny.seq2seq(name), tmp_path / "bundle", target=target)
+    names = " | ".join(case.name for case in report.cases)
+    for part in ("length 1,", "length 5, left", "length 29, right", "20 cached steps", "greedy"):
+        assert part in names
+    assert 0 < report.worst <= 1e-4
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["marian", "t5-gated"])
+def test_quantised_encoder_decoder(name, target, tmp_path):
+    report = export(tiny.seq2seq(name), tmp_path / "bundle", target=target, precision="int8")
+    assert 1e-4 < report.error < report.tolerance
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_quantised(precision, target, tmp_path):
@@ -44,9 +64,9 @@ def test_quantised(precision, target, tmp_path):
     assert 1e-3 < report.error < report.tolerance
 
 
-def layer_counts(graph):
-    """How often each operator occurs inside layers_1."""
-    inside = [n for n in graph.graph if re.search(r"(^|/)layers_1/", n.name)]
+def layer_counts(graph, layer="layers_1"):
+    """How often each operator occurs inside a layer."""
+    inside = [n for n in graph.graph if re.search(rf"(^|/){layer}/", n.name)]
     return Counter(n.op_type for n in inside)
 
 
@@ -78,3 +98,31 @@ def test_portable_uses_no_other_domain():
         graph = build_graph(model, "portable")
         assert {n.domain for n in graph.graph} == {""}
         assert set(graph.graph.opset_imports) == {""}
+
+
+def test_t5_layers():
+    encoder, decoder = build_graphs(tiny.seq2seq("t5"), "ort").values()
+    own = {
+        "SkipSimplifiedLayerNormalization": 2,
+        "MatMul": 4,
+        "Attention": 1,
+        "Split": 1,
+        "Relu": 1,
+    }
+    assert layer_counts(encoder, "encoder_layers_1") == own
+    # Cross-attention reads its keys and values in the layout of their cache, to which new ones are
+    # appended; queries and results are turned to it and back.
+    cross = {"SkipSimplifiedLayerNormalization": 1, "MatMul": 4, "Attention": 1, "Concat": 2,
+             "Reshape": 4, "Transpose": 4}  # fmt: skip
+    assert layer_counts(decoder, "decoder_layers_1") == Counter(own) + Counter(cross)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["rnn_seq2seq", "bahdanau", "transformer", "bart", "t5-gated"])
+def test_no_casts_and_shapes_inside_layers_of_encoder_decoders(name, target):
+    graphs = build_graphs(tiny.seq2seq(name), target)
+    layers = [r"encoder(_layers_1)?", r"decoder_layers_1"]
+    for graph, layer in zip(graphs.values(), layers, strict=True):
+        counts = layer_counts(graph, layer)
+        assert counts or name == "bahdanau"
+        assert not {"Cast", "Shape", "Expand", "Range"} & set(counts)
