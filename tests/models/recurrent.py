@@ -90,39 +90,6 @@ def check_mutations(model, row):
     assert error(run(inputs)["logits"], expected) < TOLERANCE
 
 
-def check_steps(model):
-    """Encoder and steps of several lengths against teacher forcing; the drivers' feeding rules."""
-    inputs = sample_inputs(5)
-    expected = runner(model)(inputs)["logits"]
-    target = inputs.pop("decoder_input_ids")
-    given = runner(model.encoder_model())(inputs)
-    given["encoder_hidden_states"] = given.get("last_hidden_state")
-    given["encoder_attention_mask"] = inputs["attention_mask"]
-    step_model = model.step_model()
-    step, parts = runner(step_model), []
-    for start, stop in ((0, 1), (1, 2), (2, 7)):
-        given["input_ids"] = target[:, start:stop]
-        outputs = step({name: given[_source(name)] for name in step_model.input})
-        parts.append(outputs.pop("logits"))
-        given |= outputs
-    assert error(np.concatenate(parts, 1), expected) < TOLERANCE
-
-
-def _source(name):
-    return name.replace("past_states", "present_states")
-
-
-def check_leakage(model):
-    """Later target tokens and what stands at padding change nothing, exactly."""
-    run, inputs = runner(model), sample_inputs(5)
-    before = run(inputs)["logits"]
-    inputs["decoder_input_ids"][:, 4:] = 3
-    inputs["input_ids"][inputs["attention_mask"] == 0] = 5
-    after = run(inputs)["logits"]
-    np.testing.assert_array_equal(after[:, :4], before[:, :4])
-    assert error(after[:, 4:], before[:, 4:]) > 1e-2
-
-
 def check_saving(model, directory):
     """The same logits, bit by bit, after both ways of saving."""
     inputs = sample_inputs(5)

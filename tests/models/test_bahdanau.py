@@ -40,18 +40,6 @@ def test_every_weight_counts(model):
     recurrent.check_mutations(model, logits)
 
 
-def test_steps_equal_teacher_forcing(model):
-    recurrent.check_steps(model)
-
-
-def test_the_future_and_padding_change_nothing(model):
-    recurrent.check_leakage(model)
-
-
-def test_saving(model, tmp_path):
-    recurrent.check_saving(model, tmp_path)
-
-
 def test_one_embedding_for_everything():
     model = recurrent.build(
         "bahdanau",

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from keras_seqattn import models
@@ -50,18 +49,6 @@ def test_sources_that_are_not_reversed(model):
         assert (recurrent.error(actual, expected) < limit) == agrees
 
 
-def test_steps_equal_teacher_forcing(model):
-    recurrent.check_steps(model)
-
-
-def test_the_future_and_padding_change_nothing(model):
-    recurrent.check_leakage(model)
-
-
-def test_saving(model, tmp_path):
-    recurrent.check_saving(model, tmp_path)
-
-
 def test_one_embedding_for_everything(tmp_path):
     model = recurrent.build(
         "rnn_seq2seq",
@@ -101,13 +88,3 @@ def test_what_does_not_fit_is_named(model, tmp_path):
     )
     with pytest.raises(CheckpointError, match="num_hidden_layers=3, but the weights have 2"):
         models.load(tmp_path)
-
-
-def test_a_source_of_nothing_but_padding(model):
-    inputs = recurrent.sample_inputs(5)
-    inputs["attention_mask"][0] = 0
-    states = recurrent.runner(model.encoder_model())(
-        {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    )
-    assert all(not state[0].any() and state[1].any() for state in states.values())
-    assert np.isfinite(recurrent.runner(model)(inputs)["logits"]).all()
