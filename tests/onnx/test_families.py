@@ -100,6 +100,7 @@ def test_portable_uses_no_other_domain():
         assert set(graph.graph.opset_imports) == {""}
 
 
+@pytest.mark.backend_free
 def test_t5_layers():
     encoder, decoder = build_graphs(tiny.seq2seq("t5"), "ort").values()
     own = {
@@ -117,6 +118,7 @@ def test_t5_layers():
     assert layer_counts(decoder, "decoder_layers_1") == Counter(own) + Counter(cross)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["rnn_seq2seq", "bahdanau", "transformer", "bart", "t5-gated"])
 def test_no_casts_and_shapes_inside_layers_of_encoder_decoders(name, target):
