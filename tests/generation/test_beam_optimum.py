@@ -99,6 +99,7 @@ def test_narrow_beams_miss_some_and_wider_ones_fewer():
 def test_the_highest_of_many(size):
     scores = np.random.default_rng(size).normal(size=(3, size)).astype(np.float32)
     scores[1, : size // 2] = -np.inf
+    scores[2, -1] = 9
     wanted = np.argsort(-scores, axis=1, kind="stable")[:, :7]
     np.testing.assert_array_equal(_top(scores, 7), wanted)
 

@@ -109,6 +109,10 @@ def test_ngrams_of_the_source(reference, generator, sources, beams):
         settings = {"encoder_no_repeat_ngram_size": 1, "num_beams": beams, "max_new_tokens": 9}
         wanted = expected(reference, ids, np.ones_like(ids), **settings)
         np.testing.assert_array_equal(generator.generate(ids, **settings), wanted)
+    rows = [[*source, 52, 16] for source in sources]
+    assert generator.generate(rows, **settings) == [
+        generator.generate(row, **settings) for row in rows
+    ]
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 3}], ids=str)

@@ -69,6 +69,17 @@ def test_settings_of_the_file_that_are_unused_are_fine():
         ({"num_beams": 2, "early_stopping": "always"}, "early_stopping='always'"),
         ({"num_beams": 2, "length_penalty": float("inf")}, "length_penalty=inf"),
         ({"seed": -1}, "seed=-1"),
+        ({"min_length": 3, "min_new_tokens": 4}, "min_new_tokens and min_length contradict"),
+        ({"min_length": 9, "max_length": 8}, "min_length=9 is more than max_length=8"),
+        ({"min_length": -1}, "min_length=-1"),
+        ({"bad_words_ids": [[]]}, "bad_words_ids"),
+        ({"bad_words_ids": [["a"]]}, "sequences of token ids, none empty"),
+        ({"bad_words_ids": 1.5}, "bad_words_ids"),
+        ({"encoder_no_repeat_ngram_size": -1}, "encoder_no_repeat_ngram_size=-1"),
+        ({"renormalize_logits": 1}, "renormalize_logits=1"),
+        ({"decoder_start_token_id": -1}, "decoder_start_token_id=-1"),
+        ({"forced_bos_token_id": [3]}, "forced_bos_token_id="),
+        ({"forced_eos_token_id": [3, "x"]}, "forced_eos_token_id="),
         ({"stop_strings": ["a", ""]}, "stop_strings"),
         ({"stop_strings": [3]}, "stop_strings"),
         ({"eos_token_id": -2}, "eos_token_id"),
@@ -90,6 +101,27 @@ def test_one_stop_string_and_one_eos_need_no_list():
     assert (config.stop_strings, config.eos_token_id) == (("ab",), (4,))
 
 
+def test_new_tokens_win_over_whole_lengths():
+    file = {"min_length": 56, "max_length": 142, "min_new_tokens": 3}
+    config = GenerationConfig.from_settings(file, max_new_tokens=20)
+    assert (config.min_length, config.max_length, config.max_new_tokens) == (0, None, 20)
+    # What the call says wins over the file, whichever of the two it names.
+    config = GenerationConfig.from_settings(file, min_length=7, max_length=9)
+    assert (config.min_length, config.min_new_tokens, config.max_length) == (7, 0, 9)
+    assert GenerationConfig.from_settings({"min_length": 56}, min_new_tokens=0).min_length == 0
+
+
+def test_a_file_of_marian_is_accepted():
+    file = {
+        "bad_words_ids": [[58100]],
+        "decoder_start_token_id": 58100,
+        "forced_eos_token_id": 0,
+        "renormalize_logits": True,
+    }
+    config = GenerationConfig.from_settings(file)
+    assert (config.bad_words_ids, config.forced_eos_token_id) == (((58100,),), (0,))
+
+
 def test_padding_is_the_first_eos_unless_set():
     assert GenerationConfig(eos_token_id=[4, 6]).padding == 4
     assert GenerationConfig(eos_token_id=[4, 6], pad_token_id=0).padding == 0
@@ -97,9 +129,10 @@ def test_padding_is_the_first_eos_unless_set():
 
 
 def test_checkpoint_defaults():
-    config = {"eos_token_id": 2, "pad_token_id": 7, "hidden_size": 64}
-    assert checkpoint_defaults(config, {"eos_token_id": [2, 3], "top_k": 4}) == {
-        "eos_token_id": [2, 3],
-        "pad_token_id": 7,
-        "top_k": 4,
-    }
+    config = {"eos_token_id": 2, "pad_token_id": 7, "hidden_size": 64, "decoder_start_token_id": 5}
+    config |= {"num_beams": 4, "forced_bos_token_id": None}
+    file = {"eos_token_id": [2, 3], "top_k": 4}
+    tokens = {"pad_token_id": 7, "decoder_start_token_id": 5}
+    assert checkpoint_defaults(config, file) == {**file, **tokens}
+    # Older checkpoints keep their settings in config.json.
+    assert checkpoint_defaults(config, {}) == {"eos_token_id": 2, "num_beams": 4, **tokens}

@@ -73,6 +73,16 @@ def test_summarize(t5, seq2seq):
     assert seq2seq.summarize(TEXTS[0], **short) == wanted
 
 
+def test_settings_of_the_task_win_over_those_of_the_bundle(t5, copy):
+    (copy / "parity.json").unlink()
+    settings = json.loads((copy / "generation_config.json").read_text())
+    settings |= {"num_beams": 2, "max_length": 30, "repetition_penalty": 1.2}
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    prefix, task = of_task("summarization")
+    wanted = answer(t5, prefix + TEXTS[0], **task, repetition_penalty=1.2)
+    assert runtime.load(copy, threads=1).summarize(TEXTS[0]) == wanted
+
+
 def test_what_is_refused(seq2seq):
     for languages in ({}, {"source": "en"}, {"target": "it"}, {"source": "de", "target": "en"}):
         with pytest.raises(InputError, match="must choose one .*: en to de, en to fr"):
@@ -181,7 +191,7 @@ def test_reorder_moves_the_past_and_not_the_source(seq2seq):
 def test_beams_share_what_their_source_gave(seq2seq):
     """One beam or three of each source: the same logits, and the encoder runs once."""
     driver = seq2seq._generator().decoder
-    target = np.array([[1, 9], [1, 8], [1, 7]])
+    target = np.array([[4, 9], [5, 8], [6, 7]])
     results = []
     for beams in (1, 3):
         sources(driver, ROWS)
