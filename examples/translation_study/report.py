@@ -31,7 +31,7 @@ def write(results, settings, folder):
     parts = folder / NAME
     parts.mkdir(parents=True, exist_ok=True)
     figures.draw_all(results, parts)
-    content = {"settings": settings, "machine": machine(), "results": results}
+    content = {"settings": settings, "machine": machine(), "results": _without_texts(results)}
     (parts / "results.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -59,6 +59,15 @@ def write(results, settings, folder):
     return document
 
 
+def _without_texts(results):
+    """The results less the translations, which are Debian's texts and no measurement."""
+    quality = {
+        family: {name: found[name] for name in found if name != "translations"}
+        for family, found in results["quality"].items()
+    }
+    return {**results, "quality": quality}
+
+
 def show(results):
     """Print the scores, the example translations, and how the exported model compares."""
     for family, found in results["quality"].items():
@@ -71,7 +80,8 @@ def show(results):
     deployed = results["deployment"]
     print(f"\n{TITLES[deployed['family']]} deployed; {deployed['verification']}")
     for name, way in deployed["ways"].items():
-        print(f"  {name}: BLEU {way['bleu']:.2f}, {way['seconds']:.1f} s")
+        difference = way["bleu"] - deployed["ways"]["keras"]["bleu"]
+        print(f"  {name}: BLEU {way['bleu']:.2f} ({difference:+.2f}), {way['seconds']:.1f} s")
 
 
 def machine():

@@ -93,18 +93,18 @@ def _configs(vocabulary_size, widths, layers):
 
 FULL = Settings(
     pairs=None,
-    vocabulary_size=6000,
+    vocabulary_size=4000,
     lengths=(12, 20, 32, 56, 96),
     tokens_per_batch=2048,
-    seconds=510.0,
+    seconds=480.0,
     configs=_configs(
-        6000, {"rnn_seq2seq": 284, "bahdanau": (256, 282), "transformer": 192}, layers=3
+        4000, {"rnn_seq2seq": 189, "bahdanau": (160, 197), "transformer": 128}, layers=3
     ),
-    learning_rates={"rnn_seq2seq": 2e-3, "bahdanau": 2e-3, "transformer": 2e-3},
+    learning_rates={"rnn_seq2seq": 2e-3, "bahdanau": 2e-3, "transformer": 1.5e-3},
     warmups={"rnn_seq2seq": 0.03, "bahdanau": 0.03, "transformer": 0.12},
     label_smoothings={"rnn_seq2seq": 0.1, "bahdanau": 0.1, "transformer": 0.1},
     test_lengths=(8, 12, 16, 24, 32, 48, 96, 10_000),
-    test_sentences=2000,
+    test_sentences=1500,
     max_new_tokens=160,
     verify=True,
     throughput_lengths=(8, 16, 32, 64, 128, 256),
