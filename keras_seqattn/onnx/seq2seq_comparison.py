@@ -78,11 +78,14 @@ class Seq2SeqComparison:
 
 
 def _caller(model):
-    """Calls the model; JAX alone would compile each operation anew for each shape."""
+    """Calls the model. JAX would compile each operation for each shape on its own: it compiles the
+    whole, once for all verifications of a model.
+    """
     if keras.backend.backend() != "jax":
         return lambda inputs: model(inputs, training=False)
-    call = compiled(model)
-    return lambda inputs: call({}, inputs)
+    if not hasattr(model, "_compiled"):
+        model._compiled = compiled(model)
+    return lambda inputs: model._compiled({}, inputs)
 
 
 class _Decoding:

@@ -26,6 +26,11 @@ def t5(tmp_path_factory):
     return folder, model, export(model, folder)
 
 
+@pytest.fixture(scope="module")
+def bart():
+    return tiny.seq2seq("bart")
+
+
 def test_bundle_files(t5):
     folder, _, _ = t5
     names = {ENCODER, DECODER, "config.json", "generation_config.json", "parity.json"}
@@ -39,8 +44,8 @@ def test_bundle_files(t5):
     assert {ENCODER, DECODER} < set(parity["files"]) and parity["task"] == "seq2seq_lm"
 
 
-def test_generation_config_has_the_tokens_that_the_family_sets(tmp_path):
-    export(tiny.seq2seq("bart"), tmp_path / "b", verify=False)
+def test_generation_config_has_the_tokens_that_the_family_sets(bart, tmp_path):
+    export(bart, tmp_path / "b", verify=False)
     tokens = json.loads((tmp_path / "b" / "generation_config.json").read_text())
     assert tokens["forced_eos_token_id"] == 2 and tokens["decoder_start_token_id"] == 2
 
@@ -71,9 +76,8 @@ def test_what_was_compared(t5):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_quantised(precision, target, tmp_path):
-    model = tiny.seq2seq("bart")
-    report = export(model, tmp_path / "bart", target=target, precision=precision)
+def test_quantised(precision, target, bart, tmp_path):
+    report = export(bart, tmp_path / "bart", target=target, precision=precision)
     assert 1e-3 < report.error < report.tolerance
     if target == "ort":
         encoder, decoder = (graph.operators for graph in inspect(tmp_path / "bart").graphs)
