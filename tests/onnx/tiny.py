@@ -160,4 +160,9 @@ def encoder(name):
 def seq2seq(name):
     """An encoder-decoder of the list, its weights redrawn."""
     family, config = SEQ2SEQ[name]
-    return randomise(models.build(family, **config), seed=5)
+    model = randomise(models.build(family, **config), seed=5)
+    for variable in model.weights if family == "t5" else ():
+        # T5's weights hold the factor of the scores, without which attention is all or nothing.
+        if variable.path.endswith("query/kernel"):
+            variable.assign(variable * config["d_kv"] ** -0.5)
+    return model
