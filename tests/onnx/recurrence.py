@@ -7,6 +7,7 @@ import onnxruntime
 from keras import layers, ops
 
 from keras_seqattn.onnx import build_graph
+from keras_seqattn.ops import attention
 from tests.helpers import randomise
 
 WIDTH, UNITS = 5, 7
@@ -67,23 +68,26 @@ def attentive_model():
 
 
 class Attend(layers.Layer):
-    """h' = tanh(x + softmax(h M') M) over a memory M, by ops.scan; what it returns is scaled by the
-    length of the memory.
+    """h' = tanh(x + attention of h to a memory), by ops.scan, and attention of the last h.
+
+    The length of the memory and the mask as the attention wants it are first asked for in the loop.
     """
 
     def call(self, x, memory):
-        shape = ops.shape(memory)
-        state = ops.zeros((shape[0], shape[2]))
-        project = ops.tile(x, (1, 1, 3))[:, :, : memory.shape[2]]
+        steps = ops.transpose(ops.tile(x, (1, 1, 3))[:, :, : memory.shape[2]], (1, 0, 2))
+        mask = memory[:, :, 0] > -0.1
+        keys = ops.expand_dims(memory, 2)
 
-        def step(state, x_t):
-            scores = ops.softmax(ops.einsum("bm,bsm->bs", state, memory))
-            scores = scores * ops.ones((ops.shape(x_t)[0], ops.shape(memory)[1]))
-            state = ops.tanh(x_t + ops.einsum("bs,bsm->bm", scores, memory))
-            return state, state
+        def attend(h):
+            found = attention(h[:, None, None], keys, keys, mask=mask)[:, 0, 0]
+            return found / ops.cast(ops.shape(memory)[1], "float32")
 
-        _, states = ops.scan(step, state, ops.transpose(project, (1, 0, 2)))
-        return ops.transpose(states, (1, 0, 2)) * ops.cast(ops.shape(memory)[1], "float32")
+        def step(h, x_t):
+            h = ops.tanh(x_t + attend(h))
+            return h, h
+
+        last, states = ops.scan(step, ops.zeros_like(steps[0]), steps)
+        return ops.transpose(states, (1, 0, 2)) + ops.expand_dims(attend(last), 1)
 
     def compute_output_shape(self, x_shape, memory_shape):
         return (*x_shape[:2], memory_shape[2])
