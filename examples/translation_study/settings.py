@@ -86,6 +86,8 @@ def _configs(vocabulary_size, widths, layers):
         "transformer": {
             **shared,
             "d_model": widths["transformer"],
+            # The paper's post-norm needs more warm-up than this training lasts: see the document.
+            "normalize_before": True,
             **{f"{side}_{key}": n for side in ("encoder", "decoder") for key, n in sides.items()},
         },
     }
@@ -96,15 +98,15 @@ FULL = Settings(
     vocabulary_size=4000,
     lengths=(12, 20, 32, 56, 96),
     tokens_per_batch=2048,
-    seconds=480.0,
+    seconds=360.0,
     configs=_configs(
         4000, {"rnn_seq2seq": 189, "bahdanau": (160, 197), "transformer": 128}, layers=3
     ),
-    learning_rates={"rnn_seq2seq": 2e-3, "bahdanau": 2e-3, "transformer": 1.5e-3},
+    learning_rates={"rnn_seq2seq": 2e-3, "bahdanau": 2e-3, "transformer": 2e-3},
     warmups={"rnn_seq2seq": 0.03, "bahdanau": 0.03, "transformer": 0.12},
     label_smoothings={"rnn_seq2seq": 0.1, "bahdanau": 0.1, "transformer": 0.1},
     test_lengths=(8, 12, 16, 24, 32, 48, 96, 10_000),
-    test_sentences=1500,
+    test_sentences=1200,
     max_new_tokens=160,
     verify=True,
     throughput_lengths=(8, 16, 32, 64, 128, 256),

@@ -43,31 +43,20 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
 
         tokenizer = Tokenizer(assets)
     file = json.loads(assets.get("generation_config.json", b"{}"))
-    config = _config_of(model)
     generator = Generator(
         _decoder_of(model),
         tokenizer=tokenizer,
-        defaults=checkpoint_defaults(config, file),
-        context_length=config.get("max_position_embeddings"),
+        defaults=checkpoint_defaults(model.config, file),
+        context_length=model.config.get("max_position_embeddings"),
     )
     return generator.generate(inputs, attention_mask, **settings)
-
-
-# What follows is imported where it is used: this package must not import Keras.
-
-
-def _config_of(model):
-    """The model's configuration with its family's defaults."""
-    from keras_seqattn.models.config import read_settings
-    from keras_seqattn.models.registry import get_family
-
-    return {**model.config, **read_settings(model.config, get_family(model.family))}
 
 
 def _decoder_of(model):
     """The model's decoder, made once, so that its step is compiled once."""
     decoder = getattr(model, "_decoder", None)
     if decoder is None:
+        # Imported here: this package must not import Keras.
         from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 
         driver = KerasEncoderDecoder if model.task == "seq2seq_lm" else KerasDecoder

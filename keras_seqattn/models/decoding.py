@@ -6,8 +6,6 @@ from keras import ops
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
 from keras_seqattn.models.compiled import compiled
-from keras_seqattn.models.config import read_settings
-from keras_seqattn.models.registry import get_family
 
 _SMALLEST_BUCKET = 16
 
@@ -27,7 +25,7 @@ class KerasDecoder:
 
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
-        self._positions = _positions(model)
+        self._positions = model.config.get("max_position_embeddings")
         step = model.step_model(static=True)
         self._caches = _caches(step)
         self._step = _compiled_step(step, self._caches)
@@ -98,7 +96,7 @@ class KerasEncoderDecoder:
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
         self.source_vocabulary_size = model.config.get("vocab_size", self.vocabulary_size)
-        self._positions = _positions(model)
+        self._positions = model.config.get("max_position_embeddings")
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
         self._inputs = list(step.input)
         self._carried = [name for name in self._inputs if varies_per_beam(name)]
@@ -202,12 +200,6 @@ def _empty(caches, batch_size, slots):
 def _reordered(values, rows):
     rows = _integers(rows)
     return {name: ops.take(value, rows, axis=0) for name, value in values.items()}
-
-
-def _positions(model):
-    """The most positions that the model has, or None."""
-    settings = read_settings(model.config, get_family(model.family))
-    return settings.get("max_position_embeddings")
 
 
 def _check_length(length, positions):

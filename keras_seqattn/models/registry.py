@@ -141,8 +141,16 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
         return keras.initializers.RandomNormal(stddev=spread)
 
     inputs, outputs = declared.build(settings, task, initializer)
+    # Written out, so that whoever reads the configuration needs no table of defaults.
+    defaults = {key: value for key, value in declared.defaults.items() if value is not None}
     return SequenceModel(
-        inputs, outputs, family=family, task=task, config=config, assets=assets, name=name
+        inputs,
+        outputs,
+        family=family,
+        task=task,
+        config={**defaults, **config},
+        assets=assets,
+        name=name,
     )
 
 

@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
-from keras_seqattn.models.config import read_settings
-from keras_seqattn.models.registry import get_family, stored_config
+from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs
@@ -149,8 +149,9 @@ def _write_companions(model, folder, target, tokenizer):
         generation = json.loads(files.get("generation_config.json", b"{}"))
         files["genai_config.json"] = _json(genai.config(config, generation, target))
     if task in ("causal_lm", "seq2seq_lm"):
-        settings = {**config, **read_settings(config, get_family(model.family))}
-        files.setdefault("generation_config.json", _json(genai.special_tokens(settings)))
+        # Older checkpoints keep these settings in config.json, where other runtimes do not look.
+        generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)
+        files.setdefault("generation_config.json", _json(generation))
     for name, content in sorted(files.items()):
         full = os.path.join(folder, name)
         os.makedirs(os.path.dirname(full), exist_ok=True)
