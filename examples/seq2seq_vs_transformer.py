@@ -58,9 +58,7 @@ def main(output, short=False, document=None):
     results["gradients"] = measured(
         "gradients", lambda family: gradients.measure_both(family, texts, settings, folder)
     )
-    results["memory"] = measured(
-        "memory", lambda family: memory.measure(family, folder, settings.memory_lengths)
-    )
+    results["memory"] = measured("memory", lambda family: memory.measure(family, settings))
     sentence = quality.short_sentence(pairs, texts)
     results["alignments"] = measured(
         "alignments",

@@ -1,66 +1,43 @@
-"""Peak memory of a training step by length, each measured in a process of its own.
+"""Memory of a training step by length, as XLA plans it.
 
-The first step compiles. The peak of the process is then reset (Linux), and the second step's peak
-counts, above what the process held before it: weights, optimizer state and compiled code are not in
-the figure.
+What the compiler allots to the intermediate results of the loss and its gradients. Weights, the
+state of the optimizer and the batch are not in it. The peak of a process, the other way to look,
+also holds what the allocator keeps, which at these sizes is most of it.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import jax
+import jax.numpy as jnp
+
+from keras_seqattn.training.losses import token_losses
+from translation_study.fitting import build
+from translation_study.throughput import random_batch
 
 
-def measure(family, folder, lengths):
-    """MiB that a training step needs on top, for every length.
+def measure(family, settings):
+    """MiB that a training step of `settings.memory_rows` pairs needs, for every length.
 
     Args:
         family: str.
-        folder: pathlib.Path with settings.json.
-        lengths: list of int.
+        settings: Settings.
 
     Returns:
         dict length -> MiB.
     """
-    # Freed memory goes back to the system at once, so that the peak is of memory in use.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    found = {}
-    for length in lengths:
-        command = [sys.executable, __file__, family, str(folder / "settings.json"), str(length)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"memory of {family} at length {length}: {done.stderr[-2000:]}")
-        found[str(length)] = float(done.stdout.split()[-1])
-    return found
-
-
-def _step_memory(family, settings, length):
-    from translation_study.fitting import build, compile_model
-    from translation_study.throughput import random_batch
-
     model = build(family, settings)
-    compile_model(model, settings)
-    batch = random_batch(settings.vocabulary_size, settings.memory_rows, length)
-    model.train_on_batch(*batch)
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", "ascii")
-    model.train_on_batch(*batch)
-    return _status("VmHWM") - before
+    return {str(length): _planned(model, settings, length) for length in settings.memory_lengths}
 
 
-def _status(field):
-    """MiB of a field of this process's status."""
-    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status has no {field}: the memory is measured on Linux only")
+def _planned(model, settings, length):
+    inputs, labels = random_batch(settings.vocabulary_size, settings.memory_rows, length)
 
+    def loss(trainable, fixed, inputs, labels):
+        outputs, _ = model.stateless_call(trainable, fixed, inputs, training=True)
+        losses, _ = token_losses(labels, outputs["logits"])
+        return jnp.sum(losses)
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from translation_study.settings import Settings
-
-    name, path, text_length = sys.argv[1:]
-    chosen = Settings(**json.loads(Path(path).read_text("utf-8")))
-    print(_step_memory(name, chosen, int(text_length)))
+    state = (
+        [variable.value for variable in part]
+        for part in (model.trainable_variables, model.non_trainable_variables)
+    )
+    step = jax.jit(jax.grad(loss)).lower(*state, inputs, labels["logits"]).compile()
+    return step.memory_analysis().temp_size_in_bytes / 2**20
