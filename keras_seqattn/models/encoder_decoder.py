@@ -51,6 +51,7 @@ class EncoderDecoderSpec:
         embeddings_norm: normalise the embeddings.
         final_norms: normalise what leaves each stack.
         dropout: rate, applied to the embeddings.
+        final_dropout: apply it to what leaves each stack as well.
         embeddings_initializer: function that makes the initializer of token embeddings; None is
             the one of all matrices.
     """
@@ -68,6 +69,7 @@ class EncoderDecoderSpec:
     embeddings_norm: bool = False
     final_norms: bool = False
     dropout: float = 0.0
+    final_dropout: bool = False
     embeddings_initializer: Callable | None = None
 
 
@@ -109,7 +111,8 @@ def make_layers(spec, initializer):
         dict with token_embedding, or encoder_embedding and decoder_embedding; for each of encoder
         and decoder, as far as the model has them, encoder_scale, encoder_positions,
         encoder_embeddings_sum, encoder_embeddings_norm, encoder_dropout, encoder_position_bias,
-        encoder_layers_0, ..., encoder_norm; logits_scale, and final_logits_bias.
+        encoder_layers_0, ..., encoder_norm, encoder_final_dropout; logits_scale, and
+        final_logits_bias.
     """
     layers = _token_embeddings(spec, spec.embeddings_initializer or initializer)
     for side in ("encoder", "decoder"):
@@ -117,6 +120,9 @@ def make_layers(spec, initializer):
         layers |= _blocks(spec, side, initializer)
         if spec.final_norms:
             layers[f"{side}_norm"] = _norm(spec, side, f"{side}_norm")
+        if spec.final_dropout and spec.dropout:
+            name = f"{side}_final_dropout"
+            layers[name] = keras.layers.Dropout(spec.dropout, name=name)
     if spec.logits_scale != 1.0:
         layers["logits_scale"] = Scale(spec.logits_scale, name="logits_scale")
     if spec.logits_bias:
@@ -148,7 +154,7 @@ def encode(layers, input_ids, attention_mask):
     x, bias = _embed(layers, "encoder", input_ids)
     for block in stack_of(layers, "encoder"):
         x = block(x, attention_mask=attention_mask, bias=bias)
-    return _apply(layers, x, "encoder_norm")
+    return _apply(layers, x, "encoder_norm", "encoder_final_dropout")
 
 
 def encoder_model(model, static):
@@ -270,7 +276,7 @@ def _embed(layers, side, ids, positions=None):
 
 
 def _logits(layers, x):
-    x = _apply(layers, x, "decoder_norm", "logits_scale")
+    x = _apply(layers, x, "decoder_norm", "decoder_final_dropout", "logits_scale")
     return _apply(layers, _table(layers, "decoder")(x, reverse=True), "final_logits_bias")
 
 

@@ -78,6 +78,7 @@ def _spec(settings):
         position_bias=lambda name, bidirectional: bias(bidirectional=bidirectional, name=name),
         final_norms=True,
         dropout=settings["dropout_rate"],
+        final_dropout=True,
         embeddings_initializer=spread.clone,
     )
 

@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -194,3 +195,12 @@ def test_building_by_keras_names():
     assert "decoder_layers_1/feed_forward/gate/kernel" in paths
     assert not any(path.endswith("/bias") for path in paths)
     assert np.isfinite(run(model, sample_inputs(model))["logits"]).all()
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_training_drops_out_what_leaves_a_stack(side):
+    model = models.build("t5", **SIZES, dropout_rate=0.5)
+    hidden = keras.Model(model.input, model.get_layer(f"{side}_final_dropout").output)
+    trained = keras.ops.convert_to_numpy(hidden(sample_inputs(model), training=True))
+    # Half of 3 * 11 * 21 values, give or take six standard deviations.
+    assert 0.38 < (trained == 0).mean() < 0.62
