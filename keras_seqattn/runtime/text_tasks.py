@@ -43,7 +43,7 @@ def translation(config, tokenizer, source=None, target=None):
         _check_source(tokenizer, source)
     if target is None:
         return _prefix_and_settings(_tasks(config).get("translation", {}))
-    code = tokenizer.token_id(target)
+    code = tokenizer.special_token_id(target)
     if code is None:
         raise InputError(
             f"target={target!r}: neither task_specific_params in config.json nor the tokenizer "

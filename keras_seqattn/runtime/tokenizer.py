@@ -64,9 +64,11 @@ class Tokenizer:
         finally:
             self._backend.no_truncation()
 
-    def token_id(self, token):
-        """int, the id of one token by its text, or None."""
-        return self._backend.token_to_id(token)
+    def special_token_id(self, token):
+        """int, the id of one special token by its text, or None: pieces of words do not count."""
+        added = self._backend.get_added_tokens_decoder()
+        found = [i for i, entry in added.items() if entry.special and entry.content == token]
+        return found[0] if found else None
 
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""

@@ -120,8 +120,10 @@ def test_languages_that_are_tokens():
     assert translation({}, tokenizer, target="<|user|>") == ("", {"forced_bos_token_id": 2})
     same = translation({}, tokenizer, source="<|assistant|>", target="<|user|>")
     assert same == ("", {"forced_bos_token_id": 2})
-    with pytest.raises(InputError, match="target='fr': neither task_specific_params in config"):
-        translation({}, tokenizer, target="fr")
+    # "a" is a piece of words in this vocabulary, and no language.
+    for target in ("fr", "a"):
+        with pytest.raises(InputError, match=f"target='{target}': neither task_specific_params"):
+            translation({}, tokenizer, target=target)
     with pytest.raises(InputError, match=r"files write is <\|assistant\|>; use those of the"):
         translation({}, tokenizer, source="<|user|>")
     with pytest.raises(InputError, match="files write is not named"):
