@@ -104,8 +104,10 @@ def fails(arguments, capsys, *parts):
 
 def command(*arguments, blocked=(), **options):
     """Start the program as a process of its own, with modules made unimportable."""
+    # A background job of a shell ignores interrupts, and would hand that on.
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({list(blocked)!r})); "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"sys.modules.update(dict.fromkeys({list(blocked)!r})); "
         "from keras_seqattn.cli import main; sys.exit(main())"
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
