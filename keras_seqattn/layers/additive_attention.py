@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.recording import record
-from keras_seqattn.ops.masks import combine_masks, expand_mask
+from keras_seqattn.ops.masks import expand_mask
 from keras_seqattn.ops.softmax import masked_softmax
 
 
@@ -68,7 +68,7 @@ class _ScoredAttention(keras.layers.Layer):
     ):
         if attention_mask is None:
             attention_mask = value_mask
-        allowed = None if attention_mask is None else allowed_keys(attention_mask)
+        allowed = allowed_keys(attention_mask)
         keys = self.compute_keys(value) if keys is None else keys
         out, probabilities = self.attend(query, value, keys, allowed)
         record(self, probabilities)
@@ -208,15 +208,13 @@ class LuongAttention(_ScoredAttention):
         return {**super().get_config(), "score": self.score}
 
 
-def allowed_keys(*masks):
-    """Where one may attend, from masks that may be None.
+def allowed_keys(mask):
+    """Where one may attend.
 
     Args:
-        masks: bool or int (b, s) or (b, t, s).
+        mask: bool or int (b, s) or (b, t, s), or None.
 
     Returns:
         bool (b, t|1, s), or None without a mask.
     """
-    return combine_masks(
-        *(ops.squeeze(expand_mask(mask), axis=1) for mask in masks if mask is not None)
-    )
+    return None if mask is None else ops.squeeze(expand_mask(mask), axis=1)

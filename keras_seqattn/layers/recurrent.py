@@ -104,7 +104,7 @@ class AttentiveDecoder(keras.layers.Layer):
         context_mask=None,
         return_attention_scores=False,
     ):
-        allowed = None if context_mask is None else allowed_keys(context_mask)
+        allowed = allowed_keys(context_mask)
         keys = self.compute_keys(context) if keys is None else keys
         batch, dtype = ops.shape(inputs)[0], self.compute_dtype
         if initial_state is None:

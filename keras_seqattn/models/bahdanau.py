@@ -4,8 +4,8 @@ import keras
 
 from keras_seqattn.layers.maxout import Maxout
 from keras_seqattn.layers.recurrent import AttentiveDecoder
-from keras_seqattn.models.encoder import token_input
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.functional import named_layers, token_inputs
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
@@ -15,7 +15,6 @@ from keras_seqattn.models.recurrent import (
     logits,
     make_embeddings,
     model_inputs,
-    named_layers,
     state_inputs,
 )
 from keras_seqattn.weights.table import Row, Table, dense_rows
@@ -99,7 +98,7 @@ def _encoder_model(model, static):
 def _step_model(model, static):
     layers = named_layers(model)
     decoder = layers["decoder"]
-    inputs = {name: token_input(name) for name in ("encoder_attention_mask", "input_ids")}
+    inputs = token_inputs("encoder_attention_mask", "input_ids")
     for name, width in (
         ("encoder_hidden_states", 2 * decoder.units),
         ("encoder_keys", decoder.attention_units),

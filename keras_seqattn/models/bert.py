@@ -7,8 +7,9 @@ from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.layers.feed_forward import activation_function
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.encoder import embed, encode, token_input
+from keras_seqattn.models.encoder import embed, encode
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import FirstToken, OutputBias, answer_spans, classify
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
 
@@ -38,7 +39,7 @@ _FIXED = {
 
 def _build(settings, task, initializer):
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs = {name: token_input(name) for name in names}
+    inputs = token_inputs(*names)
     embedding = TokenEmbedding(
         settings["vocab_size"],
         settings["hidden_size"],

@@ -7,6 +7,7 @@ import keras
 from keras_seqattn.layers.blocks import DecoderBlock
 from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
 from keras_seqattn.ops.positions import PositionIds
 
 
@@ -77,7 +78,7 @@ def full_pass(layers, input_ids, attention_mask):
     """
     positions = PositionIds(name="position_ids")(attention_mask, input_ids)
     x = layers["token_embedding"](input_ids)
-    for block in _blocks(layers):
+    for block in numbered_layers(layers, "layers_"):
         x = block(x, attention_mask=attention_mask, position_ids=positions)
     return layers["norm"](x)
 
@@ -92,11 +93,8 @@ def step_model(model, static):
     Returns:
         A functional model that shares the layers.
     """
-    layers = {layer.name: layer for layer in model.layers}
-    inputs = {
-        name: keras.Input((None,), dtype="int32", name=name)
-        for name in ("input_ids", "attention_mask")
-    }
+    layers = named_layers(model)
+    inputs = token_inputs("input_ids", "attention_mask")
     if static:
         inputs["cache_position"] = keras.Input(
             batch_shape=(1,), dtype="int32", name="cache_position"
@@ -106,7 +104,7 @@ def step_model(model, static):
     positions = PositionIds(name="position_ids")(mask, inputs["input_ids"], slot)
     x = layers["token_embedding"](inputs["input_ids"])
     presents = {}
-    for index, block in enumerate(_blocks(layers)):
+    for index, block in enumerate(numbered_layers(layers, "layers_")):
         cache = _cache_inputs(block, index)
         inputs |= cache
         x, present = block(
@@ -129,8 +127,3 @@ def _cache_inputs(block, index):
         name: keras.Input(shape, dtype=block.compute_dtype, name=name)
         for name in (f"past_key_values.{index}.key", f"past_key_values.{index}.value")
     }
-
-
-def _blocks(layers):
-    count = sum(name.startswith("layers_") for name in layers)
-    return [layers[f"layers_{index}"] for index in range(count)]

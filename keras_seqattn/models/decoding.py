@@ -95,7 +95,7 @@ class KerasEncoderDecoder:
 
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
-        self.source_vocabulary_size = model.config.get("vocab_size", self.vocabulary_size)
+        self.source_vocabulary_size = model.config["vocab_size"]
         self._positions = model.config.get("max_position_embeddings")
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
         self._inputs = list(step.input)

@@ -28,11 +28,6 @@ class EmbeddingSum(keras.layers.Layer):
         return keras.KerasTensor(embedding.shape, embedding.dtype)
 
 
-def token_input(name):
-    """A symbolic int32 input (b, t)."""
-    return keras.Input((None,), dtype="int32", name=name)
-
-
 def embed(parts, width, epsilon, dropout):
     """The sum of embeddings, normalised.
 

@@ -11,7 +11,8 @@ import keras
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.encoder import EmbeddingSum, token_input
+from keras_seqattn.models.encoder import EmbeddingSum
+from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
 from keras_seqattn.models.heads import OutputBias
 from keras_seqattn.ops.cache import UncachedContext
 from keras_seqattn.ops.positions import SlotPositions
@@ -130,6 +131,12 @@ def make_layers(spec, initializer):
     return layers
 
 
+def build_model(spec, initializer):
+    """(inputs, outputs) of the whole model, as `Family.build` returns them."""
+    inputs = token_inputs("input_ids", "attention_mask", "decoder_input_ids")
+    return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
+
+
 def full_pass(layers, input_ids, attention_mask, decoder_input_ids):
     """The logits of whole targets, given whole sources.
 
@@ -159,8 +166,8 @@ def encode(layers, input_ids, attention_mask):
 
 def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
-    layers = _named_layers(model)
-    inputs = {name: token_input(name) for name in ("input_ids", "attention_mask")}
+    layers = named_layers(model)
+    inputs = token_inputs("input_ids", "attention_mask")
     hidden = encode(layers, **inputs)
     outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
     return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
@@ -168,7 +175,7 @@ def encoder_model(model, static):
 
 def step_model(model, static):
     """The model of one decoding step, see `SequenceModel.step_model`."""
-    layers = _named_layers(model)
+    layers = named_layers(model)
     blocks = stack_of(layers, "decoder")
     inputs, caches = _step_inputs(blocks, _table(layers, "decoder").hidden_dim, static)
     ids, slot = inputs["input_ids"], inputs.get("cache_position")
@@ -199,12 +206,7 @@ def step_model(model, static):
 
 def stack_of(layers, side):
     """The blocks of "encoder" or "decoder" among named layers, in order."""
-    count = sum(name.startswith(f"{side}_layers_") for name in layers)
-    return [layers[f"{side}_layers_{index}"] for index in range(count)]
-
-
-def _named_layers(model):
-    return {layer.name: layer for layer in model.layers}
+    return numbered_layers(layers, f"{side}_layers_")
 
 
 def _token_embeddings(spec, initializer):
@@ -302,7 +304,7 @@ def _context_caches(layers, hidden):
 
 def _step_inputs(blocks, width, static):
     """The inputs of a step by name, and for each layer the pairs (key, value) of both caches."""
-    inputs = {name: token_input(name) for name in ("encoder_attention_mask", "input_ids")}
+    inputs = token_inputs("encoder_attention_mask", "input_ids")
     if static:
         slot = keras.Input(batch_shape=(1,), dtype="int32", name="cache_position")
         inputs["cache_position"] = slot

@@ -5,8 +5,8 @@ import keras
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.config import read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, full_pass, make_layers, step_model
-from keras_seqattn.models.encoder import token_input
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import LastToken, classify
 from keras_seqattn.weights.table import Row, Table
 
@@ -105,7 +105,7 @@ def _spec(settings, task, windows, block):
 
 
 def _build(spec, settings, task, initializer):
-    inputs = {name: token_input(name) for name in ("input_ids", "attention_mask")}
+    inputs = token_inputs("input_ids", "attention_mask")
     layers = make_layers(spec, initializer)
     hidden = full_pass(layers, **inputs)
     if task == "embedding":

@@ -6,7 +6,7 @@ import keras
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.embedding import TokenEmbedding
-from keras_seqattn.models.encoder import token_input
+from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.weights.table import Row, dense_rows
 
 DEFAULTS = {
@@ -34,13 +34,12 @@ HEAD_ROWS = dense_rows("lm_head", "lm_head")
 
 def model_inputs():
     """The symbolic inputs of a whole model, by name."""
-    names = ("input_ids", "attention_mask", "decoder_input_ids")
-    return {name: token_input(name) for name in names}
+    return token_inputs("input_ids", "attention_mask", "decoder_input_ids")
 
 
 def encoder_inputs():
     """The symbolic inputs of an encoder, by name."""
-    return {name: token_input(name) for name in ("input_ids", "attention_mask")}
+    return token_inputs("input_ids", "attention_mask")
 
 
 def state_inputs(names, layer):
@@ -54,11 +53,6 @@ def state_inputs(names, layer):
         name: keras.Input((layer.units,), dtype=layer.compute_dtype, name=name)
         for name in (f"past_states.{name}" for name in names)
     }
-
-
-def named_layers(model):
-    """The layers of a functional model, by name."""
-    return {layer.name: layer for layer in model.layers}
 
 
 def make_embeddings(family, settings, output_dim, initializer):

@@ -3,8 +3,8 @@
 import keras
 
 from keras_seqattn.layers.recurrent import ReverseTime
-from keras_seqattn.models.encoder import token_input
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
@@ -15,7 +15,6 @@ from keras_seqattn.models.recurrent import (
     logits,
     make_embeddings,
     model_inputs,
-    named_layers,
     state_inputs,
 )
 from keras_seqattn.weights.table import Row, Table
@@ -95,7 +94,7 @@ def _encoder_model(model, static):
 def _step_model(model, static):
     layers = named_layers(model)
     stack = _stack(layers, "decoder")
-    inputs = {"input_ids": token_input("input_ids")}
+    inputs = token_inputs("input_ids")
     states = []
     for index, lstm in enumerate(stack):
         pair = state_inputs((f"{index}.hidden", f"{index}.cell"), lstm)
@@ -115,8 +114,7 @@ def _presents(states):
 
 
 def _stack(layers, side):
-    count = sum(name.startswith(f"{side}_layers_") for name in layers)
-    return [layers[f"{side}_layers_{index}"] for index in range(count)]
+    return numbered_layers(layers, f"{side}_layers_")
 
 
 _TABLE = Table(

@@ -7,13 +7,11 @@ import keras
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.models.config import ACTIVATIONS
-from keras_seqattn.models.encoder import token_input
 from keras_seqattn.models.encoder_decoder import (
     EncoderDecoderSpec,
     Stack,
+    build_model,
     encoder_model,
-    full_pass,
-    make_layers,
     step_model,
 )
 from keras_seqattn.models.family import Family
@@ -48,11 +46,7 @@ _FIXED = {"is_decoder": (None, False)}
 
 
 def _build(settings, task, initializer):
-    inputs = {
-        name: token_input(name) for name in ("input_ids", "attention_mask", "decoder_input_ids")
-    }
-    layers = make_layers(_spec(settings), initializer)
-    return inputs, {"logits": full_pass(layers, **inputs)}
+    return build_model(_spec(settings), initializer)
 
 
 def _spec(settings):

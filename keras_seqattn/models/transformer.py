@@ -8,13 +8,11 @@ import keras
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.positions import PositionEmbedding, SinusoidalPositions
-from keras_seqattn.models.encoder import token_input
 from keras_seqattn.models.encoder_decoder import (
     EncoderDecoderSpec,
     Stack,
+    build_model,
     encoder_model,
-    full_pass,
-    make_layers,
     step_model,
 )
 from keras_seqattn.models.family import Family
@@ -68,10 +66,7 @@ def transformer_like(model_type, class_name, defaults, fixed=None, constants=Non
     """
 
     def build(settings, task, initializer):
-        spec = _spec(model_type, settings, **variation)
-        names = ("input_ids", "attention_mask", "decoder_input_ids")
-        inputs = {name: token_input(name) for name in names}
-        return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
+        return build_model(_spec(model_type, settings, **variation), initializer)
 
     return Family(
         model_type=model_type,

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.generation.steps import is_cache, output_for
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 
@@ -22,7 +23,7 @@ class Comparison:
     def __init__(self, model, session, precision):
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
-        self.pasts = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
+        self.pasts = [i for i in session.get_inputs() if is_cache(i.name)]
         self.sampler = Sampler(model)
 
     def jobs(self):
@@ -51,7 +52,7 @@ class Comparison:
         for start, end in prefill_and_steps(length, steps):
             feed = {"input_ids": ids[:, start:end], "attention_mask": mask[:, :end], **cache}
             outputs = self.ort(feed)
-            cache = _next_cache(outputs)
+            cache = self._next_cache(outputs)
             parts.append(outputs["logits"])
         name = f"batch {batch}, prefill {length} + {steps} cached steps{padded(side)}"
         actual = {"logits": np.concatenate(parts, axis=1)}
@@ -64,7 +65,7 @@ class Comparison:
         for _ in range(self.sampler.steps()):
             mask = np.ones_like(ids)
             outputs = self.ort({"input_ids": step, "attention_mask": mask, **cache})
-            cache, step = _next_cache(outputs), outputs["logits"][:, -1:].argmax(-1)
+            cache, step = self._next_cache(outputs), outputs["logits"][:, -1:].argmax(-1)
             ids = np.concatenate([ids, step], axis=1)
         expected = self.keras(
             {"input_ids": ids[:, :-1], "attention_mask": np.ones_like(ids[:, :-1])}
@@ -83,6 +84,10 @@ class Comparison:
         if self.pasts and self.pasts[0].name not in inputs:
             inputs = {**inputs, **empty_caches(self.pasts, len(inputs["input_ids"]))}
         return run_session(self.session, inputs)
+
+    def _next_cache(self, outputs):
+        """The present keys and values of one run, named as the next run wants them."""
+        return {i.name: outputs[output_for(i.name)] for i in self.pasts}
 
 
 def compare(name, expected, actual, precision, mask=None):
@@ -147,12 +152,3 @@ def quietly(function):
 
         with torch.no_grad():
             return function()
-
-
-def _next_cache(outputs):
-    """The present keys and values of one run, named as the next run wants them."""
-    return {
-        name.replace("present.", "past_key_values."): value
-        for name, value in outputs.items()
-        if name.startswith("present.")
-    }

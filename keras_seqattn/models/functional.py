@@ -1,0 +1,19 @@
+"""What every skeleton does with functional models: token inputs, and layers found again by name."""
+
+import keras
+
+
+def token_inputs(*names):
+    """Symbolic int32 inputs (b, t), by name."""
+    return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+
+
+def named_layers(model):
+    """The layers of a functional model, by name."""
+    return {layer.name: layer for layer in model.layers}
+
+
+def numbered_layers(layers, prefix):
+    """Those named `{prefix}0`, `{prefix}1` and so on among named layers, in order."""
+    count = sum(name.startswith(prefix) for name in layers)
+    return [layers[f"{prefix}{index}"] for index in range(count)]
