@@ -4,10 +4,7 @@ import time
 from pathlib import Path
 
 from keras_seqattn import models, onnx, training
-from translation_study.quality import export_fp32, held_out, translate
-
-# As batches of the runtime, for equal decoding.
-_BATCH = 32
+from translation_study.quality import decoding, export_fp32, held_out, translate
 
 
 def measure(family, corpus, settings, folder):
@@ -30,9 +27,8 @@ def measure(family, corpus, settings, folder):
         report = onnx.export(model, bundle, precision="int8")
     pairs = held_out(corpus, settings)
     sources, references = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    limits = {"num_beams": 1, "max_new_tokens": settings.max_new_tokens}
     ways = {
-        "keras": lambda: training.translate(model, sources, _BATCH, **limits),
+        "keras": lambda: training.translate(model, sources, **decoding(settings)),
         "runtime fp32": lambda: translate(export_fp32(family, settings, folder), sources, settings),
         "runtime int8": lambda: translate(bundle, sources, settings),
     }
