@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.mechanisms.dense import Dense
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.attention import Attention, attend, join_past
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
@@ -30,7 +32,8 @@ class MultiHeadAttention(keras.layers.Layer):
         positions: None, a `RotaryPositions` or an `ALiBi`.
         query_norm, key_norm: None, "rms_norm" or "layer_norm", over each head.
         layer_norm_epsilon: epsilon of these norms.
-        dropout: rate, applied to the probabilities.
+        attention: None, or a `Mechanism` that replaces attention to every key.
+        dropout: rate, applied to the probabilities, or to what a mechanism returns.
         kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
 
     Call arguments:
@@ -48,13 +51,19 @@ class MultiHeadAttention(keras.layers.Layer):
         cache_position: int () or (1,), the slot of the first new key; later slots are not attended.
         frozen_cache: the cache holds every key, so that nothing is projected but the query.
         return_attention_scores: also return the probabilities.
+        global_attention_mask: bool or int (b, t), nonzero = attends to all and is attended by all;
+            for mechanisms that know global tokens.
+
+        With a mechanism, `attention_mask` is (b, s), over the new keys alone if there is a cache,
+        which is then the tuple that `state_shapes` describes; `position_ids` must be given with it.
 
     Returns:
         float (b, t, m); with `cache` a tuple of it and the new cache, unless that is frozen; with
         `return_attention_scores` the probabilities (b, h, t, s) last.
 
     Raises:
-        ValueError: a frozen cache in a layer with positions.
+        ValueError: a frozen cache in a layer with positions; a mechanism together with what only
+            attention to every key has: bias, scores, windows, sinks, soft-cap, a growing cache.
 
     Example:
         layer = MultiHeadAttention(9, 64, num_key_value_heads=3, causal=True,
@@ -80,6 +89,7 @@ class MultiHeadAttention(keras.layers.Layer):
         query_norm=None,
         key_norm=None,
         layer_norm_epsilon=1e-6,
+        attention=None,
         dropout=0.0,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
@@ -102,6 +112,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.positions = positions
         self.norm_kinds = {"query_norm": query_norm, "key_norm": key_norm}
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.attention = None if isinstance(attention, Dense) else template(attention, "mechanism")
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -109,6 +120,12 @@ class MultiHeadAttention(keras.layers.Layer):
             raise ValueError(
                 "num_key_value_heads must divide num_heads. Received: "
                 f"num_heads={num_heads}, num_key_value_heads={num_key_value_heads}"
+            )
+        dense = {"window": window, "softcap": softcap, "sinks": sinks}
+        if self.attention is not None and any(dense.values()):
+            raise ValueError(
+                f"With attention={attention} the mechanism decides what is attended to; leave out "
+                f"{', '.join(name for name, value in dense.items() if value)}."
             )
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -134,6 +151,38 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="dropout"
         )
+        self.mechanism = None
+        if self.attention is not None:
+            self._build_mechanism(query_shape, key_shape, value_shape)
+
+    def _build_mechanism(self, query_shape, key_shape, value_shape):
+        groups = self.num_key_value_heads
+        self.mechanism = from_template(self.attention, self.dtype_policy)
+        self.mechanism.build(
+            (*query_shape[:2], self.num_heads, self.head_dim),
+            (*key_shape[:2], groups, self.head_dim),
+            (*value_shape[:2], groups, self.value_dim),
+        )
+
+    def state_shapes(self):
+        """What decoding keeps of the past if that has a fixed size, as with a mechanism.
+
+        Returns:
+            dict of name -> (shape without the batch axis, dtype), in the order of `cache`; None
+            without a mechanism, since the cache then grows.
+
+        Raises:
+            ValueError: the mechanism has no such state.
+        """
+        if self.mechanism is None:
+            return None
+        heads = (self.num_heads, self.num_key_value_heads)
+        return self.mechanism.state_shapes(*heads, self.head_dim, self.value_dim)
+
+    def cache_shapes(self):
+        """The heads and their size, of the keys and values in a cache that grows."""
+        groups = self.num_key_value_heads
+        return {"key": (groups, self.head_dim), "value": (groups, self.value_dim)}
 
     def _dense(self, name, input_dim, units, use_bias=None):
         layer = keras.layers.Dense(
@@ -159,6 +208,7 @@ class MultiHeadAttention(keras.layers.Layer):
         cache_position=None,
         frozen_cache=False,
         return_attention_scores=False,
+        global_attention_mask=None,
         training=None,
         *,
         mask=None,
@@ -169,6 +219,16 @@ class MultiHeadAttention(keras.layers.Layer):
         if attention_mask is None and cache is None:
             key_masks = (query_mask,) if value is None else (key_mask, value_mask)
             attention_mask = combine_masks(mask, *key_masks)
+        if self.mechanism is not None:
+            self._check_mechanism_call(
+                bias, position_ids, cache, cache_position, frozen_cache or return_attention_scores
+            )
+            extras = {
+                "inputs": query,
+                "global_mask": global_attention_mask,
+                "position_ids": position_ids,
+            }
+            return self._mix(query, value, key, attention_mask, cache, extras, training)
         crosses = value is not None and cache is not None and cache_position is None
         scored = return_attention_scores or is_recording()
         operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
@@ -197,6 +257,40 @@ class MultiHeadAttention(keras.layers.Layer):
             outputs.append(scores)
         record(self, scores)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _mix(self, query, value, key, mask, state, extras, training):
+        query, key, value = self._project(query, value, key, frozen_cache=False)
+        slots = _query_slots(query, None, None)
+        query, key = self._rotate(query, key, extras["position_ids"], slots)
+        result = self.mechanism(
+            query,
+            key,
+            value,
+            mask=mask,
+            state=state,
+            causal=self.causal,
+            scale=self.scale,
+            training=training,
+            **{name: extras[name] for name in self.mechanism.extras},
+        )
+        out, *present = (result,) if state is None else result
+        if self.dropout:
+            out = self.dropout_layer(out, training=training)
+        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        out = self.output_dense(out)
+        return (out, *present) if present else out
+
+    def _check_mechanism_call(self, bias, position_ids, cache, cache_position, dense_only):
+        name = type(self.mechanism).__name__
+        if bias is not None or hasattr(self.positions, "bias"):
+            raise ValueError(f"{self.path}: {name} takes no bias on scores.")
+        if cache_position is not None or dense_only:
+            raise ValueError(
+                f"{self.path}: {name} has no scores to return and no cache of keys and values; its "
+                "`cache` is what state_shapes() describes."
+            )
+        if cache is not None and self.positions is not None and position_ids is None:
+            raise ValueError(f"{self.path}: with a state, rotary positions need `position_ids`.")
 
     def project_context(self, value, key=None):
         """The keys and values of a context, as `call` puts them into a cache.
@@ -283,13 +377,17 @@ class MultiHeadAttention(keras.layers.Layer):
         cache_position=None,
         frozen_cache=False,
         return_attention_scores=False,
+        global_attention_mask=None,
         training=None,
         **masks,
     ):
         batch, length, width = query.shape
         key_length = query.shape[1] if value is None else value.shape[1]
         outputs = [keras.KerasTensor((batch, length, self.output_dim or width), self.compute_dtype)]
-        if frozen_cache:
+        if self.attention is not None:
+            if cache is not None:
+                outputs.append(tuple(keras.KerasTensor(x.shape, x.dtype) for x in cache))
+        elif frozen_cache:
             key_length = cache[0].shape[2]
         elif cache is not None:
             past_length = cache[0].shape[2]
@@ -328,6 +426,7 @@ class MultiHeadAttention(keras.layers.Layer):
                 "positions": keras.saving.serialize_keras_object(self.positions),
                 **self.norm_kinds,
                 "layer_norm_epsilon": self.layer_norm_epsilon,
+                "attention": self.attention,
                 "dropout": self.dropout,
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
                 "bias_initializer": keras.initializers.serialize(self.bias_initializer),

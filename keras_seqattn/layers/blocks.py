@@ -6,6 +6,7 @@ from keras import ops
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.feed_forward import FeedForward
 from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.masks import combine_masks
 
 
@@ -14,7 +15,8 @@ class _Block(keras.layers.Layer):
 
     Args:
         num_heads, head_dim, num_key_value_heads, use_bias, use_output_bias, window, scale, softcap,
-            sinks, positions, query_norm, key_norm: as in `MultiHeadAttention`.
+            sinks, positions, query_norm, key_norm, attention: as in `MultiHeadAttention`.
+        mixer: None, or a `Mixer` that stands in for the self-attention.
         intermediate_dim, activation, gated: as in `FeedForward`.
         use_feed_forward_bias: whether the feed-forward has biases; None follows `use_bias`.
         norm: "layer_norm" or "rms_norm".
@@ -50,6 +52,8 @@ class _Block(keras.layers.Layer):
         positions=None,
         query_norm=None,
         key_norm=None,
+        attention=None,
+        mixer=None,
         dropout=0.0,
         attention_dropout=0.0,
         activation_dropout=0.0,
@@ -76,7 +80,13 @@ class _Block(keras.layers.Layer):
             "query_norm": query_norm,
             "key_norm": key_norm,
         }
-        self.self_attention_settings = {"window": window, "sinks": sinks, "positions": positions}
+        self.self_attention_settings = {
+            "window": window,
+            "sinks": sinks,
+            "positions": positions,
+            "attention": template(attention, "mechanism"),
+        }
+        self.mixer = template(mixer, "mixer")
         self.attention_dropout = attention_dropout
         self.activation_dropout = activation_dropout
         self.feed_forward_settings = {
@@ -87,9 +97,13 @@ class _Block(keras.layers.Layer):
         self.use_feed_forward_bias = use_feed_forward_bias
 
     def _build_sublayers(self, x_shape, context_shape=None):
-        self.attention = self._attention(
-            "attention", x_shape, causal=self.causal, **self.self_attention_settings
-        )
+        if self.mixer is None:
+            self.attention = self._attention(
+                "attention", x_shape, causal=self.causal, **self.self_attention_settings
+            )
+        else:
+            self.attention = from_template(self.mixer, self.dtype_policy)
+            self.attention.build(x_shape)
         self.attention_norm = self._normalization("attention_norm", x_shape)
         if self.cross_attends:
             self.cross_attention = self._attention("cross_attention", x_shape, context_shape)
@@ -139,12 +153,24 @@ class _Block(keras.layers.Layer):
         return (out if self.normalize_first else norm(out)), extra
 
     def _self_attention(self, x, training, **call):
+        call = {name: value for name, value in call.items() if value is not None}
+        unknown = {"bias", "global_attention_mask"} & set(call)
+        if self.mixer is not None and unknown:
+            raise ValueError(f"{self.path}: the mixer takes no {' and no '.join(sorted(unknown))}.")
         return self._residual(
             x,
             self.attention_norm,
             lambda y: self.attention(y, training=training, **call),
             training,
         )
+
+    def state_shapes(self):
+        """As of `MultiHeadAttention` and `Mixer`, for the self-attention or what stands in."""
+        return self.attention.state_shapes()
+
+    def cache_shapes(self):
+        """As of `MultiHeadAttention` and `Mixer`, for the self-attention or what stands in."""
+        return self.attention.cache_shapes()
 
     def _feed_forward(self, x, training):
         out, _ = self._residual(
@@ -166,6 +192,7 @@ class _Block(keras.layers.Layer):
         config.update(
             {
                 "positions": keras.saving.serialize_keras_object(config["positions"]),
+                "mixer": self.mixer,
                 "use_feed_forward_bias": self.use_feed_forward_bias,
                 "norm": self.norm,
                 "layer_norm_epsilon": self.layer_norm_epsilon,
@@ -198,6 +225,7 @@ class EncoderBlock(_Block):
             Keras mask of `x`.
         bias: finite float (b|1, h|1, t, t), added to the scores.
         position_ids: int (b, t).
+        global_attention_mask: as in `MultiHeadAttention`.
 
     Returns:
         float (b, t, m).
@@ -215,6 +243,7 @@ class EncoderBlock(_Block):
         attention_mask=None,
         bias=None,
         position_ids=None,
+        global_attention_mask=None,
         training=None,
         *,
         mask=None,
@@ -223,7 +252,12 @@ class EncoderBlock(_Block):
         if attention_mask is None:
             attention_mask = combine_masks(mask, x_mask)
         x, _ = self._self_attention(
-            x, training, attention_mask=attention_mask, bias=bias, position_ids=position_ids
+            x,
+            training,
+            attention_mask=attention_mask,
+            bias=bias,
+            position_ids=position_ids,
+            global_attention_mask=global_attention_mask,
         )
         return self._feed_forward(x, training)
 

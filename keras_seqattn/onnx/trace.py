@@ -1,10 +1,9 @@
 """Trace a Keras model into an ONNX graph by calling it with tensors that carry ONNX values.
 
 Sizes: every dynamic dimension gets a large prime number as its stand-in, and shapes are inferred
-    with plain
-integers. A size that is dynamic is thereby recognised wherever it turns up, even through
-arithmetic: the size `past + sequence` is the sum of the two stand-ins. So reshapes can be written
-    without a chain of Shape nodes.
+with plain integers. A size that is dynamic is thereby recognised wherever it turns up, even through
+arithmetic: the size `past + sequence` is the sum of the two stand-ins, and a number of blocks is
+one of them divided. So reshapes can be written without a chain of Shape nodes.
 
 Integers are int64 throughout the file, whatever integer width Keras used: one width, no casts.
 """
@@ -23,9 +22,11 @@ from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializ
 
 # Descending, so that the length of a later input can be cut off that of an earlier one and leaves a
 # size. No two are near each other, no two pairs have nearly the same sum or difference, and all are
-# above 2**30, so that no difference of two is a third.
-_STAND_INS = (2147483647, 2078929339, 2018226929, 1952389279, 1875272843, 1787426327, 1714441387)
-_STAND_INS += (1670825887, 1592435989, 1519050007, 1466530243, 1328561687, 1242674441, 1142077777)
+# above 2**39, so that no difference of two is a third, and that one divided by the length of a
+# block still counts as dynamic.
+_STAND_INS = (1099511627293, 1064411821579, 1033332187651, 999623310919, 960139695623)
+_STAND_INS += (915162279431, 877793990191, 855462854179, 815327226391, 777753603617)
+_STAND_INS += (750863484433, 680223583747, 636249313793, 584743821841)
 
 
 class Tracer:

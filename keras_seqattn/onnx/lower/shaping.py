@@ -342,7 +342,9 @@ def arange(tracer, operation, start, stop=None, step=None):
     numbers = [getattr(n, "number", n) for n in (start, stop, step)]
     if any(n is None for n in numbers):
         raise ExportError(f"{tracer.where()}: ops.arange over a value that is not a size")
-    sizes = (len(range(*(int(n) for n in numbers))),)
+    # Not len(range(...)), which products of two sizes overflow.
+    first, last, stride = (int(n) for n in numbers)
+    sizes = (max(0, -((first - last) // stride)),)
     dtype = operation.dtype or "int32"
     bounds = [tracer.symbol(n) for n in (start, stop, step)]
     return cast(tracer, tracer.emit("Range", bounds, sizes=sizes, dtype="int32"), dtype)

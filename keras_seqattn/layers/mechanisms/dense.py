@@ -1,0 +1,25 @@
+"""Attention to every key."""
+
+import keras
+
+from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.attention import attention
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Dense(Mechanism):
+    """`softmax(q k' / sqrt(d)) v` over all keys, O(n^2); what `attention=None` means as well.
+
+    A `MultiHeadAttention` that is given it computes it itself, with bias, scores and a cache that
+    grows.
+
+    Example:
+        MultiHeadAttention(8, 64, attention=Dense())
+    """
+
+    def call(
+        self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
+    ):
+        if state is not None:
+            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        return attention(query, key, value, mask, causal=causal, scale=scale)

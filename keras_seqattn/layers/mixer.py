@@ -1,0 +1,53 @@
+"""The base of layers that stand in for self-attention inside a block."""
+
+import keras
+
+
+class Mixer(keras.layers.Layer):
+    """A layer that mixes tokens over time; given to a block as `mixer=`, it is a template.
+
+    Call arguments:
+        x: float (b, t, m).
+        attention_mask: bool or int, nonzero = real: (b, t) if its state has a fixed size, else
+            (b, p + t), the cached tokens included. Tokens that are not real change no state.
+        position_ids: int (b, t).
+        cache: tuple of what `state_shapes` or `cache_shapes` describes, zeros or empty at first.
+        cache_position: int () or (1,), the slot of the first new token in a cache that is a buffer.
+
+    Returns:
+        float (b, t, m); with `cache` a tuple of it and the new cache.
+    """
+
+    def state_shapes(self):
+        """What decoding keeps of the past, of a size that does not grow.
+
+        Returns:
+            dict of name -> (shape without the batch axis, dtype), in the order of `cache`; a dtype
+            of None is the layer's. None if the cache grows.
+        """
+        return None
+
+    def cache_shapes(self):
+        """The heads of a cache that grows.
+
+        Returns:
+            dict of "key" and "value" -> (heads, size).
+
+        Raises:
+            ValueError: the layer keeps a state instead.
+        """
+        raise ValueError(f"{self.path}: {type(self).__name__} has no cache that grows.")
+
+    def compute_output_spec(
+        self,
+        x,
+        attention_mask=None,
+        position_ids=None,
+        cache=None,
+        cache_position=None,
+        training=None,
+    ):
+        out = keras.KerasTensor(x.shape, self.compute_dtype)
+        if cache is None:
+            return out
+        return out, tuple(keras.KerasTensor(old.shape, old.dtype) for old in cache)
