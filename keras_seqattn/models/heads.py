@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.feed_forward import activation_function
+from keras_seqattn.layers.normalization import normalization
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class FirstToken(keras.layers.Layer):
@@ -128,3 +131,81 @@ def answer_spans(hidden, initializer):
     spans = keras.layers.Dense(2, kernel_initializer=initializer, name="qa_outputs")(hidden)
     names = ("start_logits", "end_logits")
     return {name: Channel(index, name=name)(spans) for index, name in enumerate(names)}
+
+
+def pool_first(hidden, settings, name="pooler", activation="tanh"):
+    """The first token's vector, through a dense layer.
+
+    Args:
+        hidden: float (b, t, m).
+        settings: of the family, with hidden_size and initializer_range.
+        name: name of the Dense layer.
+        activation: behind it.
+
+    Returns:
+        float (b, m).
+    """
+    dense = keras.layers.Dense(
+        settings["hidden_size"], activation, kernel_initializer=_new(settings), name=name
+    )
+    return dense(FirstToken(name="first_token")(hidden))
+
+
+def _new(settings):
+    """An initializer for a head's kernel."""
+    return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+
+
+def _head_dropout(settings):
+    rate = settings["classifier_dropout"]
+    return settings["hidden_dropout_prob"] if rate is None else rate
+
+
+def _embedding(hidden, embedding, settings):
+    outputs = {"last_hidden_state": hidden}
+    if settings["add_pooling_layer"]:
+        outputs["pooler_output"] = pool_first(hidden, settings)
+    return outputs
+
+
+def _sequence_classification(hidden, embedding, settings):
+    pooled = pool_first(hidden, settings)
+    return classify(pooled, settings["num_labels"], _head_dropout(settings), _new(settings))
+
+
+def _dense_sequence_classification(hidden, embedding, settings):
+    pooled = pool_first(hidden, settings, "classifier_dense")
+    dropout, labels = _head_dropout(settings), settings["num_labels"]
+    return classify(pooled, labels, dropout, _new(settings), "classifier_out")
+
+
+def _token_classification(hidden, embedding, settings):
+    return classify(hidden, settings["num_labels"], _head_dropout(settings), _new(settings))
+
+
+def _question_answering(hidden, embedding, settings):
+    return answer_spans(hidden, _new(settings))
+
+
+def _masked_lm(hidden, embedding, settings):
+    width, epsilon = settings["hidden_size"], settings["layer_norm_eps"]
+    dense = keras.layers.Dense(width, kernel_initializer=_new(settings), name="masked_lm_dense")
+    activate = activation_function(settings["hidden_act"])
+    x = keras.layers.Activation(activate, name="masked_lm_activation")(dense(hidden))
+    policy = keras.config.dtype_policy()
+    x = normalization("layer_norm", epsilon, width, policy, "masked_lm_norm")(x)
+    name = "masked_lm_bias" if embedding.tied else "masked_lm_untied_bias"
+    return {"logits": OutputBias(name=name)(embedding(x, reverse=True))}
+
+
+# Task -> function of hidden states float (b, t, m), the token embedding and the settings, to the
+# outputs by name.
+BERT_HEADS = {
+    "embedding": _embedding,
+    "sequence_classification": _sequence_classification,
+    "token_classification": _token_classification,
+    "question_answering": _question_answering,
+    "masked_lm": _masked_lm,
+}
+# The same, with a dense layer of the classifier's own in place of the pooler.
+ROBERTA_HEADS = BERT_HEADS | {"sequence_classification": _dense_sequence_classification}
