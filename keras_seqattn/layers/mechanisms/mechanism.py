@@ -31,6 +31,14 @@ class Mechanism(keras.layers.Layer):
 
     extras = ()
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, mask=None):
+        """None: the mask is of the keys, not of what is returned."""
+        return None
+
     def build(self, query_shape, key_shape=None, value_shape=None):
         self.built = True
 
