@@ -2,7 +2,9 @@
 
 A decoder has `start(batch_size, max_length)`, `__call__(input_ids, attention_mask)` with
 input_ids int64 (b, t) and attention_mask int64 (b, total) giving the logits float32 (b, v) of the
-last position, `reorder(rows)` with rows int (b,) for beams, and the attribute `vocabulary_size`.
+last position, `reorder(rows)` with rows int (b,) for beams, and the attribute `vocabulary_size`. If
+it has an attribute `is_streaming` that is true, its past does not grow, and texts may be of any
+length.
 
 The decoder of an encoder-decoder has two things more: `encode(input_ids, attention_mask)`, both
 int64 (b, s), padded on the right, which is called before `start` (whose batch_size is sources x

@@ -25,14 +25,15 @@ class Generator:
             `decode(ids) -> str`, special tokens left out.
         defaults: dict of the checkpoint's generation settings.
         context_length: int, the most tokens of prompt and answer together (of an
-            encoder-decoder, of start token and answer), or None.
+            encoder-decoder, of start token and answer), or None. A streaming decoder has no limit.
     """
 
     def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.defaults = defaults or {}
-        self.context_length = context_length
+        streams = getattr(decoder, "is_streaming", False)
+        self.context_length = None if streams else context_length
 
     def generate(
         self, inputs, attention_mask=None, *, special_tokens=True, as_text=False, **settings

@@ -1,6 +1,8 @@
 """The names by which the values of one decoding step reach the next, for Keras and ONNX alike."""
 
 _RENAMED = {"encoder_hidden_states": "last_hidden_state"}
+# How many real tokens a streaming decoder has read so far.
+LENGTH = "past_states.length"
 _CARRIED = {"past_key_values.": "present.", "past_states.": "present_states."}
 
 
@@ -18,5 +20,10 @@ def varies_per_beam(name):
 
 
 def is_cache(name):
-    """Whether the step's input `name` is a key/value cache, which starts empty."""
+    """Whether the step's input `name` is a key/value cache, which starts empty and grows."""
     return name.startswith("past_key_values.")
+
+
+def is_streaming(names):
+    """Whether a step with these inputs has a past of fixed size, and a mask of new tokens only."""
+    return LENGTH in names

@@ -4,11 +4,12 @@ import dataclasses
 
 import keras
 
+from keras_seqattn.generation.steps import LENGTH, output_for
 from keras_seqattn.layers.blocks import DecoderBlock
 from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.ops.positions import PositionIds
+from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +19,15 @@ class DecoderSpec:
     Attributes:
         vocabulary_size: v.
         hidden_dim: m.
-        windows: one attention window per layer, None or inclusive (left, right).
-        block: the arguments of `DecoderBlock` that all layers share.
+        layers: for each layer, the arguments of `DecoderBlock` that are its own, as a window, a
+            mechanism for `attention`, or a mixer.
+        block: those that all layers share.
         tied: the logits use the table of the token embedding.
     """
 
     vocabulary_size: int
     hidden_dim: int
-    windows: tuple
+    layers: tuple
     block: dict
     tied: bool = True
 
@@ -50,15 +52,14 @@ def make_layers(spec, initializer):
             name="token_embedding",
         )
     }
-    for index, window in enumerate(spec.windows):
+    for index, own in enumerate(spec.layers):
         name = f"layers_{index}"
-        layers[name] = DecoderBlock(
-            **block, window=window, kernel_initializer=initializer(), name=name
-        )
+        layers[name] = DecoderBlock(**block, **own, kernel_initializer=initializer(), name=name)
         x = keras.Input((None, spec.hidden_dim))
+        layers[name].build(x.shape)
         # Keras checks the outputs of every later graph against those of a layer's first call, so
         # that one must be the call with the most outputs.
-        layers[name](x, cache=tuple(_cache_inputs(layers[name], index).values()))
+        layers[name](x, cache=tuple(_past_inputs(layers[name], index).values()))
     layers["norm"] = normalization(
         block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
     )
@@ -88,42 +89,65 @@ def step_model(model, static):
 
     Args:
         model: a functional model over the layers of `make_layers`.
-        static: whether caches are buffers of a fixed size.
+        static: whether caches that grow are buffers of a fixed size.
 
     Returns:
         A functional model that shares the layers.
     """
     layers = named_layers(model)
+    blocks = numbered_layers(layers, "layers_")
+    pasts = [_past_inputs(block, index) for index, block in enumerate(blocks)]
     inputs = token_inputs("input_ids", "attention_mask")
-    if static:
-        inputs["cache_position"] = keras.Input(
-            batch_shape=(1,), dtype="int32", name="cache_position"
-        )
-    slot = inputs.get("cache_position")
-    mask = inputs["attention_mask"]
-    positions = PositionIds(name="position_ids")(mask, inputs["input_ids"], slot)
+    grows = any(block.state_shapes() is None for block in blocks)
+    positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
     x = layers["token_embedding"](inputs["input_ids"])
-    presents = {}
-    for index, block in enumerate(numbered_layers(layers, "layers_")):
-        cache = _cache_inputs(block, index)
-        inputs |= cache
+    for block, past in zip(blocks, pasts, strict=True):
+        inputs |= past
+        fixed = block.state_shapes() is not None
         x, present = block(
             x,
-            attention_mask=mask,
+            attention_mask=new_mask if fixed else inputs["attention_mask"],
             position_ids=positions,
-            cache=tuple(cache.values()),
-            cache_position=slot,
+            cache=tuple(past.values()),
+            cache_position=None if fixed else inputs.get("cache_position"),
         )
-        presents[f"present.{index}.key"], presents[f"present.{index}.value"] = present
+        presents |= zip(map(output_for, past), present, strict=True)
     logits = layers["token_embedding"](layers["norm"](x), reverse=True)
     return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
 
 
-def _cache_inputs(block, index):
-    """The symbolic key and value of one layer's past, by name."""
-    settings = block.attention_settings
-    shape = (settings["num_key_value_heads"], None, settings["head_dim"])
+def _growing(inputs, static):
+    """Positions (b, t) and mask (b, t) of the new tokens, where `attention_mask` has the past too.
+
+    What more the step takes is added to `inputs`; what more it gives out is returned last.
+    """
+    if static:
+        inputs["cache_position"] = keras.Input(
+            batch_shape=(1,), dtype="int32", name="cache_position"
+        )
+    call = inputs["attention_mask"], inputs["input_ids"], inputs.get("cache_position")
+    return PositionIds(name="position_ids")(*call), NewTokens(name="new_tokens")(*call), {}
+
+
+def _streaming(inputs):
+    """The same where no past grows, and the number of earlier tokens is part of it."""
+    inputs[LENGTH] = keras.Input((), dtype="int32", name=LENGTH)
+    mask = inputs["attention_mask"]
+    positions, length = StreamPositions(name="position_ids")(mask, inputs[LENGTH])
+    return positions, mask, {output_for(LENGTH): length}
+
+
+def _past_inputs(block, index):
+    """The symbolic past of one layer by name, a state or the key and value of a cache."""
+    states = block.state_shapes()
+    if states is not None:
+        pasts = {f"past_states.{index}.{name}": like for name, like in states.items()}
+    else:
+        pasts = {
+            f"past_key_values.{index}.{name}": ((heads, None, size), None)
+            for name, (heads, size) in block.cache_shapes().items()
+        }
     return {
-        name: keras.Input(shape, dtype=block.compute_dtype, name=name)
-        for name in (f"past_key_values.{index}.key", f"past_key_values.{index}.value")
+        name: keras.Input(shape, dtype=dtype or block.compute_dtype, name=name)
+        for name, (shape, dtype) in pasts.items()
     }

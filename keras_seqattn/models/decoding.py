@@ -4,34 +4,40 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
-from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
+from keras_seqattn.generation.steps import is_cache, is_streaming, output_for, varies_per_beam
 from keras_seqattn.models.compiled import compiled
 
 _SMALLEST_BUCKET = 16
+# The most tokens that a model with states reads at once: what it keeps of them has a fixed size.
+_LARGEST_CHUNK = 1024
 
 
 class KerasDecoder:
     """A causal language model as `keras_seqattn.generation` drives it.
 
     Prompts are padded to powers of two, so that the step is compiled for few lengths: one for the
-    prompt's, and one for single tokens.
+    prompt's, and one for single tokens. Padding would become part of a state, so models with states
+    read prompts in pieces whose lengths are powers of two.
 
     Args:
         model: a `SequenceModel` for causal_lm.
 
     Attributes:
         vocabulary_size: number of tokens v.
+        is_streaming: whether no past grows, so that texts may have any length.
     """
 
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
-        self._positions = model.config.get("max_position_embeddings")
         step = model.step_model(static=True)
-        self._caches = _caches(step)
-        self._step = _compiled_step(step, self._caches)
+        self.is_streaming = is_streaming(step.input)
+        self._positions = model.config.get("max_position_embeddings")
+        self._pasts = {name: x for name, x in step.input.items() if varies_per_beam(name)}
+        self._has_states = not all(map(is_cache, self._pasts))
+        self._step = _compiled_step(step, self._pasts)
 
     def start(self, batch_size, max_length):
-        """Empty the cache and make room.
+        """Forget the past and make room.
 
         Args:
             batch_size: number of rows b.
@@ -40,10 +46,11 @@ class KerasDecoder:
         Raises:
             InputError: the model has fewer positions.
         """
-        _check_length(max_length, self._positions)
+        if not self.is_streaming:
+            _check_length(max_length, self._positions)
         self._slots = _bucket(max_length)
         self._used = 0
-        self._cache = _empty(self._caches, batch_size, self._slots)
+        self._past = _empty(self._pasts, batch_size, self._slots)
 
     def __call__(self, input_ids, attention_mask):
         """The logits that follow the given tokens.
@@ -58,25 +65,34 @@ class KerasDecoder:
         Raises:
             InputError: the tokens do not fit the room that `start` made.
         """
-        length = input_ids.shape[1]
-        _check_room(self._used + length, self._slots)
-        width = length if length == 1 else min(_bucket(length), self._slots - self._used)
-        fed = {
-            "input_ids": _padded(input_ids, width),
-            "attention_mask": _padded(attention_mask, self._slots),
-            "cache_position": _integers([self._used]),
-        }
-        logits, self._cache = self._step(self._cache, fed, _integers(length - 1))
-        self._used += length
+        before, length = self._used, input_ids.shape[1]
+        if not self.is_streaming:
+            _check_room(before + length, self._slots)
+        for start, end in _pieces(length) if self._has_states else [(0, length)]:
+            logits = self._read(input_ids[:, start:end], attention_mask[:, : before + end])
         return _as_float32(logits)
 
+    def _read(self, input_ids, attention_mask):
+        length = width = input_ids.shape[1]
+        if self.is_streaming:
+            fed = {"attention_mask": _integers(attention_mask[:, -length:])}
+        else:
+            fed = {"attention_mask": _padded(attention_mask, self._slots)}
+            fed["cache_position"] = _integers([self._used])
+        if length > 1 and not self._has_states:
+            width = min(_bucket(length), self._slots - self._used)
+        fed["input_ids"] = _padded(input_ids, width)
+        logits, self._past = self._step(self._past, fed, _integers(length - 1))
+        self._used += length
+        return logits
+
     def reorder(self, rows):
-        """Make row i of the cache a copy of row `rows[i]`, as beam search asks.
+        """Make row i of the past a copy of row `rows[i]`, as beam search asks.
 
         Args:
             rows: int (b,).
         """
-        self._cache = _reordered(self._cache, rows)
+        self._past = _reordered(self._past, rows)
 
 
 class KerasEncoderDecoder:
@@ -100,7 +116,7 @@ class KerasEncoderDecoder:
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
         self._inputs = list(step.input)
         self._carried = [name for name in self._inputs if varies_per_beam(name)]
-        self._caches = {n: t for n, t in _caches(step).items() if varies_per_beam(n)}
+        self._caches = {n: step.input[n] for n in self._carried if is_cache(n)}
         self._encode = compiled(encoder)
         self._step = _compiled_step(step, self._carried)
 
@@ -186,14 +202,11 @@ def _compiled_step(step, carried):
     return compiled(step, finish)
 
 
-def _caches(step):
-    return {name: tensor for name, tensor in step.input.items() if is_cache(name)}
-
-
-def _empty(caches, batch_size, slots):
+def _empty(pasts, batch_size, slots):
+    """Zeros for each past; of a cache, the axis without a size has the slots."""
     return {
-        name: ops.zeros((batch_size, tensor.shape[1], slots, tensor.shape[3]), tensor.dtype)
-        for name, tensor in caches.items()
+        name: ops.zeros([batch_size, *(slots if n is None else n for n in x.shape[1:])], x.dtype)
+        for name, x in pasts.items()
     }
 
 
@@ -228,6 +241,15 @@ def _integers(values):
 
 def _as_float32(logits):
     return np.asarray(ops.convert_to_numpy(logits), np.float32)
+
+
+def _pieces(length):
+    """The (start, end) of pieces that are powers of two, the largest first."""
+    start = 0
+    while start < length:
+        end = start + min(_LARGEST_CHUNK, 1 << ((length - start).bit_length() - 1))
+        yield start, end
+        start = end
 
 
 def _bucket(length):

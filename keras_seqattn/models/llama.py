@@ -33,14 +33,15 @@ DEFAULTS = {
 _FIXED = {"sliding_window": (None,), "layer_types": (None,)}
 
 
-def llama_like(model_type, class_prefix, defaults, fixed, windows=None, block=None):
+def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=None):
     """A family with LLaMA's layers.
 
     Args:
         model_type: as in config.json.
         class_prefix: what the names of its Hugging Face classes start with.
         defaults, fixed: as in `Family`.
-        windows: function from settings to one attention window per layer; None has no windows.
+        layers: function from settings to the arguments of `DecoderBlock` that each layer has to
+            itself, a sequence of dicts; None has none.
         block: further arguments of `DecoderBlock`.
 
     Returns:
@@ -48,7 +49,7 @@ def llama_like(model_type, class_prefix, defaults, fixed, windows=None, block=No
     """
 
     def build(settings, task, initializer):
-        spec = _spec(settings, task, windows or _no_windows, block or {})
+        spec = _spec(settings, task, layers or _equal_layers, block or {})
         return _build(spec, settings, task, initializer)
 
     return Family(
@@ -66,11 +67,11 @@ def llama_like(model_type, class_prefix, defaults, fixed, windows=None, block=No
     )
 
 
-def _no_windows(settings):
-    return (None,) * settings["num_hidden_layers"]
+def _equal_layers(settings):
+    return ({},) * settings["num_hidden_layers"]
 
 
-def _spec(settings, task, windows, block):
+def _spec(settings, task, layers, block):
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
     groups = settings["num_key_value_heads"] or heads
     head_dim = settings["head_dim"] or width // heads
@@ -83,7 +84,7 @@ def _spec(settings, task, windows, block):
     return DecoderSpec(
         vocabulary_size=settings["vocab_size"],
         hidden_dim=width,
-        windows=windows(settings),
+        layers=tuple(layers(settings)),
         tied=task != "causal_lm" or settings["tie_word_embeddings"],
         block={
             "num_heads": heads,

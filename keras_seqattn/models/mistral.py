@@ -3,10 +3,10 @@
 from keras_seqattn.models.llama import DEFAULTS, llama_like
 
 
-def _windows(settings):
+def _layers(settings):
     """A window of W keys counts the query's own."""
     window = settings["sliding_window"]
-    return (window and (window - 1, 0),) * settings["num_hidden_layers"]
+    return ({"window": window and (window - 1, 0)},) * settings["num_hidden_layers"]
 
 
 FAMILY = llama_like(
@@ -20,5 +20,5 @@ FAMILY = llama_like(
         "sliding_window": 4096,
     },
     fixed={"layer_types": (None,), "attention_bias": (False,), "mlp_bias": (False,)},
-    windows=_windows,
+    layers=_layers,
 )

@@ -4,7 +4,7 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.llama import DEFAULTS, llama_like
 
 
-def _windows(settings):
+def _layers(settings):
     """Layers from max_window_layers on have the window, unless layer_types says which."""
     window = settings["sliding_window"] if settings["use_sliding_window"] else None
     count, first = settings["num_hidden_layers"], settings["max_window_layers"]
@@ -18,9 +18,8 @@ def _windows(settings):
             f"full_attention; "
             f"it names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
         )
-    return tuple(
-        (window - 1, 0) if window and kind == "sliding_attention" else None for kind in kinds
-    )
+    slides = [window and kind == "sliding_attention" for kind in kinds]
+    return tuple({"window": (window - 1, 0) if slide else None} for slide in slides)
 
 
 FAMILY = llama_like(
@@ -39,6 +38,6 @@ FAMILY = llama_like(
         "layer_types": None,
     },
     fixed={"mlp_bias": (False,)},
-    windows=_windows,
+    layers=_layers,
     block={"query_norm": "rms_norm", "key_norm": "rms_norm"},
 )

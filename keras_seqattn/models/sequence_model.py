@@ -42,7 +42,11 @@ class SequenceModel(keras.Model):
             for every layer i `past_key_values.{i}.key` and `.value`, float (b, g, p, d). Outputs:
             logits float (b, t, v), `present.{i}.key` and `present.{i}.value`, float (b, g, p+t, d).
             With `static` the caches are (b, g, n, d), the mask is (b, n), and one more input,
-            cache_position int32 (1,), is the slot of the first token.
+            cache_position int32 (1,), is the slot of the first token. Layers whose past has a fixed
+            size have states in place of caches, `past_states.{i}.{name}` (b, ...), zeros at first,
+            and `present_states.{i}.{name}`. If all layers have, the mask is (b, t), over the new
+            tokens alone, there is no cache_position, and `past_states.length` int32 (b,), the real
+            tokens so far, and `present_states.length` go with the states.
 
             Of an encoder-decoder with attention, inputs: encoder_attention_mask int32 (b, s),
             input_ids, encoder_hidden_states float (b, s, m), and for every layer i

@@ -10,12 +10,7 @@ class PositionIds(keras.Operation):
 
     def call(self, attention_mask, input_ids, cache_position=None):
         counts = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1)
-        positions = ops.maximum(ops.subtract(counts, 1), 0)
-        length, total = ops.shape(input_ids)[1], ops.shape(attention_mask)[1]
-        if cache_position is None:
-            return positions[:, total - length :]
-        start = ops.reshape(ops.cast(cache_position, "int32"), ())
-        return ops.take(positions, ops.add(ops.arange(length, dtype="int32"), start), axis=1)
+        return _new_columns(ops.maximum(ops.subtract(counts, 1), 0), input_ids, cache_position)
 
     def compute_output_spec(self, attention_mask, input_ids, cache_position=None):
         return keras.KerasTensor(tuple(input_ids.shape[:2]), "int32")
@@ -34,6 +29,63 @@ def position_ids(attention_mask, input_ids, cache_position=None):
         int32 (b, t).
     """
     return PositionIds()(attention_mask, input_ids, cache_position)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class NewTokens(keras.Operation):
+    """The columns of a mask over past and current tokens that are those of the current ones."""
+
+    def call(self, attention_mask, input_ids, cache_position=None):
+        return _new_columns(attention_mask, input_ids, cache_position)
+
+    def compute_output_spec(self, attention_mask, input_ids, cache_position=None):
+        return keras.KerasTensor(tuple(input_ids.shape[:2]), attention_mask.dtype)
+
+
+def new_tokens(attention_mask, input_ids, cache_position=None):
+    """Which of the current tokens are real; arguments as for `position_ids`.
+
+    Returns:
+        (b, t), of the mask's dtype.
+    """
+    return NewTokens()(attention_mask, input_ids, cache_position)
+
+
+def _new_columns(columns, input_ids, cache_position):
+    length, total = ops.shape(input_ids)[1], ops.shape(columns)[1]
+    if cache_position is None:
+        return columns[:, total - length :]
+    start = ops.reshape(ops.cast(cache_position, "int32"), ())
+    return ops.take(columns, ops.add(ops.arange(length, dtype="int32"), start), axis=1)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class StreamPositions(keras.Operation):
+    """`max(length + cumsum(mask) - 1, 0)`, and `length + sum(mask)`."""
+
+    def call(self, attention_mask, length):
+        counts = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1)
+        counts = ops.add(counts, ops.expand_dims(ops.cast(length, "int32"), 1))
+        return ops.maximum(ops.subtract(counts, 1), 0), counts[:, -1]
+
+    def compute_output_spec(self, attention_mask, length):
+        return (
+            keras.KerasTensor(tuple(attention_mask.shape), "int32"),
+            keras.KerasTensor(tuple(length.shape), "int32"),
+        )
+
+
+def stream_positions(attention_mask, length):
+    """Positions of tokens of which earlier ones were only counted.
+
+    Args:
+        attention_mask: bool or int (b, t), over the current tokens; 1 = real.
+        length: int (b,), the number of real tokens before them.
+
+    Returns:
+        int32 (b, t), and int32 (b,), the number of real tokens now.
+    """
+    return StreamPositions()(attention_mask, length)
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
