@@ -32,7 +32,7 @@ def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outp
         new, outputs = step(carried, slices)
         new = [_same(tracer, n, s) for n, s in zip(new, states, strict=True)]
         for symbol in (*new, *outputs):
-            body.outputs.append(_result(tracer, body, symbol))
+            body.outputs.append(body_result(tracer, body, symbol))
     stacked = [((*y.sizes[:axis], length, *y.sizes[axis:]), y.dtype) for y in outputs]
     attributes = {
         "body": body,
@@ -47,7 +47,7 @@ def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outp
     return results[: len(states)], results[len(states) :]
 
 
-def _result(tracer, body, symbol):
+def body_result(tracer, body, symbol):
     """The value of a symbol as a result of a body: made by a node in it, and returned once."""
     producer = symbol.value.producer()
     if producer is None or producer.graph is not body or symbol.value.is_graph_output():

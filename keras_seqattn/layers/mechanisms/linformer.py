@@ -1,0 +1,75 @@
+"""Attention to a fixed number of learned mixtures of the keys."""
+
+import keras
+
+from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.linformer import LinformerAttention
+
+SHARING = ("heads", "key_value")
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Linformer(Mechanism):
+    """Linformer, O(n k), bidirectional (https://arxiv.org/abs/2006.04768).
+
+    Keys are mixed by their place in the sequence, padding left out; pad on the right, so that the
+    places do not depend on it.
+
+    Args:
+        num_features: number k of mixtures.
+        max_length: the largest number n of keys.
+        shared: "heads", one projection for the keys of all heads and one for the values; or
+            "key_value", the same one for both.
+
+    Raises:
+        ValueError: an unknown `shared`; when called, causal attention, for which there is no
+            Linformer, or more keys than `max_length`, where their number is known (where it is
+            not, the backend or onnxruntime fails on the shapes).
+
+    Example:
+        MultiHeadAttention(8, 64, attention=Linformer(256, max_length=4096))
+    """
+
+    def __init__(self, num_features, max_length, shared="heads", **kwargs):
+        super().__init__(**kwargs)
+        if shared not in SHARING:
+            raise ValueError(f"shared must be one of {', '.join(SHARING)}. Received: {shared!r}")
+        self.num_features = num_features
+        self.max_length = max_length
+        self.shared = shared
+
+    def build(self, query_shape, key_shape=None, value_shape=None):
+        self.key_projection = self._projection("key_projection")
+        self.value_projection = self.key_projection
+        if self.shared == "heads":
+            self.value_projection = self._projection("value_projection")
+        self.built = True
+
+    def _projection(self, name):
+        return self.add_weight(
+            name=name,
+            shape=(self.max_length, self.num_features),
+            # Random projections that keep lengths.
+            initializer=keras.initializers.RandomNormal(stddev=self.num_features**-0.5),
+        )
+
+    def call(
+        self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
+    ):
+        if causal:
+            raise ValueError(
+                f"{self.path}: Linformer mixes keys of all places, so it cannot be causal; use "
+                "Linear, Performer or Local."
+            )
+        if state is not None:
+            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        projections = (self.key_projection, self.value_projection)
+        return LinformerAttention(scale)(query, key, value, *projections, mask)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_features": self.num_features,
+            "max_length": self.max_length,
+            "shared": self.shared,
+        }

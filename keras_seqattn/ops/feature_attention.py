@@ -1,0 +1,212 @@
+"""Attention through features of queries and keys: what linear attention and FAVOR+ share."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_seqattn.ops.softmax import NEVER
+
+# The states before each chunk take n / CHUNK times m (e + 1) numbers, the features n m, the
+# products inside the chunks n CHUNK: with the usual sizes the three are alike.
+CHUNK = 128
+# The largest logarithm among no keys: so far above NEVER that a key without weight stays without.
+_NOTHING = NEVER / 2
+
+
+def feature_attention(query, key, value, mask=None, log_weights=None, state=None, causal=False):
+    """`sum_j w_j (q_i k_j) v_j / sum_j w_j (q_i k_j)` in time and memory O(n), j <= i if causal.
+
+    The causal form goes by chunks: sums of `w k' [v 1]` over the chunks before, carried on by a
+    scan, plus the lower triangle inside the chunk. What a query gets depends on earlier keys alone,
+    to the last bit, since the weights are scaled by the largest one so far. Queries without keys,
+    and those whose products are all zero, get zeros.
+
+    Args:
+        query: float (b, t, h, m), features, 0 or more, in full precision.
+        key: float (b, s, g, m), the same; g divides h.
+        value: float (b, s, g, e).
+        mask: bool or int (b, s), nonzero = real; None takes all.
+        log_weights: float (b, s, g), the logarithms of w; None is 1 for each key.
+        state: tuple of sums (b, g, m, e + 1) over earlier keys, the last column without values,
+            and with `log_weights` the logarithm (b, g) of their scale; zeros for no keys. Only
+            with `causal`.
+        causal: attend to the past, the query's own key included.
+
+    Returns:
+        float (b, t, h, e); with `state` a tuple of it and the new state.
+
+    Raises:
+        ValueError: a state without `causal`.
+    """
+    if state is not None and not causal:
+        raise ValueError("Attention with a state of the past must be causal.")
+    dtype = value.dtype
+    value, log_weights = _masked(in_full_precision(value), log_weights, mask)
+    past = None if state is None else _past(state)
+    arguments = (query, key, value, log_weights, past)
+    if not causal or (past is not None and query.shape[1] == 1):
+        out, sums = _attend_all(*arguments)
+    elif past is not None and query.shape[1] is None:
+        # A chunk costs as much as CHUNK tokens.
+        single = ops.equal(ops.shape(query)[1], 1)
+        out, sums = ops.cond(
+            single, lambda: _attend_all(*arguments), lambda: _attend_chunks(*arguments)
+        )
+    else:
+        out, sums = _attend_chunks(*arguments)
+    out = ops.cast(_ratio(out), dtype)
+    return out if state is None else (out, _state(sums))
+
+
+def feature_attention_spec(query, value, state=None):
+    """The shapes and dtypes of what `feature_attention` returns."""
+    out = keras.KerasTensor((*query.shape[:3], value.shape[3]), value.dtype)
+    if state is None:
+        return out
+    return out, tuple(keras.KerasTensor(old.shape, old.dtype) for old in state)
+
+
+def in_full_precision(x):
+    """`x` in float32 or more: sums over a long past lose all their digits in half precision."""
+    return x if x.dtype == "float64" else ops.cast(x, "float32")
+
+
+def _masked(value, log_weights, mask):
+    """Values with a column of ones, zeros for padding; log weights (b, s, g, 1), NEVER for it."""
+    real = None if mask is None else ops.expand_dims(ops.expand_dims(ops.cast(mask, "bool"), 2), 3)
+    value = ops.concatenate([value, ops.ones_like(value[..., :1])], axis=-1)
+    if real is not None:
+        value = ops.where(real, value, 0.0)
+    if log_weights is not None:
+        log_weights = ops.expand_dims(log_weights, 3)
+        if real is not None:
+            log_weights = ops.where(real, log_weights, NEVER)
+    return value, log_weights
+
+
+def _past(state):
+    """The sums of a state, and the logarithm (b, g, 1, 1) of their scale, if they have one."""
+    if len(state) == 1:
+        return state
+    sums, largest = state
+    empty = ops.equal(ops.sum(sums[..., -1], axis=-1), 0.0)
+    largest = ops.where(empty, _NOTHING, largest)
+    return sums, ops.expand_dims(ops.expand_dims(largest, 2), 3)
+
+
+def _state(sums):
+    return sums if len(sums) == 1 else (sums[0], sums[1][..., 0, 0])
+
+
+def _join(old, new):
+    """The sums over the keys of both, scaled by the larger of the two weights."""
+    if len(old) == 1:
+        return (ops.add(old[0], new[0]),)
+    largest = ops.maximum(old[1], new[1])
+    parts = (ops.multiply(x, ops.exp(ops.subtract(m, largest))) for x, m in (old, new))
+    return ops.add(*parts), largest
+
+
+def _largest(log_weights, axis):
+    return ops.stop_gradient(ops.maximum(ops.max(log_weights, axis=axis, keepdims=True), _NOTHING))
+
+
+def _sums(key, value, log_weights=None, largest=None):
+    """`k' v` over the keys (..., s, m) with their values (..., s, e + 1), and its scale."""
+    products = ops.swapaxes(key, -1, -2)
+    if log_weights is None:
+        return (ops.matmul(products, value),)
+    value = ops.multiply(value, ops.exp(ops.subtract(log_weights, largest)))
+    return ops.matmul(products, value), largest
+
+
+def _attend_all(query, key, value, log_weights, past):
+    """Every query attends to the past and to all keys."""
+    key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (key, value))
+    largest = None
+    if log_weights is not None:
+        log_weights = ops.transpose(log_weights, (0, 2, 1, 3))
+        largest = _largest(log_weights, 2)
+    sums = _sums(key, value, log_weights, largest)
+    if past is not None:
+        sums = _join(past, sums)
+    heads, groups, length = query.shape[2], key.shape[1], ops.shape(query)[1]
+    query = ops.transpose(query, (0, 2, 1, 3))
+    query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
+    out = ops.reshape(ops.matmul(query, sums[0]), (-1, heads, length, value.shape[3]))
+    return ops.transpose(out, (0, 2, 1, 3)), sums
+
+
+def _attend_chunks(query, key, value, log_weights, past):
+    """Query i attends to the past and to the keys up to i."""
+    length, size = ops.shape(query)[1], min(query.shape[1] or CHUNK, CHUNK)
+    query, key, value = (_chunks(x, size) for x in (query, key, value))
+    lower = np.tri(size, dtype="float32")
+    if log_weights is None:
+        before, last = _before_chunks(_sums(key, value), past)
+        pairs, scale = lower, None
+    else:
+        log_weights = _chunks(log_weights, size, NEVER)
+        earlier = ops.where(lower > 0, ops.swapaxes(log_weights, 3, 4), NEVER)
+        largest = _largest(earlier, 4)
+        sums = _sums(key, value, log_weights, largest[..., -1:, :])
+        before, last = _before_chunks(sums, past)
+        largest = ops.maximum(largest, before[1])
+        pairs = ops.exp(ops.subtract(earlier, largest))
+        scale = ops.exp(ops.subtract(before[1], largest))
+    return _join_chunks(
+        _inside_and_before(query, key, value, pairs, before[0], scale), length
+    ), last
+
+
+def _chunks(x, size, fill=0.0):
+    """float (b, n, h, c) in chunks, the last one filled up: (ceil(n / size), b, h, size, c)."""
+    batch, length = ops.shape(x)[:2]
+    blocks = (length + size - 1) // size
+    widths = [[0, 0], [0, blocks * size - length], [0, 0], [0, 0]]
+    x = ops.pad(x, widths, constant_values=fill)
+    x = ops.reshape(x, (batch, blocks, size, *x.shape[2:]))
+    return ops.transpose(x, (1, 0, 3, 2, 4))
+
+
+def _join_chunks(x, length):
+    """The first `length` positions of what `_chunks` cut."""
+    blocks, batch, heads, size, width = ops.shape(x)
+    x = ops.reshape(ops.transpose(x, (1, 0, 3, 2, 4)), (batch, blocks * size, heads, width))
+    return x[:, :length]
+
+
+def _before_chunks(sums, past):
+    """What is before each chunk, given the sums of each, and what is after the last."""
+    if past is None:
+        shape = ops.shape(sums[0])[1:]
+        past = (ops.zeros(shape, sums[0].dtype),)
+        if len(sums) == 2:
+            past += (ops.full((*shape[:2], 1, 1), _NOTHING, sums[1].dtype),)
+    last, before = ops.scan(lambda carry, chunk: (_join(carry, chunk), carry), past, sums)
+    return before, last
+
+
+def _inside_and_before(query, key, value, pairs, before, scale):
+    """`((q k') pairs) v + scale q before`, with grouped key/value heads."""
+    blocks, batch, heads, size, features = ops.shape(query)
+    groups, width = key.shape[2], value.shape[4]
+    query = ops.reshape(query, (blocks, batch, groups, heads // groups * size, features))
+    scores = ops.matmul(query, ops.swapaxes(key, 3, 4))
+    scores = ops.reshape(scores, (blocks, batch, groups, heads // groups, size, size))
+    scores = ops.multiply(scores, pairs if scale is None else ops.expand_dims(pairs, 3))
+    scores = ops.reshape(scores, (blocks, batch, groups, heads // groups * size, size))
+    inside = ops.reshape(ops.matmul(scores, value), (blocks, batch, heads, size, width))
+    before = ops.matmul(query, before)
+    if scale is not None:
+        before = ops.reshape(before, (blocks, batch, groups, heads // groups, size, width))
+        before = ops.multiply(before, ops.expand_dims(scale, 3))
+    before = ops.reshape(before, (blocks, batch, heads, size, width))
+    return ops.add(inside, before)
+
+
+def _ratio(x):
+    """Numerators over the denominator, which is the last column; zeros where that is zero."""
+    total = x[..., -1:]
+    known = ops.greater(total, 0.0)
+    return ops.where(known, ops.divide(x[..., :-1], ops.where(known, total, 1.0)), 0.0)
