@@ -5,6 +5,7 @@ from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.feed_forward import FeedForward
+from keras_seqattn.layers.gated_delta import GatedDelta
 from keras_seqattn.layers.maxout import Maxout
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.layers.positions import (
@@ -14,14 +15,17 @@ from keras_seqattn.layers.positions import (
     SinusoidalPositions,
 )
 from keras_seqattn.layers.recurrent import AttentiveDecoder, ReverseTime
+from keras_seqattn.layers.short_convolution import CausalConv1D, ShortConvolution
 
 __all__ = [
     "ALiBi",
     "AdditiveAttention",
     "AttentiveDecoder",
+    "CausalConv1D",
     "DecoderBlock",
     "EncoderBlock",
     "FeedForward",
+    "GatedDelta",
     "LuongAttention",
     "Maxout",
     "MultiHeadAttention",
@@ -30,6 +34,7 @@ __all__ = [
     "ReverseTime",
     "RotaryPositions",
     "Scale",
+    "ShortConvolution",
     "SinusoidalPositions",
     "TokenEmbedding",
 ]

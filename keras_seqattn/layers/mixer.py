@@ -38,6 +38,17 @@ class Mixer(keras.layers.Layer):
         """
         raise ValueError(f"{self.path}: {type(self).__name__} has no cache that grows.")
 
+    def _dense(self, name, input_dim, units, use_bias=False):
+        layer = keras.layers.Dense(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build((None, None, input_dim))
+        return layer
+
     def compute_output_spec(
         self,
         x,
@@ -46,6 +57,7 @@ class Mixer(keras.layers.Layer):
         cache=None,
         cache_position=None,
         training=None,
+        **masks,
     ):
         out = keras.KerasTensor(x.shape, self.compute_dtype)
         if cache is None:

@@ -1,0 +1,54 @@
+"""Learned decay of a state: `exp(-exp(A_log) dt)`, with time steps that depend on the token."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class TimeSteps(keras.layers.Layer):
+    """`dt = softplus(x + dt_bias)` and the log decay `-exp(A_log) dt`, one of each per head.
+
+    They begin with memories of 1000 tokens to less than one, spread over the heads. In float32,
+    whatever the policy.
+
+    Args:
+        num_heads: number h of heads.
+        limit: None or the (least, largest) time step.
+
+    Call arguments:
+        x: float (b, t, h).
+
+    Returns:
+        tuple of the time steps and the log decay, float32 (b, t, h).
+    """
+
+    def __init__(self, num_heads, limit=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.limit = limit
+
+    def build(self, x_shape=None):
+        heads = (self.num_heads,)
+        steps = np.geomspace(1e-3, 1e-1, self.num_heads)
+        # The inverse of softplus.
+        biases = steps + np.log(-np.expm1(-steps))
+        rates = np.log(np.linspace(1.0, 16.0, self.num_heads))
+        self.A_log = self.add_weight(
+            name="A_log", shape=heads, initializer=_values(rates), autocast=False
+        )
+        self.dt_bias = self.add_weight(
+            name="dt_bias", shape=heads, initializer=_values(biases), autocast=False
+        )
+
+    def call(self, x):
+        steps = ops.softplus(ops.add(ops.cast(x, self.dt_bias.dtype), self.dt_bias))
+        if self.limit is not None:
+            steps = ops.clip(steps, *self.limit)
+        return steps, ops.multiply(ops.negative(ops.exp(self.A_log)), steps)
+
+    def compute_output_spec(self, x):
+        return tuple(keras.KerasTensor(x.shape, self.dt_bias.dtype) for _ in range(2))
+
+
+def _values(array):
+    return lambda shape, dtype=None: ops.convert_to_tensor(array, dtype)
