@@ -1,5 +1,7 @@
 """Multi-head attention: the projections, positions and cache around the attention operation."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -7,7 +9,7 @@ from keras_seqattn.layers.mechanisms.dense import Dense
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template, template
-from keras_seqattn.ops.attention import Attention, attend, join_past
+from keras_seqattn.ops.attention import Attention, apply_attention, join_past
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 
@@ -246,8 +248,11 @@ class MultiHeadAttention(keras.layers.Layer):
             past = cache = join_past(key, value, *cache)
             key = value = None
         bias = self._position_bias(bias, slots, key, past)
-        out, present, scores = self._attend(
-            operation, query, key, value, attention_mask, bias, past, training
+        dropout = None
+        if training and self.dropout:
+            dropout = functools.partial(self.dropout_layer, training=True)
+        out, present, scores = apply_attention(
+            operation, query, key, value, attention_mask, bias, self.sinks, past, dropout
         )
         out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
         outputs = [self.output_dense(out)]
@@ -352,18 +357,6 @@ class MultiHeadAttention(keras.layers.Layer):
             key_length = key_length + ops.shape(past[0])[2]
         own = self.positions.bias(slots, ops.arange(key_length, dtype="int32"))
         return own if bias is None else ops.add(own, ops.cast(bias, own.dtype))
-
-    def _attend(self, operation, query, key, value, mask, bias, past, training):
-        past_key, past_value = past or (None, None)
-        if not (training and self.dropout):
-            outputs = operation(query, key, value, mask, bias, self.sinks, past_key, past_value)
-            outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
-            scores = outputs.pop() if operation.return_scores else None
-            return outputs[0], tuple(outputs[1:]), scores
-        key, value = join_past(key, value, past_key, past_value)
-        scores = operation.probabilities(query, key, mask, bias, self.sinks)
-        scores = self.dropout_layer(scores, training=training)
-        return attend(scores, value), (key, value) if past is not None else (), scores
 
     def compute_output_spec(
         self,

@@ -226,6 +226,32 @@ def attention(
     return operation(query, key, value, mask, bias, sinks, past_key, past_value)
 
 
+def apply_attention(
+    operation, query, key, value, mask=None, bias=None, sinks=None, past=None, dropout=None
+):
+    """An `Attention` with dropout, its results in parts.
+
+    Args:
+        operation: the `Attention`.
+        query, key, value, mask, bias, sinks: as in `attention`.
+        past: None, or a tuple of past_key and past_value.
+        dropout: None, or what is applied to the probabilities.
+
+    Returns:
+        float (b, t, h, e); the present key and value, an empty tuple where `attention` returns
+        none; and the probabilities, None unless the operation returns them or there is dropout.
+    """
+    past_key, past_value = past or (None, None)
+    if dropout is None:
+        outputs = operation(query, key, value, mask, bias, sinks, past_key, past_value)
+        outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+        scores = outputs.pop() if operation.return_scores else None
+        return outputs[0], tuple(outputs[1:]), scores
+    key, value = join_past(key, value, past_key, past_value)
+    scores = dropout(operation.probabilities(query, key, mask, bias, sinks))
+    return attend(scores, value), (key, value) if past is not None else (), scores
+
+
 def attend(probabilities, value):
     """The weighted sums of the values, `p v`, with grouped value heads.
 
