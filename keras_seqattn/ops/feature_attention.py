@@ -13,23 +13,23 @@ CHUNK = 128
 _NOTHING = NEVER / 2
 
 
-def feature_attention(query, key, value, mask=None, log_weights=None, state=None, causal=False):
-    """`sum_j w_j (q_i k_j) v_j / sum_j w_j (q_i k_j)` in time and memory O(n), j <= i if causal.
+def feature_attention(query, key, value, features, mask=None, state=None, causal=False):
+    """`sum_j w_j (f(q_i) f(k_j)) v_j / sum_j w_j (f(q_i) f(k_j))` in time and memory O(n).
 
-    The causal form goes by chunks: sums of `w k' [v 1]` over the chunks before, carried on by a
-    scan, plus the lower triangle inside the chunk. What a query gets depends on earlier keys alone,
-    to the last bit, since the weights are scaled by the largest one so far. Queries without keys,
-    and those whose products are all zero, get zeros.
+    The causal form, over j <= i, goes by chunks: sums of `w f(k)' [v 1]` over the chunks before,
+    carried on by a scan, plus the lower triangle inside the chunk. What a query gets depends on
+    earlier keys alone, to the last bit, since the weights are scaled by the largest one so far.
+    Queries without keys, and those whose products are all zero, get zeros.
 
     Args:
-        query: float (b, t, h, m), features, 0 or more, in full precision.
-        key: float (b, s, g, m), the same; g divides h.
+        query: float (b, t, h, d).
+        key: float (b, s, g, d), where g divides h.
         value: float (b, s, g, e).
+        features: function of float (..., d) in full precision -> f, float (..., m) of 0 or more,
+            and the logarithm of w, (..., 1), or None where w is 1.
         mask: bool or int (b, s), nonzero = real; None takes all.
-        log_weights: float (b, s, g), the logarithms of w; None is 1 for each key.
         state: tuple of sums (b, g, m, e + 1) over earlier keys, the last column without values,
-            and with `log_weights` the logarithm (b, g) of their scale; zeros for no keys. Only
-            with `causal`.
+            and if there is a w the logarithm (b, g) of their scale; zeros for no keys.
         causal: attend to the past, the query's own key included.
 
     Returns:
@@ -40,21 +40,20 @@ def feature_attention(query, key, value, mask=None, log_weights=None, state=None
     """
     if state is not None and not causal:
         raise ValueError("Attention with a state of the past must be causal.")
-    dtype = value.dtype
-    value, log_weights = _masked(in_full_precision(value), log_weights, mask)
     past = None if state is None else _past(state)
-    arguments = (query, key, value, log_weights, past)
+    arguments = (in_full_precision(query), in_full_precision(key), _with_ones(value, mask))
+    arguments += (features, past)
     if not causal or (past is not None and query.shape[1] == 1):
         out, sums = _attend_all(*arguments)
     elif past is not None and query.shape[1] is None:
-        # A chunk costs as much as CHUNK tokens.
+        # A chunk costs as much as CHUNK tokens, also for one.
         single = ops.equal(ops.shape(query)[1], 1)
         out, sums = ops.cond(
             single, lambda: _attend_all(*arguments), lambda: _attend_chunks(*arguments)
         )
     else:
         out, sums = _attend_chunks(*arguments)
-    out = ops.cast(_ratio(out), dtype)
+    out = ops.cast(_ratio(out), value.dtype)
     return out if state is None else (out, _state(sums))
 
 
@@ -71,27 +70,22 @@ def in_full_precision(x):
     return x if x.dtype == "float64" else ops.cast(x, "float32")
 
 
-def _masked(value, log_weights, mask):
-    """Values with a column of ones, zeros for padding; log weights (b, s, g, 1), NEVER for it."""
-    real = None if mask is None else ops.expand_dims(ops.expand_dims(ops.cast(mask, "bool"), 2), 3)
+def _with_ones(value, mask):
+    """Values with a column that is 1 for real keys; all is 0 for the others."""
+    value = in_full_precision(value)
     value = ops.concatenate([value, ops.ones_like(value[..., :1])], axis=-1)
-    if real is not None:
-        value = ops.where(real, value, 0.0)
-    if log_weights is not None:
-        log_weights = ops.expand_dims(log_weights, 3)
-        if real is not None:
-            log_weights = ops.where(real, log_weights, NEVER)
-    return value, log_weights
+    if mask is None:
+        return value
+    return ops.where(ops.expand_dims(ops.cast(mask, "bool"), (2, 3)), value, 0.0)
 
 
 def _past(state):
     """The sums of a state, and the logarithm (b, g, 1, 1) of their scale, if they have one."""
     if len(state) == 1:
-        return state
+        return tuple(state)
     sums, largest = state
     empty = ops.equal(ops.sum(sums[..., -1], axis=-1), 0.0)
-    largest = ops.where(empty, _NOTHING, largest)
-    return sums, ops.expand_dims(ops.expand_dims(largest, 2), 3)
+    return sums, ops.expand_dims(ops.where(empty, _NOTHING, largest), (2, 3))
 
 
 def _state(sums):
@@ -107,8 +101,17 @@ def _join(old, new):
     return ops.add(*parts), largest
 
 
+def _key_features(features, key, value):
+    """Features of keys, and their log weights, NEVER for those that are not real."""
+    key, log_weights = features(key)
+    if log_weights is not None:
+        log_weights = ops.where(ops.greater(value[..., -1:], 0.0), log_weights, NEVER)
+    return key, log_weights
+
+
 def _largest(log_weights, axis):
-    return ops.stop_gradient(ops.maximum(ops.max(log_weights, axis=axis, keepdims=True), _NOTHING))
+    largest = ops.maximum(ops.max(log_weights, axis=axis, keepdims=True), _NOTHING)
+    return ops.stop_gradient(largest)
 
 
 def _sums(key, value, log_weights=None, largest=None):
@@ -120,33 +123,32 @@ def _sums(key, value, log_weights=None, largest=None):
     return ops.matmul(products, value), largest
 
 
-def _attend_all(query, key, value, log_weights, past):
+def _attend_all(query, key, value, features, past):
     """Every query attends to the past and to all keys."""
-    key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (key, value))
-    largest = None
-    if log_weights is not None:
-        log_weights = ops.transpose(log_weights, (0, 2, 1, 3))
-        largest = _largest(log_weights, 2)
+    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    query, _ = features(query)
+    key, log_weights = _key_features(features, key, value)
+    largest = None if log_weights is None else _largest(log_weights, 2)
     sums = _sums(key, value, log_weights, largest)
     if past is not None:
         sums = _join(past, sums)
-    heads, groups, length = query.shape[2], key.shape[1], ops.shape(query)[1]
-    query = ops.transpose(query, (0, 2, 1, 3))
+    heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
     query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
     out = ops.reshape(ops.matmul(query, sums[0]), (-1, heads, length, value.shape[3]))
     return ops.transpose(out, (0, 2, 1, 3)), sums
 
 
-def _attend_chunks(query, key, value, log_weights, past):
+def _attend_chunks(query, key, value, features, past):
     """Query i attends to the past and to the keys up to i."""
     length, size = ops.shape(query)[1], min(query.shape[1] or CHUNK, CHUNK)
     query, key, value = (_chunks(x, size) for x in (query, key, value))
+    query, _ = features(query)
+    key, log_weights = _key_features(features, key, value)
     lower = np.tri(size, dtype="float32")
     if log_weights is None:
         before, last = _before_chunks(_sums(key, value), past)
         pairs, scale = lower, None
     else:
-        log_weights = _chunks(log_weights, size, NEVER)
         earlier = ops.where(lower > 0, ops.swapaxes(log_weights, 3, 4), NEVER)
         largest = _largest(earlier, 4)
         sums = _sums(key, value, log_weights, largest[..., -1:, :])
@@ -154,17 +156,15 @@ def _attend_chunks(query, key, value, log_weights, past):
         largest = ops.maximum(largest, before[1])
         pairs = ops.exp(ops.subtract(earlier, largest))
         scale = ops.exp(ops.subtract(before[1], largest))
-    return _join_chunks(
-        _inside_and_before(query, key, value, pairs, before[0], scale), length
-    ), last
+    out = _inside_and_before(query, key, value, pairs, before[0], scale)
+    return _join_chunks(out, length), last
 
 
-def _chunks(x, size, fill=0.0):
-    """float (b, n, h, c) in chunks, the last one filled up: (ceil(n / size), b, h, size, c)."""
+def _chunks(x, size):
+    """float (b, n, h, c) in chunks, the last one padded: (ceil(n / size), b, h, size, c)."""
     batch, length = ops.shape(x)[:2]
     blocks = (length + size - 1) // size
-    widths = [[0, 0], [0, blocks * size - length], [0, 0], [0, 0]]
-    x = ops.pad(x, widths, constant_values=fill)
+    x = ops.pad(x, [[0, 0], [0, blocks * size - length], [0, 0], [0, 0]])
     x = ops.reshape(x, (batch, blocks, size, *x.shape[2:]))
     return ops.transpose(x, (1, 0, 3, 2, 4))
 
@@ -209,4 +209,5 @@ def _ratio(x):
     """Numerators over the denominator, which is the last column; zeros where that is zero."""
     total = x[..., -1:]
     known = ops.greater(total, 0.0)
-    return ops.where(known, ops.divide(x[..., :-1], ops.where(known, total, 1.0)), 0.0)
+    inverse = ops.where(known, ops.divide(1.0, ops.where(known, total, 1.0)), 0.0)
+    return ops.multiply(x[..., :-1], inverse)

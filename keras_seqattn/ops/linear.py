@@ -3,11 +3,7 @@
 import keras
 from keras import ops
 
-from keras_seqattn.ops.feature_attention import (
-    feature_attention,
-    feature_attention_spec,
-    in_full_precision,
-)
+from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
 
 FEATURE_MAPS = ("elu", "relu")
 
@@ -34,16 +30,14 @@ class LinearAttention(keras.Operation):
         self.causal = causal
 
     def call(self, query, key, value, mask=None, state=None):
-        query, key = self._features(query), self._features(key)
-        return feature_attention(query, key, value, mask, state=state, causal=self.causal)
+        return feature_attention(query, key, value, self._features, mask, state, self.causal)
 
     def _features(self, x):
-        x = in_full_precision(x)
         positive = ops.relu(x)
         if self.feature_map == "relu":
-            return positive
+            return positive, None
         # Not elu(x) + 1, which keeps few digits where it is near zero.
-        return ops.add(positive, ops.exp(ops.minimum(x, 0.0)))
+        return ops.add(positive, ops.exp(ops.minimum(x, 0.0))), None
 
     def compute_output_spec(self, query, key, value, mask=None, state=None):
         return feature_attention_spec(query, value, state)

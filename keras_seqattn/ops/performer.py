@@ -4,11 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seqattn.ops.feature_attention import (
-    feature_attention,
-    feature_attention_spec,
-    in_full_precision,
-)
+from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
 
 
 def orthogonal_features(num_features, head_dim, seed):
@@ -58,18 +54,19 @@ class PerformerAttention(keras.Operation):
         self.scale = scale
 
     def call(self, query, key, value, projection, mask=None, state=None):
-        query, _ = self._features(query, projection)
-        key, log_weights = self._features(key, projection)
-        return feature_attention(query, key, value, mask, log_weights, state, self.causal)
+        def features(x):
+            return self._features(x, projection)
+
+        return feature_attention(query, key, value, features, mask, state, self.causal)
 
     def _features(self, x, projection):
-        """Features over their largest, (b, n, h, m), and the logarithm (b, n, h) of that."""
+        """Features (..., m) over their largest, and the logarithm (..., 1) of that."""
         scale = x.shape[-1] ** -0.5 if self.scale is None else self.scale
-        x = ops.multiply(in_full_precision(x), scale**0.5)
+        x = ops.multiply(x, scale**0.5)
         products = ops.matmul(x, ops.transpose(ops.cast(projection, x.dtype)))
         largest = ops.stop_gradient(ops.max(products, axis=-1, keepdims=True))
-        norms = ops.multiply(ops.sum(ops.square(x), axis=-1), 0.5)
-        return ops.exp(ops.subtract(products, largest)), ops.subtract(largest[..., 0], norms)
+        norms = ops.multiply(ops.sum(ops.square(x), axis=-1, keepdims=True), 0.5)
+        return ops.exp(ops.subtract(products, largest)), ops.subtract(largest, norms)
 
     def compute_output_spec(self, query, key, value, projection, mask=None, state=None):
         return feature_attention_spec(query, value, state)
