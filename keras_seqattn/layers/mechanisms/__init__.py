@@ -1,9 +1,22 @@
 """Attention mechanisms: what `attention=` of MultiHeadAttention and of the blocks takes."""
 
+from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.mechanisms.dense import Dense
+from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.layers.mechanisms.linear import Linear
 from keras_seqattn.layers.mechanisms.linformer import Linformer
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
 from keras_seqattn.layers.mechanisms.performer import Performer
+from keras_seqattn.layers.mechanisms.sparse import Fixed, Strided
 
-__all__ = ["Dense", "Linear", "Linformer", "Mechanism", "Performer"]
+__all__ = [
+    "BlockSparse",
+    "Dense",
+    "Fixed",
+    "GlobalLocal",
+    "Linear",
+    "Linformer",
+    "Mechanism",
+    "Performer",
+    "Strided",
+]

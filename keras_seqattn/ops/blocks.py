@@ -1,0 +1,135 @@
+"""Sequences cut into blocks, and attention between blocks; what sparse patterns are made of."""
+
+from keras import ops
+
+from keras_seqattn.ops.softmax import NEVER, softmax
+
+
+def real_blocks(query, mask, blocks, size):
+    """Which positions hold a real token.
+
+    Args:
+        query: float (b, t, h, d).
+        mask: bool or int (b, t), nonzero = real; None if all are.
+        blocks, size: as in `head_blocks`.
+
+    Returns:
+        bool (b, nb, size), False behind the end.
+    """
+    ones = ops.ones_like(query[:, :, 0, 0], dtype="bool")
+    return _blocks(ones if mask is None else ops.cast(mask, "bool"), blocks, size)
+
+
+def head_blocks(x, blocks, size, groups):
+    """Heads in blocks.
+
+    Args:
+        x: float (b, t, h, d).
+        blocks: number of blocks nb, `ceil(t / size)`.
+        size: positions in a block.
+        groups: number of key/value heads g.
+
+    Returns:
+        float (b, g, nb, h / g, size, d), zeros behind the end.
+    """
+    heads, width = x.shape[2], x.shape[3]
+    x = ops.reshape(_blocks(x, blocks, size), (-1, blocks, size, groups, heads // groups, width))
+    return ops.transpose(x, (0, 3, 1, 4, 2, 5))
+
+
+def from_head_blocks(x, length):
+    """What `head_blocks` cut, in one piece: float (b, t, h, e)."""
+    _, groups, blocks, heads, size, width = ops.shape(x)
+    x = ops.transpose(x, (0, 2, 4, 1, 3, 5))  # (b, nb, size, g, h / g, e)
+    return ops.reshape(x, (-1, blocks * size, groups * heads, width))[:, :length]
+
+
+def flatten(x, axis):
+    """An axis joined with the one after it."""
+    sizes = ops.shape(x)
+    return ops.reshape(x, (*sizes[:axis], sizes[axis] * sizes[axis + 1], *sizes[axis + 2 :]))
+
+
+def attend_blocks(query, key, value, bias):
+    """`softmax(q k' + bias) v` of blocks of queries and keys.
+
+    Args:
+        query: float (b, g, u, x, y, d), scaled.
+        key, value: float (b, g, u, s, d) and (b, g, u, s, e).
+        bias: float, broadcasts to (b, g, u, x, y, s); `NEVER` forbids a key.
+
+    Returns:
+        float (b, g, u, x, y, e), zeros where no key is allowed.
+    """
+    some = ops.any(ops.greater(bias, 0.5 * NEVER), axis=-1, keepdims=True)
+    return ops.where(some, _weigh(_scores(query, key, bias), value), 0.0)
+
+
+def attend_part(query, key, value, bias):
+    """Attention to a part of the keys, for `merge`.
+
+    Args:
+        query, key, value, bias: as of `attend_blocks`.
+
+    Returns:
+        float (b, g, u, x, y, e), anything where no key is allowed; and the logarithm of the sum of
+        the exponentials, float (b, g, u, x, y, 1), which is near `NEVER` there.
+    """
+    scores = _scores(query, key, bias)
+    return _weigh(scores, value), ops.logsumexp(scores, axis=-1, keepdims=True)
+
+
+def merge(near, far):
+    """One softmax over the keys of two parts that share none.
+
+    Args:
+        near, far: pairs as `attend_part` returns.
+
+    Returns:
+        float (b, g, u, x, y, e), zeros where neither part has a key.
+    """
+    (near, near_total), (far, far_total) = near, far
+    # Two sigmoids, since a part without keys must weigh exactly 0.
+    near_share = ops.sigmoid(ops.subtract(near_total, far_total))
+    far_share = ops.sigmoid(ops.subtract(far_total, near_total))
+    near = ops.multiply(near, ops.cast(near_share, near.dtype))
+    far = ops.multiply(far, ops.cast(far_share, far.dtype))
+    some = ops.greater(ops.maximum(near_total, far_total), 0.5 * NEVER)
+    return ops.where(some, ops.add(near, far), 0.0)
+
+
+def check_self_attention(name, query, key):
+    """Patterns over positions need queries and keys to be of one sequence.
+
+    Raises:
+        ValueError: their lengths are known and differ.
+    """
+    lengths = query.shape[1], key.shape[1]
+    if None not in lengths and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"{name} is self-attention: queries and keys must be of one sequence. Received: "
+            f"{lengths[0]} queries, {lengths[1]} keys"
+        )
+
+
+def _blocks(x, blocks, size):
+    """(b, t, ...) as (b, nb, size, ...), zeros behind."""
+    behind = [[0, blocks * size - ops.shape(x)[1]]]
+    x = ops.pad(x, [[0, 0], *behind, *[[0, 0]] * (len(x.shape) - 2)])
+    return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
+
+
+def _scores(query, key, bias):
+    sizes = ops.shape(query)
+    scores = ops.matmul(flatten(query, 3), ops.swapaxes(key, -1, -2))
+    scores = ops.reshape(scores, (*sizes[:5], ops.shape(key)[3]))
+    # Half-precision softmax loses whole digits over long rows.
+    if query.dtype != "float64":
+        scores = ops.cast(scores, "float32")
+    return ops.add(scores, ops.cast(bias, scores.dtype))
+
+
+def _weigh(scores, value):
+    probabilities = ops.cast(softmax(scores), value.dtype)
+    out = ops.matmul(flatten(probabilities, 3), value)
+    return ops.reshape(out, (*ops.shape(scores)[:5], value.shape[4]))
