@@ -6,6 +6,8 @@ from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.feed_forward import FeedForward
 from keras_seqattn.layers.gated_delta import GatedDelta
+from keras_seqattn.layers.gated_linear import GatedLinearAttention
+from keras_seqattn.layers.latent_attention import LatentAttention
 from keras_seqattn.layers.maxout import Maxout
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.layers.positions import (
@@ -16,6 +18,8 @@ from keras_seqattn.layers.positions import (
 )
 from keras_seqattn.layers.recurrent import AttentiveDecoder, ReverseTime
 from keras_seqattn.layers.short_convolution import CausalConv1D, ShortConvolution
+from keras_seqattn.layers.state_space import StateSpace
+from keras_seqattn.layers.transformer_xl import TransformerXLAttention
 
 __all__ = [
     "ALiBi",
@@ -26,6 +30,8 @@ __all__ = [
     "EncoderBlock",
     "FeedForward",
     "GatedDelta",
+    "GatedLinearAttention",
+    "LatentAttention",
     "LuongAttention",
     "Maxout",
     "MultiHeadAttention",
@@ -36,5 +42,7 @@ __all__ = [
     "Scale",
     "ShortConvolution",
     "SinusoidalPositions",
+    "StateSpace",
     "TokenEmbedding",
+    "TransformerXLAttention",
 ]

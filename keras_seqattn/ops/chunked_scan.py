@@ -106,7 +106,8 @@ def chunked_scan(
 
 def _step(query, key, value, log_decay, beta, state):
     """One token by the recurrence itself."""
-    groups = key.shape[2]
+    # The length is 1, but a choice between this and the chunks must be of one shape.
+    (batch, length), groups = ops.shape(query)[:2], key.shape[2]
     query, key, value, log_decay, beta = (
         None if x is None else _by_group(x[:, 0], groups)
         for x in (query, key, value, log_decay, beta)
@@ -118,9 +119,8 @@ def _step(query, key, value, log_decay, beta, state):
         value = ops.multiply(beta, ops.subtract(value, held))
     grouped = ops.add(grouped, ops.multiply(ops.expand_dims(key, -1), ops.expand_dims(value, -2)))
     out = ops.matmul(ops.expand_dims(query, -2), grouped)
-    batch, (heads, dim, value_dim) = ops.shape(state)[0], state.shape[1:]
-    out = ops.reshape(out, (batch, 1, heads, value_dim))
-    return out, ops.reshape(grouped, (batch, heads, dim, value_dim))
+    out = ops.reshape(out, (batch, length, state.shape[1], state.shape[3]))
+    return out, ops.reshape(grouped, (batch, *state.shape[1:]))
 
 
 def _scan_chunks(query, key, value, log_decay, beta, state):
