@@ -16,7 +16,7 @@ from keras_seqattn.generation.settings import checkpoint_defaults
 from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
-from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs
+from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.verify import verify as run_verify
@@ -83,7 +83,7 @@ def export(
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
         if not single:
-            _write_companions(model, folder, get_target(target), tokenizer)
+            _write_companions(model, folder, graphs, tokenizer)
             write_report(report, folder, _description(graphs, folder))
     return report
 
@@ -113,7 +113,9 @@ def _graphs(model, target, precision, route, progress):
         "precision": precision,
     }
     for graph in graphs.values():
-        graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in properties.items() if v})
+        own = {"shared_cache": "true"} if shares_caches(graph.graph) else {}
+        known = {k: v for k, v in (properties | own).items() if v}
+        graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in known.items()})
     return graphs
 
 
@@ -136,8 +138,8 @@ def write_onnx(model, file, inline=False, progress=None):
     ir.save(model, file, external_data=data, size_threshold_bytes=1024, callback=callback)
 
 
-def _write_companions(model, folder, target, tokenizer):
-    """config.json, generation_config.json, the tokenizer's files and genai_config.json."""
+def _write_companions(model, folder, graphs, tokenizer):
+    """config.json, generation_config.json, the tokenizer's files and perhaps genai_config.json."""
     files = dict(getattr(model, "assets", {}))
     if tokenizer is not None:
         files.update(_tokenizer_files(tokenizer))
@@ -145,9 +147,9 @@ def _write_companions(model, folder, target, tokenizer):
     if config:
         files["config.json"] = _json(config)
     task = getattr(model, "task", None)
-    if task == "causal_lm":
+    if task == "causal_lm" and genai.runs(graphs["model"].graph):
         generation = json.loads(files.get("generation_config.json", b"{}"))
-        files["genai_config.json"] = _json(genai.config(config, generation, target))
+        files["genai_config.json"] = _json(genai.config(config, generation, graphs["model"].graph))
     if task in ("causal_lm", "seq2seq_lm"):
         # Older checkpoints keep these settings in config.json, where other runtimes do not look.
         generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from keras_seqattn.errors import BundleError, ExportError
-from keras_seqattn.generation.steps import is_cache, output_for
+from keras_seqattn.generation.steps import is_streaming, output_for, varies_per_beam
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
+from keras_seqattn.runtime.values import empty_past
 
 
 class Comparison:
@@ -23,7 +24,8 @@ class Comparison:
     def __init__(self, model, session, precision):
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
-        self.pasts = [i for i in session.get_inputs() if is_cache(i.name)]
+        self.pasts = [i for i in session.get_inputs() if varies_per_beam(i.name)]
+        self.streams = is_streaming([i.name for i in self.pasts])
         self.sampler = Sampler(model)
 
     def jobs(self):
@@ -48,11 +50,9 @@ class Comparison:
         inputs["attention_mask"][:, :length] = padding_mask((batch, length), side)
         expected = self.keras(inputs)
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        cache, parts = empty_caches(self.pasts, batch), []
-        for start, end in prefill_and_steps(length, steps):
-            feed = {"input_ids": ids[:, start:end], "attention_mask": mask[:, :end], **cache}
-            outputs = self.ort(feed)
-            cache = self._next_cache(outputs)
+        past, parts = empty_pasts(self.pasts, batch), []
+        for start, end in self._calls(length, steps):
+            outputs, past = self._step(ids[:, start:end], mask[:, :end], past)
             parts.append(outputs["logits"])
         name = f"batch {batch}, prefill {length} + {steps} cached steps{padded(side)}"
         actual = {"logits": np.concatenate(parts, axis=1)}
@@ -61,11 +61,10 @@ class Comparison:
     def greedy(self):
         """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
         inputs = self.sampler.inputs(1, 7, None)
-        ids, cache, step = inputs["input_ids"], empty_caches(self.pasts, 1), inputs["input_ids"]
+        ids, past, step = inputs["input_ids"], empty_pasts(self.pasts, 1), inputs["input_ids"]
         for _ in range(self.sampler.steps()):
-            mask = np.ones_like(ids)
-            outputs = self.ort({"input_ids": step, "attention_mask": mask, **cache})
-            cache, step = self._next_cache(outputs), outputs["logits"][:, -1:].argmax(-1)
+            outputs, past = self._step(step, np.ones_like(ids), past)
+            step = outputs["logits"][:, -1:].argmax(-1)
             ids = np.concatenate([ids, step], axis=1)
         expected = self.keras(
             {"input_ids": ids[:, :-1], "attention_mask": np.ones_like(ids[:, :-1])}
@@ -82,12 +81,22 @@ class Comparison:
     def ort(self, inputs):
         """The file's outputs by name."""
         if self.pasts and self.pasts[0].name not in inputs:
-            inputs = {**inputs, **empty_caches(self.pasts, len(inputs["input_ids"]))}
+            inputs = {**inputs, **empty_pasts(self.pasts, len(inputs["input_ids"]))}
         return run_session(self.session, inputs)
 
-    def _next_cache(self, outputs):
-        """The present keys and values of one run, named as the next run wants them."""
-        return {i.name: outputs[output_for(i.name)] for i in self.pasts}
+    def _calls(self, length, steps):
+        """The (start, end) of each call; a streaming prefill comes in two parts."""
+        calls = prefill_and_steps(length, steps)
+        if not self.streams:
+            return calls
+        return [(0, length // 2), (length // 2, length), *calls[1:]]
+
+    def _step(self, ids, mask, past):
+        """The outputs after the next tokens, and the past that the next step takes."""
+        if self.streams:
+            mask = mask[:, -ids.shape[1] :]
+        outputs = self.ort({"input_ids": ids, "attention_mask": mask, **past})
+        return outputs, {i.name: outputs[output_for(i.name)] for i in self.pasts}
 
 
 def compare(name, expected, actual, precision, mask=None):
@@ -122,9 +131,9 @@ def prefill_and_steps(length, steps):
     return [(0, length), *((n, n + 1) for n in range(length, length + steps))]
 
 
-def empty_caches(pasts, batch):
-    """Past keys and values of length 0, for inputs of a session."""
-    return {i.name: np.zeros((batch, i.shape[1], 0, i.shape[3]), np.float32) for i in pasts}
+def empty_pasts(pasts, batch):
+    """What a session's inputs of the past are at first, by name."""
+    return {i.name: empty_past(i, batch) for i in pasts}
 
 
 def padded(side):

@@ -1,5 +1,8 @@
 """genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
 
+from keras_seqattn.generation.steps import is_cache, varies_per_beam
+from keras_seqattn.onnx.graph import shares_caches
+
 
 def special_tokens(config):
     """The special token ids that a configuration names, for generation_config.json."""
@@ -8,23 +11,32 @@ def special_tokens(config):
     return {n: config[n] for n in names if config.get(n) is not None}
 
 
-def config(model_config, generation, target):
-    """The configuration of a decoder bundle.
+def runs(graph):
+    """Whether onnxruntime-genai can run a decoder: its past is keys and values of one shape alone.
+
+    Args:
+        graph: the `onnx_ir.Graph`.
+    """
+    pasts = [i for i in graph.inputs if varies_per_beam(i.name)]
+    return all(is_cache(i.name) for i in pasts) and len({_heads(i) for i in pasts}) == 1
+
+
+def config(model_config, generation, graph):
+    """The configuration of a decoder bundle that `runs`.
 
     Args:
         model_config: the HF configuration.
         generation: the content of generation_config.json.
-        target: the export target; with GroupQueryAttention past and present share one buffer.
+        graph: the `onnx_ir.Graph`, which says whether past and present share one buffer.
     """
     tokens = {**special_tokens(model_config), **special_tokens(generation)}
     eos = tokens.get("eos_token_id", 0)
-    heads = model_config["num_attention_heads"]
     context = model_config.get("max_position_embeddings", 2048)
     return {
         "model": {
             "bos_token_id": tokens.get("bos_token_id", 0),
             "context_length": context,
-            "decoder": _decoder(model_config, heads),
+            "decoder": _decoder(model_config, graph),
             "eos_token_id": eos,
             "pad_token_id": tokens.get("pad_token_id", eos[0] if isinstance(eos, list) else eos),
             "type": "decoder",
@@ -34,7 +46,7 @@ def config(model_config, generation, target):
             "do_sample": bool(generation.get("do_sample", False)),
             "max_length": context,
             "num_beams": 1,
-            "past_present_share_buffer": target.supports("GroupQueryAttention"),
+            "past_present_share_buffer": shares_caches(graph),
             "repetition_penalty": float(generation.get("repetition_penalty", 1.0)),
             "temperature": float(generation.get("temperature", 1.0)),
             "top_k": int(generation.get("top_k", 50)),
@@ -43,8 +55,9 @@ def config(model_config, generation, target):
     }
 
 
-def _decoder(model_config, heads):
-    head_size = model_config.get("head_dim") or model_config["hidden_size"] // heads
+def _decoder(model_config, graph):
+    pasts = [i for i in graph.inputs if is_cache(i.name)]
+    groups, head_size = _heads(pasts[0])
     return {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": "model.onnx",
@@ -61,7 +74,12 @@ def _decoder(model_config, heads):
             "present_key_names": "present.%d.key",
             "present_value_names": "present.%d.value",
         },
-        "num_attention_heads": heads,
-        "num_hidden_layers": model_config["num_hidden_layers"],
-        "num_key_value_heads": model_config.get("num_key_value_heads") or heads,
+        "num_attention_heads": model_config["num_attention_heads"],
+        "num_hidden_layers": len(pasts) // 2,
+        "num_key_value_heads": groups,
     }
+
+
+def _heads(past):
+    """The number of heads of a cache (b, g, past, d), and their size."""
+    return past.shape[1], past.shape[3]

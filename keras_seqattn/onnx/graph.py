@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
+from keras_seqattn.generation.steps import is_cache
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.symbol import Symbol
@@ -20,6 +21,7 @@ _LABELS = {_TOTAL: "total_sequence_length"}
 _DECODER_TOTAL = "past_decoder_sequence_length+decoder_sequence_length"
 _DECODER_LABEL = "total_decoder_sequence_length"
 _SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+_SHARED_LENGTH += ("global_attention_mask",)
 # The files of an encoder-decoder, which other runtimes know by these names.
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 
@@ -63,6 +65,16 @@ def build_graph(model, target="ort"):
     return _build(model.step_model() if task == "causal_lm" else model, get_target(target))
 
 
+def shares_caches(graph):
+    """Whether attention works in place on every cache, so that past and present may be one buffer.
+
+    Args:
+        graph: an `onnx_ir.Graph` of a decoder.
+    """
+    readers = [{u.node.op_type for u in i.uses()} for i in graph.inputs if is_cache(i.name)]
+    return bool(readers) and all(types == {"GroupQueryAttention"} for types in readers)
+
+
 def _build(model, target, part=None):
     """The graph of a functional model, which may be a part of an encoder-decoder."""
     load_tables()
@@ -90,14 +102,14 @@ def _trace(model, target, part, shared):
     tracer = Tracer(target)
     inputs = {}
     named = _named_inputs(model)
-    decodes = any("past_key_values." in name for name, _ in named)
+    grows = any(is_cache(name) for name, _ in named)
     for name, tensor in named:
         if part is None:
-            dimensions = _dimensions(name, tensor, decodes, shared)
+            dimensions = _dimensions(name, tensor, grows, shared)
         else:
             dimensions = _part_dimensions(name, tensor, part)
         inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
-    if part == DECODER and decodes:
+    if part == DECODER and grows:
         tracer.label(_DECODER_TOTAL, _DECODER_LABEL)
     struct = _input_struct(model)
     if isinstance(struct, dict):
@@ -138,18 +150,17 @@ def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _dimensions(name, tensor, decodes, shared):
+def _dimensions(name, tensor, grows, shared):
     """Names for the dynamic axes of one input, ints for the others."""
-    past = "past_key_values." in name
     dimensions = []
     for axis, size in enumerate(tensor.shape):
         if size is not None:
             dimensions.append(size)
         elif axis == 0:
             dimensions.append("batch_size")
-        elif past:
+        elif is_cache(name):
             dimensions.append("past_sequence_length")
-        elif decodes and name == "attention_mask":
+        elif grows and name == "attention_mask":
             dimensions.append(_TOTAL)
         elif shared or name in _SHARED_LENGTH:
             dimensions.append("sequence_length" if axis == 1 else f"length_{axis}")

@@ -8,7 +8,7 @@ from keras_seqattn.models.compiled import compiled
 from keras_seqattn.onnx.comparison import (
     compare,
     compare_tokens,
-    empty_caches,
+    empty_pasts,
     padded,
     prefill_and_steps,
     quietly,
@@ -96,7 +96,7 @@ class _Decoding:
         self.values = run_session(encoder, {i.name: inputs[i.name] for i in encoder.get_inputs()})
         self.values["encoder_attention_mask"] = inputs["attention_mask"]
         caches = [i for i in decoder.get_inputs() if is_cache(i.name)]
-        for name, cache in empty_caches(caches, len(inputs["input_ids"])).items():
+        for name, cache in empty_pasts(caches, len(inputs["input_ids"])).items():
             self.values[output_for(name)] = cache
 
     def step(self, input_ids):

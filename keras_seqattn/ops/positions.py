@@ -64,8 +64,11 @@ class StreamPositions(keras.Operation):
     """`max(length + cumsum(mask) - 1, 0)`, and `length + sum(mask)`."""
 
     def call(self, attention_mask, length):
-        counts = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1)
-        counts = ops.add(counts, ops.expand_dims(ops.cast(length, "int32"), 1))
+        # The column first: Keras on TensorFlow adds (t, 1) to (t, t) as if it were (1, t).
+        counts = ops.add(
+            ops.expand_dims(ops.cast(length, "int32"), 1),
+            ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1),
+        )
         return ops.maximum(ops.subtract(counts, 1), 0), counts[:, -1]
 
     def compute_output_spec(self, attention_mask, length):

@@ -4,8 +4,9 @@ import numpy as np
 from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_cache
+from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past
 
 _MASK = "encoder_attention_mask"
 
@@ -18,7 +19,7 @@ class OrtEncoderDecoder:
 
     Args:
         encoder: onnxruntime.InferenceSession of a graph with inputs input_ids and attention_mask,
-            int64 (b, s).
+            int64 (b, s), and perhaps global_attention_mask: the first token of a source is global.
         decoder: that of a graph with inputs input_ids int64 (b, t), encoder_attention_mask int64
             (b, s), and by the names of `keras_seqattn.generation.steps` what the encoder or the
             step before gave out; outputs logits (b, t, v) and the next of these.
@@ -49,6 +50,8 @@ class OrtEncoderDecoder:
         binding = self._encoder.io_binding()
         bind_integers(binding, "input_ids", input_ids)
         bind_integers(binding, "attention_mask", attention_mask)
+        if "global_attention_mask" in {value.name for value in self._encoder.get_inputs()}:
+            bind_integers(binding, "global_attention_mask", first_tokens(attention_mask))
         names = [value.name for value in self._encoder.get_outputs()]
         for name in names:
             binding.bind_output(name, self._device)
@@ -66,7 +69,7 @@ class OrtEncoderDecoder:
         self._max_length = max_length
         self._length = 0
         self._values = {
-            name: empty_cache(value, self._sources, 0, self._device)
+            name: self._value(empty_past(value, self._sources))
             for name, value in self._inputs.items()
             if is_cache(name)
         } | self._encoded

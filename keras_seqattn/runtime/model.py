@@ -8,7 +8,8 @@ from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import as_integers, check_token_ids
-from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
+from keras_seqattn.generation.steps import varies_per_beam
 from keras_seqattn.runtime.batches import length_batches
 from keras_seqattn.runtime.bundle import open_bundle
 from keras_seqattn.runtime.chat import ChatTemplate
@@ -300,15 +301,15 @@ class BundleModel:
             self._part("decoder", self._make_decoder),
             tokenizer=self.tokenizer,
             defaults={**self.generation_defaults, **defaults},
-            context_length=self.config.get("max_position_embeddings"),
+            context_length=position_limit(self.config),
         )
 
     def _make_decoder(self):
         vocabulary = self.config["vocab_size"]
         if self.task == "seq2seq_lm":
-            limit = self.config.get("max_position_embeddings")
+            limit = position_limit(self.config, "encoder")
             return OrtEncoderDecoder(*self.sessions, vocabulary, limit)
-        shared = self.metadata.get("keras_seqattn.target") == "ort"
+        shared = self.metadata.get("keras_seqattn.shared_cache") == "true"
         return OrtDecoder(self.session, vocabulary, shared)
 
     def _rewrite(self, texts, prefix, defaults, batch_size, truncate, settings):
@@ -342,7 +343,7 @@ class BundleModel:
         limits = (
             file.get("max_seq_length"),
             self.tokenizer.max_length,
-            self.config.get("max_position_embeddings"),
+            position_limit(self.config, "encoder"),
         )
         known = [limit for limit in limits if limit is not None]
         return min(known, default=None)
@@ -373,7 +374,7 @@ def _task_of(sessions):
     if len(sessions) > 1:
         return "seq2seq_lm"
     session = sessions[0]
-    if any(value.name.startswith("past_key_values.") for value in session.get_inputs()):
+    if any(varies_per_beam(value.name) for value in session.get_inputs()):
         return "causal_lm"
     if any(value.name == "last_hidden_state" for value in session.get_outputs()):
         return "embedding"

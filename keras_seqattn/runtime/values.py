@@ -3,11 +3,16 @@
 import math
 
 import numpy as np
-from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError
+from keras_seqattn.generation.steps import is_cache
 
-_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
 
 
 class Logits:
@@ -52,24 +57,40 @@ def device_of(session):
 
 
 def dtype_of(value):
-    """The NumPy type of a graph's float input or output."""
-    if value.type not in _FLOATS:
-        raise BundleError(f"{value.name} is {value.type}; float and float16 are supported")
-    return _FLOATS[value.type]
+    """The NumPy type of a graph's input or output."""
+    if value.type not in _TYPES:
+        raise BundleError(
+            f"{value.name} is {value.type}, which is not supported: {', '.join(_TYPES)} are"
+        )
+    return _TYPES[value.type]
 
 
 def static_size(value, axis):
     """The size of an axis of a graph's input or output, which must be known."""
     size = value.shape[axis]
     if not isinstance(size, int):
-        raise BundleError("the heads, head size and vocabulary of a decoder graph must be static")
+        raise BundleError(
+            f"{value.name} has the shape {value.shape}: the vocabulary of a decoder graph and all "
+            "sizes of its past but the batch and the length must be static"
+        )
     return size
 
 
-def empty_cache(value, batch_size, length, device):
-    """Zeros (b, g, length, d) for a cache input (b, g, past, d) of a graph."""
-    shape = (batch_size, static_size(value, 1), length, static_size(value, 3))
-    return OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype_of(value)), device)
+def empty_past(value, batch_size, length=0):
+    """Zeros for what a decoder graph keeps of the past.
+
+    Args:
+        value: the graph's input, a cache (b, g, past, d) or a state (b, ...) of a fixed size.
+        batch_size: int b.
+        length: int, the past length of a cache.
+
+    Returns:
+        NumPy array.
+    """
+    rest = range(1, len(value.shape))
+    grown = 2 if is_cache(value.name) else None
+    sizes = [length if axis == grown else static_size(value, axis) for axis in rest]
+    return np.zeros((batch_size, *sizes), dtype_of(value))
 
 
 def bind_integers(binding, name, values):

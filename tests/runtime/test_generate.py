@@ -106,14 +106,14 @@ def test_shared_buffer_is_used_in_place(decoder):
     decoder.generate([5, 6], max_new_tokens=3)
     if not driver.shared_cache:
         return
-    buffers = {name: cache.data_ptr() for name, cache in driver._caches.items()}
+    buffers = {name: cache.data_ptr() for name, cache in driver._values.items()}
     decoder.generate([[5, 6, 7]], max_new_tokens=100)
-    assert {name: cache.data_ptr() for name, cache in driver._caches.items()} == buffers
-    name, cache = next(iter(driver._caches.items()))
+    assert {name: cache.data_ptr() for name, cache in driver._values.items()} == buffers
+    name, cache = next(iter(driver._values.items()))
     used = np.abs(cache.numpy()).sum(axis=(0, 1, 3)) > 0
     assert used[:102].all() and len(used) == 128
     decoder.generate([[5, 6, 7]], max_new_tokens=130)
-    assert driver._caches[name].shape()[2] == 256
+    assert driver._values[name].shape()[2] == 256
 
 
 def test_the_driver_refuses_what_does_not_fit(decoder):

@@ -1,0 +1,81 @@
+"""Exported decoders with states of fixed size: the graph, its proof, and generating with it."""
+
+import json
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import keras_seqattn
+from keras_seqattn import runtime
+from keras_seqattn.onnx import export
+from keras_seqattn.runtime.values import empty_past
+from tests.models import streaming
+
+# The files are the same from every backend; those of families with states are compared on each.
+pytestmark = pytest.mark.backend_free
+
+LAYERS = {"streaming": streaming.STREAMING, "hybrid": streaming.HYBRID}
+
+
+@pytest.fixture(scope="module", params=["ort", "portable"])
+def target(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=LAYERS)
+def exported(request, target, tmp_path_factory):
+    """(model, folder, report)."""
+    folder = tmp_path_factory.mktemp("bundle") / request.param
+    model = streaming.decoder(LAYERS[request.param])
+    return model, folder, export(model, folder, target=target)
+
+
+def test_the_bundle_is_proven(exported, target):
+    model, folder, report = exported
+    names = " | ".join(case.name for case in report.cases)
+    for part in ("length 1,", "left padding", "right padding", "20 cached steps", "20 greedy"):
+        assert part in names
+    assert 0 < report.worst <= 1e-4
+    streams = len(model.step_model().input) == 7
+    graph = ir.load(folder / "model.onnx").graph
+    shapes = {i.name: [str(n) for n in i.shape] for i in graph.inputs}
+    length = "sequence_length" if streams else "total_sequence_length"
+    assert shapes["attention_mask"] == ["batch_size", length]
+    assert shapes["past_states.0.sum"] == ["batch_size", "22"]
+    assert ("past_states.length" in shapes) == streams
+    # onnxruntime-genai knows keys and values only.
+    assert not (folder / "genai_config.json").exists()
+    properties = json.loads((folder / "parity.json").read_text())
+    in_place = not streams and target == "ort"
+    assert (properties.get("shared_cache") == "true") == in_place
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 3}], ids=str
+)
+def test_generated_tokens_equal_keras(exported, settings):
+    model, folder, _ = exported
+    bundle = runtime.load(folder, threads=1)
+    rows = [[7, 11, 60, 9, 23], [42]]
+    wanted = keras_seqattn.generate(model, rows, max_new_tokens=9, **settings)
+    assert bundle.generate(rows, max_new_tokens=9, **settings) == wanted
+    if "num_beams" not in settings:
+        streamed = list(bundle.stream(rows[0], max_new_tokens=9, **settings))
+        assert streamed == keras_seqattn.generate(model, rows[0], max_new_tokens=9, **settings)
+
+
+def test_long_prompts_are_read_in_pieces(exported):
+    """Streaming graphs read 1,024 tokens at a time; what follows is as if they read all at once."""
+    _, folder, _ = exported
+    bundle = runtime.load(folder, threads=1)
+    driver = bundle._make_decoder()
+    ids = np.random.default_rng(5).integers(1, streaming.VOCABULARY, (1, 1101))
+    mask = np.ones_like(ids)
+    mask[0, :1027] = 0
+    driver.start(1, 1101)
+    given = {value.name: value for value in bundle.session.get_inputs()}
+    whole = {"input_ids": ids, "attention_mask": mask}
+    whole |= {name: empty_past(given[name], 1) for name in given if name not in whole}
+    logits = bundle.run(whole)["logits"][:, -1]
+    assert np.abs(driver(ids, mask) - logits).max() < 1e-4 * np.abs(logits).max()
