@@ -4,7 +4,7 @@ import json
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.generator import Generator
-from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
 
 
 def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
@@ -47,7 +47,7 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         _decoder_of(model),
         tokenizer=tokenizer,
         defaults=checkpoint_defaults(model.config, file),
-        context_length=model.config.get("max_position_embeddings"),
+        context_length=position_limit(model.config),
     )
     return generator.generate(inputs, attention_mask, **settings)
 

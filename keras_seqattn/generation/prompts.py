@@ -59,6 +59,16 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding,
     return Prompts(ids, mask, kind, single)
 
 
+def first_tokens(attention_mask):
+    """Which tokens are global where nobody says so: int64 (b, t), 1 for the first of each row.
+
+    Args:
+        attention_mask: int (b, t), 1 = real token.
+    """
+    counts = np.cumsum(attention_mask, axis=1)
+    return ((counts == 1) & (np.asarray(attention_mask) == 1)).astype(np.int64)
+
+
 def check_token_ids(ids, vocabulary_size, name="input_ids"):
     """Raise InputError unless all of `ids` are token ids below `vocabulary_size`."""
     wrong = ids[(ids < 0) | (ids >= vocabulary_size)]

@@ -279,6 +279,18 @@ _TOKEN_IDS = frozenset(
 )
 
 
+def position_limit(config, side="decoder"):
+    """The most tokens of a row that a model has positions for, or None if it knows no such limit.
+
+    Args:
+        config: dict of config.json.
+        side: "encoder" or "decoder", of those that have both.
+    """
+    limit = config.get(f"max_{side}_position_embeddings", config.get("max_position_embeddings"))
+    # Its first rows are those of padding.
+    return limit - config["pad_token_id"] - 1 if config.get("model_type") == "longformer" else limit
+
+
 def checkpoint_defaults(config, generation_config):
     """The generation settings of a checkpoint: generation_config.json over config.json.
 

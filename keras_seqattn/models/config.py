@@ -33,7 +33,11 @@ KERAS_NAMES = {
     "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers"),
     "num_heads": ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"),
     "head_dim": ("d_kv",),
-    "max_sequence_length": ("max_position_embeddings",),
+    "max_sequence_length": (
+        "max_position_embeddings",
+        "max_encoder_position_embeddings",
+        "max_decoder_position_embeddings",
+    ),
     "activation": ("hidden_act", "activation_function", "feed_forward_proj"),
     "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps"),
     "normalize_first": ("normalize_before",),
@@ -68,6 +72,8 @@ _NULLABLE = {
     "is_gated_act": True,
     "scale_decoder_outputs": True,
 }
+# Keys with one value for all layers, or a list with one for each.
+_PER_LAYER = {"attention_window"}
 _ROPE_KEYS = {
     "default": (),
     "linear": ("factor",),
@@ -239,6 +245,8 @@ def _check_type(family, key, value, default):
         _check_token_id(family, key, value)
         return
     if value is None and key in _NULLABLE:
+        return
+    if isinstance(value, list) and key in _PER_LAYER:
         return
     default = _NULLABLE.get(key, default)
     if isinstance(default, bool):

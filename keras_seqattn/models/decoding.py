@@ -4,6 +4,8 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.generation.prompts import first_tokens
+from keras_seqattn.generation.settings import position_limit
 from keras_seqattn.generation.steps import is_cache, is_streaming, output_for, varies_per_beam
 from keras_seqattn.models.compiled import compiled
 
@@ -31,7 +33,7 @@ class KerasDecoder:
         self.vocabulary_size = model.output["logits"].shape[-1]
         step = model.step_model(static=True)
         self.is_streaming = is_streaming(step.input)
-        self._positions = model.config.get("max_position_embeddings")
+        self._positions = position_limit(model.config)
         self._pasts = {name: x for name, x in step.input.items() if varies_per_beam(name)}
         self._has_states = not all(map(is_cache, self._pasts))
         self._step = _compiled_step(step, self._pasts)
@@ -112,8 +114,10 @@ class KerasEncoderDecoder:
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
         self.source_vocabulary_size = model.config["vocab_size"]
-        self._positions = model.config.get("max_position_embeddings")
+        self._positions = position_limit(model.config)
+        self._source_positions = position_limit(model.config, "encoder")
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
+        self._has_global_tokens = "global_attention_mask" in encoder.input
         self._inputs = list(step.input)
         self._carried = [name for name in self._inputs if varies_per_beam(name)]
         self._caches = {n: step.input[n] for n in self._carried if is_cache(n)}
@@ -131,10 +135,12 @@ class KerasEncoderDecoder:
             InputError: they are longer than the model's positions.
         """
         length = input_ids.shape[1]
-        _check_length(length, self._positions)
-        width = min(_bucket(length), self._positions or _bucket(length))
+        _check_length(length, self._source_positions)
+        width = min(_bucket(length), self._source_positions or _bucket(length))
         mask = _padded(attention_mask, width)
         fed = {"input_ids": _padded(input_ids, width), "attention_mask": mask}
+        if self._has_global_tokens:
+            fed["global_attention_mask"] = _padded(first_tokens(attention_mask), width)
         outputs = self._encode({}, fed) | {"encoder_attention_mask": mask}
         self._sources = len(input_ids)
         self._encoded = {

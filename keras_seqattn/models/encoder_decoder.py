@@ -26,11 +26,13 @@ class Stack:
         vocabulary_size: v.
         num_layers: number of blocks.
         block: the arguments of `EncoderBlock` or `DecoderBlock`.
+        attentions: None, or the `Mechanism` of each block's self-attention.
     """
 
     vocabulary_size: int
     num_layers: int
     block: dict
+    attentions: list | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,7 @@ class EncoderDecoderSpec:
         final_dropout: apply it to what leaves each stack as well.
         embeddings_initializer: function that makes the initializer of token embeddings; None is
             the one of all matrices.
+        extras: names of further inputs int (b, s), which each block of the encoder is called with.
     """
 
     encoder: Stack
@@ -72,6 +75,7 @@ class EncoderDecoderSpec:
     dropout: float = 0.0
     final_dropout: bool = False
     embeddings_initializer: Callable | None = None
+    extras: tuple = ()
 
 
 class ContextCache(keras.layers.Layer):
@@ -133,11 +137,12 @@ def make_layers(spec, initializer):
 
 def build_model(spec, initializer):
     """(inputs, outputs) of the whole model, as `Family.build` returns them."""
-    inputs = token_inputs("input_ids", "attention_mask", "decoder_input_ids")
+    names = ("input_ids", "attention_mask", *spec.extras, "decoder_input_ids")
+    inputs = token_inputs(*names)
     return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
 
 
-def full_pass(layers, input_ids, attention_mask, decoder_input_ids):
+def full_pass(layers, input_ids, attention_mask, decoder_input_ids, **extras):
     """The logits of whole targets, given whole sources.
 
     Args:
@@ -145,29 +150,30 @@ def full_pass(layers, input_ids, attention_mask, decoder_input_ids):
         input_ids: int (b, s).
         attention_mask: int (b, s), 1 = real.
         decoder_input_ids: int (b, t).
+        extras: as in `encode`.
 
     Returns:
         float (b, t, v).
     """
-    context = encode(layers, input_ids, attention_mask)
+    context = encode(layers, input_ids, attention_mask, **extras)
     x, bias = _embed(layers, "decoder", decoder_input_ids)
     for block in stack_of(layers, "decoder"):
         x = block(x, context, context_mask=attention_mask, bias=bias)
     return _logits(layers, x)
 
 
-def encode(layers, input_ids, attention_mask):
-    """The encoder's hidden states, float (b, s, m)."""
+def encode(layers, input_ids, attention_mask, **extras):
+    """The encoder's hidden states, float (b, s, m); its blocks get the `extras` as well."""
     x, bias = _embed(layers, "encoder", input_ids)
     for block in stack_of(layers, "encoder"):
-        x = block(x, attention_mask=attention_mask, bias=bias)
+        x = block(x, attention_mask=attention_mask, bias=bias, **extras)
     return _apply(layers, x, "encoder_norm", "encoder_final_dropout")
 
 
 def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
     layers = named_layers(model)
-    inputs = token_inputs("input_ids", "attention_mask")
+    inputs = token_inputs(*(name for name in model.input if name != "decoder_input_ids"))
     hidden = encode(layers, **inputs)
     outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
     return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
@@ -252,6 +258,8 @@ def _blocks(spec, side, initializer):
     for index in range(stack.num_layers):
         name = f"{side}_layers_{index}"
         settings = {**stack.block, "kernel_initializer": initializer(), "name": name}
+        if stack.attentions is not None:
+            settings["attention"] = stack.attentions[index]
         if side == "encoder":
             blocks[name] = EncoderBlock(**settings)
             continue

@@ -49,7 +49,9 @@ SIDES = ("encoder", "decoder")
 _EPSILON = 1e-5
 
 
-def transformer_like(model_type, class_name, defaults, fixed=None, constants=None, **variation):
+def transformer_like(
+    model_type, class_name, defaults, fixed=None, constants=None, table=None, **variation
+):
     """A family of encoder-decoders with the Transformer's layers.
 
     Args:
@@ -58,23 +60,33 @@ def transformer_like(model_type, class_name, defaults, fixed=None, constants=Non
         defaults: changes to `DEFAULTS`.
         fixed: as in `Family`.
         constants: as in `Table`.
-        variation: positions: "interleaved" or "halves" (sinusoids), or "learned";
-            normalize_first: pre-norm, with a norm at the end of both stacks; embeddings_norm.
+        table: the weight table where names differ; None is `weight_table()`.
+        variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
+            settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
+            norm at the end of both stacks; embeddings_norm; attentions: function of the settings
+            and the initializer to the `Mechanism` of each block of the encoder; extras: as in
+            `EncoderDecoderSpec`.
 
     Returns:
         A `Family`.
     """
 
+    defaults = {**DEFAULTS, **defaults}
+    if "max_encoder_position_embeddings" in defaults:
+        # Each side has its own.
+        del defaults["max_position_embeddings"]
+
     def build(settings, task, initializer):
-        return build_model(_spec(model_type, settings, **variation), initializer)
+        spec = _spec(model_type, settings, initializer, **variation)
+        return build_model(spec, initializer)
 
     return Family(
         model_type=model_type,
         architectures={"seq2seq_lm": class_name},
-        defaults={**DEFAULTS, **defaults},
+        defaults=defaults,
         fixed=fixed or {},
         build=build,
-        table=dataclasses.replace(_TABLE, constants=constants or {}),
+        table=dataclasses.replace(table or weight_table(), constants=constants or {}),
         adapt=_adapt,
         step=step_model,
         encoder=encoder_model,
@@ -82,18 +94,29 @@ def transformer_like(model_type, class_name, defaults, fixed=None, constants=Non
     )
 
 
-def _spec(model_type, settings, positions, normalize_first=False, embeddings_norm=False):
+def _spec(
+    model_type,
+    settings,
+    initializer,
+    positions,
+    normalize_first=False,
+    embeddings_norm=False,
+    attentions=None,
+    extras=(),
+):
     width = settings["d_model"]
     vocabulary = settings["vocab_size"]
     shared = settings.get("share_encoder_decoder_embeddings", True)
     target = None if shared else settings["decoder_vocab_size"]
     normalize_first = settings.get("normalize_before", normalize_first)
     blocks = {side: _block(model_type, settings, side, normalize_first) for side in SIDES}
-    initializer = None
+    embeddings = None
     if settings["init_std"] is None:
-        initializer = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
+        embeddings = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
+    if attentions is not None:
+        attentions = attentions(settings, initializer)
     return EncoderDecoderSpec(
-        encoder=Stack(vocabulary, settings["encoder_layers"], blocks["encoder"]),
+        encoder=Stack(vocabulary, settings["encoder_layers"], blocks["encoder"], attentions),
         decoder=Stack(target or vocabulary, settings["decoder_layers"], blocks["decoder"]),
         hidden_dim=width,
         shared=shared,
@@ -104,7 +127,8 @@ def _spec(model_type, settings, positions, normalize_first=False, embeddings_nor
         embeddings_norm=embeddings_norm,
         final_norms=normalize_first,
         dropout=settings["dropout"],
-        embeddings_initializer=initializer,
+        embeddings_initializer=embeddings,
+        extras=extras,
     )
 
 
@@ -128,6 +152,8 @@ def _block(model_type, settings, side, normalize_first):
 
 
 def _positions(kind, settings):
+    if callable(kind):
+        return kind(settings)
     width, length = settings["d_model"], settings["max_position_embeddings"]
     if kind == "learned":
         spread = settings["init_std"] or width**-0.5
@@ -146,15 +172,21 @@ def _adapt(config, names):
     return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
 
 
-def _layer_rows(side):
-    checkpoint, variable = f"model.{side}.layers.{{i}}", f"{side}_layers_{{i}}"
+def attention_rows(checkpoint, variable):
+    """The rows of an attention whose projections are q_proj, k_proj, v_proj and out_proj."""
+    names = {f"{name[0]}_proj": name for name in ("query", "key", "value")}
+    rows = [dense_rows(f"{checkpoint}.{a}", f"{variable}/{b}") for a, b in names.items()]
+    rows.append(dense_rows(f"{checkpoint}.out_proj", f"{variable}/output_dense"))
+    return tuple(row for pair in rows for row in pair)
+
+
+def _layer_rows(root, side, own_attention):
+    checkpoint, variable = f"{root}.{side}.layers.{{i}}", f"{side}_layers_{{i}}"
     attentions = {"self_attn": "attention", "encoder_attn": "cross_attention"}
     rows = []
     for theirs, ours in attentions.items():
-        for name in ("query", "key", "value"):
-            source = f"{checkpoint}.{theirs}.{name[0]}_proj"
-            rows += dense_rows(source, f"{variable}/{ours}/{name}")
-        rows += dense_rows(f"{checkpoint}.{theirs}.out_proj", f"{variable}/{ours}/output_dense")
+        of = own_attention if theirs == "self_attn" else attention_rows
+        rows += of(f"{checkpoint}.{theirs}", f"{variable}/{ours}")
         rows += layer_norm_rows(f"{checkpoint}.{theirs}_layer_norm", f"{variable}/{ours}_norm")
     rows += dense_rows(f"{checkpoint}.fc1", f"{variable}/feed_forward/up")
     rows += dense_rows(f"{checkpoint}.fc2", f"{variable}/feed_forward/down")
@@ -162,8 +194,8 @@ def _layer_rows(side):
     return rows
 
 
-def _side_rows(side):
-    checkpoint = f"model.{side}"
+def _side_rows(root, side, own_attention):
+    checkpoint = f"{root}.{side}"
     return (
         # A shared table may be stored once more for each of its uses.
         Row(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
@@ -171,24 +203,33 @@ def _side_rows(side):
         Row(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
         Row(f"{checkpoint}.embed_positions.weight", None),
         *layer_norm_rows(f"{checkpoint}.layernorm_embedding", f"{side}_embeddings_norm"),
-        *_layer_rows(side),
+        *_layer_rows(root, side, own_attention),
         *layer_norm_rows(f"{checkpoint}.layer_norm", f"{side}_norm"),
     )
 
 
-_TABLE = Table(
-    body=(
-        Row("model.shared.weight", "token_embedding/embeddings"),
-        *_side_rows("encoder"),
-        *_side_rows("decoder"),
-        Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_head.weight", "token_embedding/embeddings"),
-        Row("lm_head.weight", "decoder_embedding/embeddings"),
-        Row("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
-    ),
-    prefix="model.",
-)
+def weight_table(root="model", encoder_attention=attention_rows):
+    """The weight table of an encoder-decoder with the Transformer's layers.
+
+    Args:
+        root: what the names of its body start with.
+        encoder_attention: function of checkpoint name and variable path to the rows of an
+            attention of the encoder.
+    """
+    return Table(
+        body=(
+            Row(f"{root}.shared.weight", "token_embedding/embeddings"),
+            *_side_rows(root, "encoder", encoder_attention),
+            *_side_rows(root, "decoder", attention_rows),
+            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
+            Row("lm_head.weight", "token_embedding/embeddings"),
+            Row("lm_head.weight", "decoder_embedding/embeddings"),
+            Row("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
+        ),
+        prefix=f"{root}.",
+    )
+
 
 FAMILY = transformer_like(
     "transformer",

@@ -5,6 +5,8 @@ import sys
 import keras
 import numpy as np
 
+from keras_seqattn.generation.settings import position_limit
+
 # Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one
 # does not.
 _LARGE = 50_000_000
@@ -40,7 +42,7 @@ class Sampler:
 
     def steps(self):
         """How many cached steps to run."""
-        return max(0, min(20, self.config.get("max_position_embeddings", 27) - 7))
+        return max(0, min(20, self.max_length() - 7))
 
     def max_length(self):
         """The longest input; dynamic rotary scaling is about what lies beyond the table."""
@@ -48,9 +50,9 @@ class Sampler:
         if rope.get("rope_type") == "dynamic":
             return sys.maxsize
         names = ("max_sequence_length", "sequence_length", "max_length")
-        declared = [getattr(layer, n, None) for layer in _layers(self.model) for n in names]
-        limits = [n for n in declared if isinstance(n, int)]
-        return min([self.config.get("max_position_embeddings", sys.maxsize), *limits])
+        limits = [getattr(layer, n, None) for layer in _layers(self.model) for n in names]
+        limits += [position_limit(self.config, side) for side in ("encoder", "decoder")]
+        return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
     def inputs(self, batch, length, side):
         """Arrays by input name, int64 where Keras has integers."""
@@ -79,11 +81,21 @@ class Sampler:
     def _array(self, name, tensor, shape, side=None):
         if name == "attention_mask":
             return padding_mask(shape, side)
+        if name == "global_attention_mask":
+            return self._global_mask(shape)
         if "int" in tensor.dtype:
             return self.random.integers(0, self._limit(name), shape).astype(np.int64)
         if tensor.dtype == "bool":
             return self.random.random(shape) < 0.7
         return self.random.normal(size=shape).astype(tensor.dtype)
+
+    def _global_mask(self, shape):
+        """Up to three tokens of each row, which may be padding."""
+        count = min(3, shape[1], self.config.get("max_global_tokens", 1))
+        mask = np.zeros(shape, np.int64)
+        for row in mask:
+            row[self.random.choice(shape[1], count, replace=False)] = 1
+        return mask
 
     def _limit(self, name):
         keys = {"token_type_ids": "type_vocab_size"}

@@ -2,6 +2,13 @@
 
 from keras_seqattn.ops.attention import Attention, attention
 from keras_seqattn.ops.cache import CacheWrite, UncachedContext, cache_write, uncached_context
+from keras_seqattn.ops.chunked_scan import ChunkedScan, chunked_scan
+from keras_seqattn.ops.global_local import (
+    GlobalLocalAttention,
+    GlobalTokens,
+    global_local_attention,
+    global_tokens,
+)
 from keras_seqattn.ops.position_bias import (
     alibi_bias,
     alibi_slopes,
@@ -18,13 +25,20 @@ from keras_seqattn.ops.positions import (
     slot_positions,
     stream_positions,
 )
+from keras_seqattn.ops.relative_shift import RelativeShift, distance_sinusoids, relative_shift
 from keras_seqattn.ops.rotary import RotaryEmbedding, rotary_embedding
+from keras_seqattn.ops.short_convolution import CausalConvolution, causal_convolution
 
 __all__ = [
     "Attention",
     "CacheWrite",
+    "CausalConvolution",
+    "ChunkedScan",
+    "GlobalLocalAttention",
+    "GlobalTokens",
     "NewTokens",
     "PositionIds",
+    "RelativeShift",
     "RotaryEmbedding",
     "SlotPositions",
     "StreamPositions",
@@ -33,10 +47,16 @@ __all__ = [
     "alibi_slopes",
     "attention",
     "cache_write",
+    "causal_convolution",
+    "chunked_scan",
     "distance_buckets",
+    "distance_sinusoids",
+    "global_local_attention",
+    "global_tokens",
     "new_tokens",
     "position_ids",
     "relative_position_bias",
+    "relative_shift",
     "rotary_embedding",
     "slot_positions",
     "stream_positions",

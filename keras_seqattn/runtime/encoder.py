@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.processors import softmax
+from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.runtime.batches import length_batches
 
 # How the probabilities of a word follow from those of its pieces.
@@ -15,7 +16,8 @@ _WORD = {
 
 
 class Encoder:
-    """Runs texts through a session whose inputs are input_ids, attention_mask, token_type_ids.
+    """Runs texts through a session whose inputs are input_ids, attention_mask and, where a model has
+    them, token_type_ids and global_attention_mask (the first token of each text is global).
 
     Args:
         session: onnxruntime.InferenceSession.
@@ -65,6 +67,7 @@ class Encoder:
             feeds["input_ids"][i, :size] = encoding.ids
             feeds["attention_mask"][i, :size] = 1
             feeds["token_type_ids"][i, :size] = encoding.type_ids
+        feeds["global_attention_mask"] = first_tokens(feeds["attention_mask"])
         return feeds
 
 

@@ -43,10 +43,16 @@ T5 = {
     "relative_attention_max_distance": 11,
     **TOKENS,
 }
+LED = {name: value for name, value in BART.items() if name != "max_position_embeddings"} | {
+    "max_encoder_position_embeddings": 41,
+    "max_decoder_position_embeddings": 29,
+    "attention_window": 4,
+}
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 FAMILIES = {
     "marian": ("MarianMTModel", "MarianConfig", BART),
     "bart": ("BartForConditionalGeneration", "BartConfig", BART),
+    "led": ("LEDForConditionalGeneration", "LEDConfig", LED),
     "t5": ("T5ForConditionalGeneration", "T5Config", T5),
     "t5 v1.1": ("T5ForConditionalGeneration", "T5Config", {**T5, **GATED}),
 }
@@ -80,9 +86,11 @@ def test_tokens_equal_transformers(family, sources, settings):
     reference, model, bundle = family
     ids, mask = padded(sources)
     settings = {**DIVERSE, **settings}
-    wanted = reference.generate(
-        torch.tensor(ids), attention_mask=torch.tensor(mask), **settings
-    ).numpy()[:, 1:]
+    masks = {"attention_mask": mask}
+    if "global_attention_mask" in model.input:
+        masks["global_attention_mask"] = np.eye(mask.shape[1], dtype="int64")[mask.argmax(1)]
+    masks = {name: torch.tensor(x) for name, x in masks.items()}
+    wanted = reference.generate(torch.tensor(ids), **masks, **settings).numpy()[:, 1:]
     assert len({tuple(row) for row in wanted.tolist()}) == len(sources)
     np.testing.assert_array_equal(keras_seqattn.generate(model, ids, mask, **settings), wanted)
     np.testing.assert_array_equal(bundle.generate(ids, mask, **settings), wanted)

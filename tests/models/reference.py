@@ -78,6 +78,8 @@ def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
     }
     if "token_type_ids" in model.input:
         inputs["token_type_ids"] = rng.integers(0, model.config["type_vocab_size"], (batch, length))
+    if "global_attention_mask" in model.input:
+        inputs["global_attention_mask"] = rng.integers(0, 4, (batch, length)) == 0
     if "decoder_input_ids" in model.input:
         vocabulary = model.config.get("decoder_vocab_size") or vocabulary
         inputs["decoder_input_ids"] = rng.integers(1, vocabulary, (batch, min(length, 7)))

@@ -62,6 +62,13 @@ RECURRENT = {
     "eos_token_id": 1,
     "decoder_start_token_id": 0,
 }
+LONGFORMER = BERT | {"attention_window": [6, 14], "pad_token_id": 1, "max_global_tokens": 3}
+LED = {name: value for name, value in BART.items() if name != "max_position_embeddings"} | {
+    "max_encoder_position_embeddings": 64,
+    "max_decoder_position_embeddings": 64,
+    "attention_window": [4, 12, 6],
+    "max_global_tokens": 3,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -113,6 +120,8 @@ ENCODERS = {
         LLAMA | {"num_labels": 3, "pad_token_id": 0},
     ),
     "llama-embedding": ("llama", "embedding", LLAMA),
+    "longformer": ("longformer", "embedding", LONGFORMER),
+    "longformer-masked": ("longformer", "masked_lm", LONGFORMER),
 }
 SEQ2SEQ = {
     "rnn_seq2seq": ("rnn_seq2seq", RECURRENT | {"num_hidden_layers": 2}),
@@ -131,6 +140,7 @@ SEQ2SEQ = {
         },
     ),
     "bart": ("bart", BART),
+    "led": ("led", LED),
     "t5": ("t5", T5),
     "t5-gated": (
         "t5",

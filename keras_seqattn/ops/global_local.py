@@ -1,0 +1,240 @@
+"""Longformer's attention: a window of neighbours, and tokens that all attend to and that attend to
+all.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_seqattn.ops.attention import attention
+from keras_seqattn.ops.masks import band_mask
+from keras_seqattn.ops.softmax import masked_softmax
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class GlobalTokens(keras.Operation):
+    """The places of each row's global tokens, from left to right.
+
+    Args:
+        max_global_tokens: G, the most that a row has. In a compiled function or a graph the first G
+            count and the others are ordinary tokens; where values can be read, more are an error.
+
+    Raises:
+        ValueError: a row has more.
+    """
+
+    def __init__(self, max_global_tokens, *, name=None):
+        super().__init__(name=name)
+        self.max_global_tokens = max_global_tokens
+
+    def call(self, global_mask, mask=None):
+        chosen = ops.cast(global_mask, "bool")
+        if mask is not None:
+            chosen = ops.logical_and(chosen, ops.cast(mask, "bool"))
+        self._check_count(chosen)
+        count = ops.cumsum(ops.cast(chosen, "int32"), axis=1)
+        first = ops.logical_and(chosen, ops.less_equal(count, self.max_global_tokens))
+        slots = ops.where(first, ops.subtract(count, 1), -1)
+        # As many tokens as come before the global token j + 1 have seen at most j of them.
+        seen = ops.arange(self.max_global_tokens, dtype="int32")
+        before = ops.less_equal(ops.expand_dims(count, -1), seen)
+        return ops.sum(ops.cast(before, "int32"), axis=1), slots
+
+    def _check_count(self, chosen):
+        counts = _readable(ops.sum(ops.cast(chosen, "int32"), axis=1))
+        most = 0 if counts is None else counts.max(initial=0)
+        if most > self.max_global_tokens:
+            raise ValueError(
+                f"A row has {most} global tokens and max_global_tokens={self.max_global_tokens}. "
+                "Mark fewer, or build the model with more."
+            )
+
+    def compute_output_spec(self, global_mask, mask=None):
+        batch, length = global_mask.shape
+        return (
+            keras.KerasTensor((batch, self.max_global_tokens), "int32"),
+            keras.KerasTensor((batch, length), "int32"),
+        )
+
+
+def global_tokens(global_mask, mask=None, *, max_global_tokens):
+    """The places of each row's global tokens, from left to right.
+
+    Args:
+        global_mask: bool or int (b, n), nonzero = global.
+        mask: None, or bool or int (b, n), nonzero = real; padding is never global.
+        max_global_tokens: as in `GlobalTokens`.
+
+    Returns:
+        int32 (b, G), the place of each, n where a row has fewer; and int32 (b, n), which of them a
+        token is, -1 for the others.
+    """
+    return GlobalTokens(max_global_tokens)(global_mask, mask)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class GlobalLocalAttention(keras.Operation):
+    """Attention to a window and to global tokens, in O(n (left + right + G)).
+
+    Args:
+        left, right: a token attends to keys j with `-left <= j - i <= right`.
+        scale: factor of the scores; None is `1 / sqrt(d)`.
+    """
+
+    def __init__(self, left, right, scale=None, *, name=None):
+        super().__init__(name=name)
+        self.left = left
+        self.right = right
+        self.scale = scale
+
+    def call(
+        self,
+        query,
+        key,
+        value,
+        places,
+        slots,
+        global_query,
+        global_key,
+        global_value,
+        mask=None,
+    ):
+        is_global = ops.greater_equal(slots, 0)
+        # A global key in the window is one of the global keys already.
+        nearby = ops.logical_not(is_global)
+        if mask is not None:
+            nearby = ops.logical_and(nearby, ops.cast(mask, "bool"))
+        length = ops.shape(query)[1]
+        shared = (
+            take_tokens(key, places),
+            take_tokens(value, places),
+            ops.less(places, length),
+        )
+        local = local_attention(
+            query, key, value, nearby, self.left, self.right, self.scale, shared
+        )
+        far = attention(global_query, global_key, global_value, mask, scale=self.scale)
+        far = take_tokens(far, ops.maximum(slots, 0))
+        return ops.where(ops.expand_dims(ops.expand_dims(is_global, -1), -1), far, local)
+
+    def compute_output_spec(self, query, key, value, *args, **kwargs):
+        return keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)
+
+
+def global_local_attention(
+    query,
+    key,
+    value,
+    places,
+    slots,
+    global_query,
+    global_key,
+    global_value,
+    mask=None,
+    left=None,
+    right=None,
+    scale=None,
+):
+    """Longformer's attention (https://arxiv.org/abs/2004.05150).
+
+    A token attends to the window around it and to the global tokens, each once; a global token
+    attends to every token, with queries, keys and values of its own. A token that may attend to
+    nothing gives zeros.
+
+    Args:
+        query: float (b, n, h, d).
+        key: float (b, n, g, d), where g divides h; query head i uses key head `i // (h / g)`.
+        value: float (b, n, g, e).
+        places, slots: int (b, G) and (b, n), as `global_tokens` returns them.
+        global_query: float (b, G, h, d), of the global tokens.
+        global_key, global_value: float (b, n, g, d) and (b, n, g, e), what they attend to.
+        mask: None, or bool or int (b, n), nonzero = real.
+        left, right, scale: as in `GlobalLocalAttention`.
+
+    Returns:
+        float (b, n, h, e).
+    """
+    operation = GlobalLocalAttention(left, right, scale)
+    return operation(query, key, value, places, slots, global_query, global_key, global_value, mask)
+
+
+def take_tokens(x, places):
+    """The tokens at some places of each row.
+
+    Args:
+        x: float (b, n, ...).
+        places: int (b, k), at least 0; the last token stands for all from n on.
+
+    Returns:
+        float (b, k, ...).
+    """
+    batch, length = ops.shape(x)[0], ops.shape(x)[1]
+    starts = ops.expand_dims(ops.multiply(ops.arange(batch, dtype="int32"), length), 1)
+    flat = ops.reshape(x, (-1, *x.shape[2:]))
+    return ops.take(flat, ops.add(starts, ops.minimum(places, length - 1)), axis=0)
+
+
+def _readable(x):
+    """The array of a tensor; None in a compiled function or a graph, where it has no values yet."""
+    if isinstance(x, keras.KerasTensor):
+        return None
+    try:
+        return np.asarray(ops.convert_to_numpy(x))
+    # What JAX and TensorFlow raise then.
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def blocks_of(x, size):
+    n = ops.shape(x)[1]
+    blocks = (n + size - 1) // size
+    x = ops.pad(x, [[0, 0], [0, blocks * size - n], *[[0, 0]] * (len(x.shape) - 2)])
+    return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
+
+
+def frames(x, size, left, right):
+    x = blocks_of(x, size)
+    zero = ops.zeros_like(x[:, :1])
+    prev = ops.concatenate([zero, x[:, :-1]], axis=1)[:, :, size - left :]
+    nxt = ops.concatenate([x[:, 1:], zero], axis=1)[:, :, :right]
+    return ops.concatenate([prev, x, nxt], axis=2)
+
+
+def local_attention(query, key, value, nearby, left, right, scale, shared):
+    b, n, h, d = query.shape
+    g = key.shape[2]
+    e = value.shape[3]
+    size = max(left, right, 1)
+    n = ops.shape(query)[1]
+    q = blocks_of(query, size)
+    k = frames(key, size, left, right)
+    v = frames(value, size, left, right)
+    m = frames(ops.cast(nearby, "int32"), size, left, right) > 0
+    nb = ops.shape(q)[1]
+    sk, sv, sm = shared
+
+    def spread(x):
+        x = ops.expand_dims(x, 1)
+        return ops.broadcast_to(x, (ops.shape(x)[0], nb, *x.shape[2:]))
+
+    k = ops.concatenate([k, spread(sk)], axis=2)
+    v = ops.concatenate([v, spread(sv)], axis=2)
+    band = band_mask(
+        ops.arange(size), ops.arange(left + size + right) - left, window=(left, right)
+    )[0, 0]
+    allowed = ops.logical_and(ops.expand_dims(m, 2), band)
+    allowed = ops.concatenate(
+        [
+            allowed,
+            ops.broadcast_to(
+                ops.expand_dims(spread(sm), 2), (*ops.shape(allowed)[:3], sm.shape[1])
+            ),
+        ],
+        axis=-1,
+    )
+    q = ops.reshape(q, (-1, nb, size, g, h // g, d))
+    s = ops.einsum("bncgrd,bnfgd->bngrcf", q * (scale or d**-0.5), k)
+    p = masked_softmax(s, ops.expand_dims(ops.expand_dims(allowed, 2), 2))
+    o = ops.einsum("bngrcf,bnfge->bncgre", p, v)
+    o = ops.reshape(o, (-1, nb * size, h, e))
+    return o[:, :n]
