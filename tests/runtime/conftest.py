@@ -196,7 +196,7 @@ def seq2seq(seq2seq_bundle):
 
 def bert(architecture, path, **config):
     tokenizer = word_piece_tokenizer()
-    config = transformers.BertConfig(
+    config = architecture.config_class(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=30,
         intermediate_size=37,

@@ -139,6 +139,24 @@ def test_classify(tmp_path, problem):
         classifier.classify(TEXTS, TEXTS[:1])
 
 
+def test_classify_with_a_global_first_token(tmp_path):
+    """Longformer, as transformers does where no other global tokens are given."""
+    path = tmp_path / "hf"
+    path.mkdir()
+    kind = transformers.LongformerForSequenceClassification
+    model = bert(kind, path, attention_window=4, pad_token_id=0, type_vocab_size=1, num_labels=3)
+    classifier = runtime.load(export(path, tmp_path / "bundle"), threads=1)
+    tokenizer = reference_tokenizer(path)
+    texts = [*TEXTS, "the", LONG]
+    for text, got in zip(texts, classifier.classify(texts, top_k=None), strict=True):
+        # One row of the positions is that of padding.
+        ids = tokenizer(text, truncation=True, max_length=40, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            wanted = class_probabilities(model(ids).logits.numpy(), None)[0]
+        found = [x["score"] for x in sorted(got, key=lambda x: x["label"])]
+        np.testing.assert_allclose(found, wanted, atol=TOLERANCE)
+
+
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
