@@ -1,0 +1,349 @@
+"""Attention to near keys one by one, and to far ones by the averages of ever larger cells."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.softmax import NEVER
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class HierarchicalAttention(keras.Operation):
+    """`softmax(scale q k~') v`, where k~ is the mean key of the cell that a key is in.
+
+    At level l a sequence is cut into cells of `2 ** l` tokens and blocks of `block_size` cells. A
+    query attends to a key at the lowest level at which their blocks are the same or neighbours: at
+    level 0 to the key itself, above to its cell. Positions count from the first real token.
+
+    Args:
+        block_size: cells in a block, even.
+        levels: levels above that of single tokens. A query sees `block_size * 2 ** levels` tokens
+            at least on either side, and attends to none that is beyond the last level.
+        causal: attend to the past only.
+        scale: factor of the scores; None is `1 / sqrt(d)`.
+
+    Raises:
+        ValueError: a block size that is odd or below 2, or levels below 0.
+    """
+
+    def __init__(self, block_size, levels, causal=False, scale=None, *, name=None):
+        super().__init__(name=name)
+        if block_size < 2 or block_size % 2 or levels < 0:
+            raise ValueError(
+                "block_size must be even and 2 or more, levels 0 or more. Received: "
+                f"block_size={block_size}, levels={levels}"
+            )
+        self.block_size = block_size
+        self.levels = levels
+        self.causal = causal
+        self.scale = scale
+
+    def call(self, query, key, value, mask=None, cells=None, length=None):
+        check_self_attention("Hierarchical", query, key)
+        if cells is not None and not self.causal:
+            raise ValueError("Hierarchical attention has a state only if it is causal.")
+        # Sums of many tokens and their exponentials lose whole digits in half precision.
+        dtype = query.dtype if query.dtype == "float64" else "float32"
+        scale = 1.0 / math.sqrt(query.shape[3]) if self.scale is None else self.scale
+        places = _Places(self.block_size, query, mask, length)
+        queries = places.align(ops.multiply(ops.cast(query, dtype), scale))
+        sums = _Sums(_split_groups(queries, places.blocks, self.block_size, key.shape[2]))
+        row = _Row(places.align(_as_cells(key, value, mask, dtype)), places.blocks, places.first)
+        present = []
+        for level in range(self.levels + 1):
+            if level:
+                row = _pool(row, self.block_size)
+            past = None if cells is None else ops.cast(cells[:, level], dtype)
+            blocks = _blocks(row, past, self.block_size)
+            near = _average_keys(blocks, query.shape[3])
+            for part, allowed in self._parts(near, row, places.numbers, level):
+                sums.add(part, allowed)
+            if cells is not None:
+                last = ops.floor_divide(places.end, self.block_size << level)
+                present.append(_last_two(blocks, row, last))
+        out = ops.cast(places.restore(sums.result(query.shape[2])), query.dtype)
+        if cells is None:
+            return out
+        return out, ops.cast(ops.stack(present, axis=1), cells.dtype), places.end
+
+    def _parts(self, blocks, row, numbers, level):
+        """Cells (b, nq, g, s, w) that the blocks of queries attend to, and which queries may."""
+        size = self.block_size
+        if level == 0:
+            left, own, right = blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]
+            if not self.causal:
+                return [(ops.concatenate([left, own, right], axis=3), None)]
+            earlier = np.arange(2 * size) <= np.arange(size, 2 * size)[:, None]
+            return [(ops.concatenate([left, own], axis=3), earlier)]
+        # Of a neighbour, one half is near enough for the level below.
+        left_half = np.arange(size) < size // 2
+        below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (level - 1)), 2), 1)
+        is_right = ops.reshape(below, (-1, ops.shape(numbers)[-1], 1, 1, 1))
+        left = ops.subtract(ops.floor_divide(numbers, 2**level), row.first)
+        parts = [(_pick(blocks, row, left), ops.logical_or(is_right, left_half))]
+        if not self.causal:
+            allowed = ops.logical_not(ops.logical_and(is_right, left_half))
+            parts.append((_pick(blocks, row, ops.add(left, 2)), allowed))
+        return parts
+
+    def compute_output_spec(self, query, key, value, mask=None, cells=None, length=None):
+        out = keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)
+        if cells is None:
+            return out
+        return out, *(keras.KerasTensor(old.shape, old.dtype) for old in (cells, length))
+
+
+def hierarchical_attention(
+    query,
+    key,
+    value,
+    mask=None,
+    cells=None,
+    length=None,
+    *,
+    block_size,
+    levels,
+    causal=False,
+    scale=None,
+):
+    """Attention to far keys by the averages of their cells; `O(n block_size levels)`.
+
+    Args:
+        query: float (b, t, h, d).
+        key: float (b, t, g, d), where g divides h.
+        value: float (b, t, g, e).
+        mask: bool or int (b, t), nonzero = real.
+        cells: float32 (b, levels + 1, 2 block_size, g, d + e + 1), what is kept of earlier tokens:
+            for each level the cells of the current block and of the one before it, each with the
+            sums of its keys and values and its number of tokens; zeros for none.
+        length: int32 (b,), with `cells`: the number of earlier positions.
+        block_size, levels, causal, scale: as in `HierarchicalAttention`.
+
+    Returns:
+        float (b, t, h, e), zeros where a query may attend to nothing; with `cells` a tuple of it,
+        the new cells and the new length.
+    """
+    operation = HierarchicalAttention(block_size, levels, causal, scale)
+    return operation(query, key, value, mask, cells, length)
+
+
+class _Places:
+    """Where tokens stand in blocks that count from each row's first real token.
+
+    Args:
+        size: tokens in a block.
+        x: float (b, t, ...), the new tokens; only their number is used.
+        mask: bool or int (b, t), or None.
+        length: None, or int32 (b,), the number of earlier positions.
+
+    Attributes:
+        blocks: the number nq of blocks that hold the new tokens.
+        numbers: int32 (nq,) or (b, nq), which blocks of the row the new tokens are in.
+        first: the first of them, 0 or int32 (b, 1).
+        end: int32 (b,), the number of positions with the new tokens; with `length` only.
+    """
+
+    def __init__(self, size, x, mask, length):
+        self.count = ops.shape(x)[1]
+        # After earlier positions, the first new token may be anywhere in a block.
+        spare = size - 1 if length is None else 2 * size - 2
+        self.blocks = (self.count + spare) // size
+        self.total = self.blocks * size
+        self.numbers, self.first, self.move = ops.arange(self.blocks, dtype="int32"), 0, None
+        leading = None
+        if mask is not None:
+            seen = ops.cumsum(ops.cast(ops.cast(mask, "bool"), "int32"), axis=1)
+            leading = ops.sum(ops.cast(ops.equal(seen, 0), "int32"), axis=1, keepdims=True)
+            self.move = leading
+        if length is not None:
+            start = ops.expand_dims(ops.cast(length, "int32"), 1)
+            leading = 0 if leading is None else ops.where(ops.equal(start, 0), leading, 0)
+            self.first = ops.floor_divide(start, size)
+            self.numbers = ops.add(self.numbers, self.first)
+            self.end = ops.squeeze(ops.subtract(ops.add(start, self.count), leading), 1)
+            self.move = ops.subtract(leading, ops.mod(start, size))
+
+    def align(self, x):
+        """float (b, t, ...) in whole blocks (b, nq * size, ...), zeros around."""
+        if self.move is None:
+            behind = [0, self.total - self.count]
+            return ops.pad(x, [[0, 0], behind, *[[0, 0]] * (len(x.shape) - 2)])
+        index = ops.add(ops.arange(self.total, dtype="int32"), self.move)
+        return _take_rows(x, self.count, index)
+
+    def restore(self, x):
+        """What `align` placed, where it came from: float (b, t, ...), zeros before all places."""
+        if self.move is None:
+            return x[:, : self.count]
+        index = ops.subtract(ops.arange(self.count, dtype="int32"), self.move)
+        return _take_rows(x, self.total, index)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """What rows of tokens are made into at a level.
+
+    The number of blocks is carried along: sizes that are equal for one length only must not be
+    taken for each other in a graph that serves every length.
+
+    Attributes:
+        cells: float (b, blocks * size, g, w).
+        blocks: how many there are.
+        first: the number of the first of them, 0 or int32 (b, 1).
+    """
+
+    cells: object
+    blocks: object
+    first: object
+
+
+class _Sums:
+    """`sum(exp(q k') v) / sum(exp(q k'))` over parts of the keys, as they come.
+
+    Args:
+        query: float (b, nq, g, r, size, d), scaled.
+    """
+
+    def __init__(self, query):
+        self.shape = query.shape
+        self.query = _merge_rows(query)
+        self.largest = self.total = None
+
+    def add(self, cells, allowed):
+        """Attend to cells, float (b, nq, g, s, w) of mean key, sum of values and number.
+
+        Args:
+            cells: as said.
+            allowed: None, or bool (size, s) or (b|1, nq, 1, 1, s).
+        """
+        dim = self.shape[-1]
+        keys = ops.swapaxes(cells, -1, -2)
+        scores = ops.matmul(self.query, keys[..., :dim, :])
+        real = ops.greater(keys[..., -1:, :], 0.5)
+        if isinstance(allowed, np.ndarray):
+            allowed = np.tile(allowed, (self.shape[3], 1))
+        if allowed is not None:
+            real = ops.logical_and(real, allowed)
+        scores = ops.where(real, scores, NEVER)
+        largest = ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True))
+        if self.total is not None:
+            largest = ops.maximum(largest, self.largest)
+        total = ops.matmul(ops.exp(ops.subtract(scores, largest)), cells[..., dim:])
+        if self.total is not None:
+            kept = ops.exp(ops.subtract(self.largest, largest))
+            total = ops.add(total, ops.multiply(self.total, kept))
+        self.largest, self.total = largest, total
+
+    def result(self, heads):
+        """float (b, nq * size, h, e), zeros where nothing was allowed."""
+        out = ops.divide(self.total[..., :-1], ops.maximum(self.total[..., -1:], 1e-30))
+        out = ops.where(ops.greater(self.largest, 0.5 * NEVER), out, 0.0)
+        blocks, (groups, rows, size), width = ops.shape(out)[1], self.shape[2:5], out.shape[-1]
+        out = ops.reshape(out, (-1, blocks, groups, rows, size, width))
+        out = ops.transpose(out, (0, 1, 4, 2, 3, 5))
+        return ops.reshape(out, (-1, blocks * size, heads, width))
+
+
+def _as_cells(key, value, mask, dtype):
+    """Cells of one token: float (b, t, g, d + e + 1) of key, value and 1, or zeros."""
+    key, value = ops.cast(key, dtype), ops.cast(value, dtype)
+    cells = ops.concatenate([key, value, ops.ones_like(key[..., :1])], axis=-1)
+    if mask is None:
+        return cells
+    mask = ops.cast(ops.cast(mask, "bool"), dtype)
+    return ops.multiply(cells, ops.expand_dims(ops.expand_dims(mask, 2), 3))
+
+
+def _split_groups(query, blocks, size, groups):
+    """float (b, nq * size, h, d) to (b, nq, g, h / g, size, d)."""
+    heads, dim = query.shape[2:]
+    query = ops.reshape(query, (-1, blocks, size, groups, heads // groups, dim))
+    return ops.transpose(query, (0, 1, 3, 4, 2, 5))
+
+
+def _merge_rows(x):
+    """float (b, nq, g, r, size, d) to (b, nq, g, r * size, d)."""
+    groups, rows, size, dim = x.shape[2:]
+    return ops.reshape(x, (-1, ops.shape(x)[1], groups, rows * size, dim))
+
+
+def _pool(row, size):
+    """Cells of twice as many tokens, again from the start of a block on."""
+    half, (groups, width) = size // 2, row.cells.shape[2:]
+    count, first = row.blocks * half, row.first
+    cells = ops.sum(ops.reshape(row.cells, (-1, count, 2, groups, width)), axis=2)
+    if not isinstance(first, int):
+        # An odd block is the right half of one of the level above.
+        odd = ops.reshape(ops.equal(ops.mod(first, 2), 1), (-1, 1, 1, 1))
+        cells = ops.where(odd, _pad(cells, half, 0), _pad(cells, 0, half))
+        first, count = ops.floor_divide(first, 2), count + half
+    blocks = (count + size - 1) // size
+    return _Row(_pad(cells, 0, blocks * size - count), blocks, first)
+
+
+def _blocks(row, past, size):
+    """The blocks of a row, one more at either end: float (b, blocks + 2, g, size, w).
+
+    Args:
+        row: a `_Row`.
+        past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the one
+            before it.
+        size: cells in a block.
+    """
+    groups, width = row.cells.shape[2:]
+    cells = _pad(row.cells, size, size)
+    if past is not None:
+        cells = ops.add(cells, _pad(past, 0, row.blocks * size))
+    cells = ops.reshape(cells, (-1, row.blocks + 2, size, groups, width))
+    return ops.transpose(cells, (0, 1, 3, 2, 4))
+
+
+def _average_keys(cells, dim):
+    """The first `dim` channels, which are sums of keys, as means."""
+    number = ops.maximum(cells[..., -1:], 1.0)
+    return ops.concatenate([ops.divide(cells[..., :dim], number), cells[..., dim:]], axis=-1)
+
+
+def _pick(blocks, row, index):
+    """The blocks at places int (u,), the same of every row, or (b, u)."""
+    if len(index.shape) == 1:
+        return ops.take(blocks, index, axis=1)
+    return _take_rows(blocks, row.blocks + 2, index)
+
+
+def _last_two(blocks, row, last):
+    """Of blocks as of `_blocks`, number `last` and the one before it, as a later `past`."""
+    places = ops.subtract(ops.expand_dims(last, 1), row.first)
+    places = ops.add(places, np.array([[0, 1]], "int32"))
+    pair = _take_rows(blocks, row.blocks + 2, places)
+    _, _, groups, size, width = pair.shape
+    return ops.reshape(ops.transpose(pair, (0, 1, 3, 2, 4)), (-1, 2 * size, groups, width))
+
+
+def _take_rows(x, length, index):
+    """`out[b, u] = x[b, index[b, u]]`, zeros for places that x does not have.
+
+    Args:
+        x: float (b, s, ...).
+        length: s.
+        index: int (b, u).
+
+    Returns:
+        float (b, u, ...).
+    """
+    batch, rest = ops.shape(x)[0], x.shape[2:]
+    flat = ops.reshape(x, (-1, math.prod(rest)))
+    rows = ops.expand_dims(ops.multiply(ops.arange(batch, dtype="int32"), length), 1)
+    # In this order: Keras on TensorFlow takes a column added to a square for a bias of its rows.
+    taken = ops.take(flat, ops.add(rows, ops.clip(index, 0, length - 1)), axis=0)
+    inside = ops.logical_and(ops.greater_equal(index, 0), ops.less(index, length))
+    taken = ops.where(ops.expand_dims(inside, 2), taken, 0.0)
+    return ops.reshape(taken, (batch, -1, *rest))
+
+
+def _pad(cells, before, behind):
+    return ops.pad(cells, [[0, 0], [before, behind], [0, 0], [0, 0]])
