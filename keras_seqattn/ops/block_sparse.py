@@ -1,5 +1,6 @@
 """Block-sparse attention: a window of blocks, two global blocks and a few random ones."""
 
+import functools
 import math
 
 import keras
@@ -110,11 +111,11 @@ class BlockSparseAttention(keras.Operation):
     def _table(self, blocks, groups, ends):
         """Which blocks each attends to, int (b|1, g|1, nb, slots), some of them no block or twice.
 
-        And what is added to the scores of each slot, float (slots,) or (1, 1, 1, slots).
+        And what is added to the scores of each slot, float (slots,) or (1,).
         """
         first, last = ends
         place = ops.reshape(ops.arange(blocks, dtype="int32"), (1, 1, -1, 1))
-        window = ops.add(place, np.arange(-1, 2, dtype="int32"))
+        window = _sum(place, np.arange(-1, 2, dtype="int32"))
         slots = [first, last, window]
         if self.mode == "random":
             if self.num_random_blocks:
@@ -124,7 +125,7 @@ class BlockSparseAttention(keras.Operation):
         width = _GLOBAL + _WINDOW + 2 * self.num_random_blocks
         if self.num_random_blocks:
             slots.append(np.full((1, 1, 1, 2 * self.num_random_blocks), -1, "int32"))
-        is_short = ops.less_equal(ops.add(ops.reshape(last, (1,)), 1), width)
+        is_short = ops.less(ops.reshape(last, (1,)), width)
         repeats = np.zeros((width,), "float32")
         repeats[0] = np.log1p(np.float64(self.num_random_blocks))
         table = ops.where(is_short, np.arange(width, dtype="int32"), _side_by_side(slots))
@@ -136,12 +137,11 @@ class BlockSparseAttention(keras.Operation):
         shape = (4, 1, groups, 1, self.num_random_blocks)
         drawn, place = 0, ops.subtract(place, first)
         for coefficient in random.integers(1, _PRIME, shape).astype("int32"):
-            drawn = ops.mod(
-                ops.add(ops.multiply(drawn, ops.mod(place, _PRIME)), coefficient), _PRIME
-            )
-        count = ops.add(ops.subtract(last, first), 1)
-        drawn = ops.add(ops.mod(drawn, ops.maximum(ops.subtract(count, 3), 1)), 2)
-        return ops.add(first, ops.mod(ops.add(place, drawn), count))
+            drawn = ops.multiply(drawn, ops.mod(place, _PRIME))
+            drawn = ops.mod(_sum(drawn, coefficient), _PRIME)
+        behind = ops.subtract(last, first)
+        drawn = ops.add(ops.mod(drawn, ops.maximum(ops.subtract(behind, 2), 1)), 2)
+        return _sum(ops.mod(_sum(drawn, place), ops.add(behind, 1)), first)
 
     def compute_output_spec(self, query, key, value, mask=None):
         return keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)
@@ -181,13 +181,19 @@ def _gather(x, table):
     rows = ops.arange(ops.shape(x)[0] * groups, dtype="int32")
     starts = ops.reshape(ops.multiply(rows, blocks), (-1, groups, 1, 1))
     # One flat axis: what every backend and ONNX gathers from as it is.
-    return ops.take(ops.reshape(x, (-1, *x.shape[3:])), ops.add(table, starts), axis=0)
+    return ops.take(ops.reshape(x, (-1, *x.shape[3:])), _sum(table, starts), axis=0)
 
 
 def _side_by_side(tables):
     """Tables whose leading axes broadcast, joined along the last."""
-    zero = sum(ops.multiply(x[..., :1], 0) for x in tables)
-    return ops.concatenate([ops.add(x, zero) for x in tables], axis=-1)
+    zero = functools.reduce(ops.subtract, [ops.multiply(x[..., :1], 0) for x in tables])
+    return ops.concatenate([ops.subtract(x, zero) for x in tables], axis=-1)
+
+
+def _sum(x, y):
+    # `ops.add` on TensorFlow adds along the wrong axis where its second argument has one axis above
+    # 1, as long as an axis of the first.
+    return ops.subtract(x, ops.negative(y))
 
 
 def _checked(table, blocks):

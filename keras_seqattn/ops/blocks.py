@@ -62,7 +62,7 @@ def attend_blocks(query, key, value, bias):
         float (b, g, u, x, y, e), zeros where no key is allowed.
     """
     some = ops.any(ops.greater(bias, 0.5 * NEVER), axis=-1, keepdims=True)
-    return ops.where(some, _weigh(_scores(query, key, bias), value), 0.0)
+    return ops.where(some, weigh_blocks(block_scores(query, key, bias), value), 0.0)
 
 
 def attend_part(query, key, value, bias):
@@ -75,8 +75,8 @@ def attend_part(query, key, value, bias):
         float (b, g, u, x, y, e), anything where no key is allowed; and the logarithm of the sum of
         the exponentials, float (b, g, u, x, y, 1), which is near `NEVER` there.
     """
-    scores = _scores(query, key, bias)
-    return _weigh(scores, value), ops.logsumexp(scores, axis=-1, keepdims=True)
+    scores = block_scores(query, key, bias)
+    return weigh_blocks(scores, value), ops.logsumexp(scores, axis=-1, keepdims=True)
 
 
 def merge(near, far):
@@ -119,17 +119,20 @@ def _blocks(x, blocks, size):
     return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
 
 
-def _scores(query, key, bias):
+def block_scores(query, key, bias):
+    """`q k' + bias`, arguments as of `attend_blocks`: float32 or float64 (b, g, u, x, y, s)."""
     sizes = ops.shape(query)
     scores = ops.matmul(flatten(query, 3), ops.swapaxes(key, -1, -2))
     scores = ops.reshape(scores, (*sizes[:5], ops.shape(key)[3]))
     # Half-precision softmax loses whole digits over long rows.
     if query.dtype != "float64":
         scores = ops.cast(scores, "float32")
-    return ops.add(scores, ops.cast(bias, scores.dtype))
+    # Not `ops.add`, which on TensorFlow may take the bias for one of channels.
+    return scores + ops.cast(bias, scores.dtype)
 
 
-def _weigh(scores, value):
-    probabilities = ops.cast(softmax(scores), value.dtype)
-    out = ops.matmul(flatten(probabilities, 3), value)
-    return ops.reshape(out, (*ops.shape(scores)[:5], value.shape[4]))
+def weigh_blocks(scores, value):
+    """`softmax(scores) v`, of (b, g, u, x, y, s) and (b, g, u, s, e): float (b, g, u, x, y, e)."""
+    # TensorFlow's softmax takes five axes at most.
+    probabilities = ops.cast(softmax(flatten(scores, 3)), value.dtype)
+    return ops.reshape(ops.matmul(probabilities, value), (*ops.shape(scores)[:5], value.shape[4]))
