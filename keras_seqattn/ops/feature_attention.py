@@ -183,8 +183,16 @@ def _before_chunks(sums, past):
         past = (ops.zeros(shape, sums[0].dtype),)
         if len(sums) == 2:
             past += (ops.full((*shape[:2], 1, 1), _NOTHING, sums[1].dtype),)
-    last, before = ops.scan(lambda carry, chunk: (_join(carry, chunk), carry), past, sums)
+    if sums[0].shape[0] == 1:
+        before = tuple(ops.expand_dims(x, 0) for x in past)
+        return before, _join(past, tuple(x[0] for x in sums))
+    last, before = ops.scan(_carry_on, past, sums)
     return before, last
+
+
+# Not made anew for each call: JAX compiles each new function.
+def _carry_on(before, sums):
+    return _join(before, sums), before
 
 
 def _inside_and_before(query, key, value, pairs, before, scale):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.layers.mechanisms import Linear
-from tests.mechanisms import check_export, check_mechanism, check_states
+from tests.helpers import check_layer, to_numpy
+from tests.mechanisms import check_export, check_mechanism, check_states, heads
 
 # Below, at and not divisible by the chunks of 128.
 LENGTHS = (5, 128, 259)
@@ -34,3 +36,39 @@ def test_definition(causal):
 def test_definition_with_relu():
     definition = _definition(True, "relu")
     check_mechanism(Linear("relu"), definition, (131,), True)
+
+
+def test_states():
+    check_states(Linear(), 135, (1, 3, 130, 1))
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
+def test_export(causal, tmp_path):
+    check_export(Linear(), tmp_path, causal)
+
+
+def test_small_features_keep_their_digits():
+    """elu(x) + 1 of -12 is 6e-6, of which a sum with 1 in float32 keeps two digits."""
+    q, k, v = heads(7)
+    q = q - 12.0
+    mask = np.ones((4, 7), "int32")
+    wide = [x.astype("float64") for x in (q, k.repeat(2, 2), v.repeat(2, 2))]
+    expected = _definition(False)(*wide, mask)
+    np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
+
+
+def test_layer(tmp_path):
+    x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
+    layer = MultiHeadAttention(6, 5, 3, causal=True, attention=Linear("relu"), name="attention")
+    check_layer(layer, {"query": x}, tmp_path)
+
+
+def test_what_is_refused():
+    q, k, v = heads(3)
+    with pytest.raises(ValueError, match="feature_map must be one of elu, relu"):
+        Linear("gelu")
+    with pytest.raises(ValueError, match="no scores to scale"):
+        Linear()(q, k, v, scale=0.5)
+    state = (np.zeros((4, 2, 5, 8), "float32"),)
+    with pytest.raises(ValueError, match="must be causal"):
+        Linear()(q, k, v, state=state)

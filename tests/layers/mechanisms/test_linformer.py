@@ -1,0 +1,63 @@
+"""Linformer against the formula, and in ONNX."""
+
+import numpy as np
+import pytest
+
+from keras_seqattn.layers import MultiHeadAttention
+from keras_seqattn.layers.mechanisms import Linformer
+from tests.helpers import check_layer, randomise, to_numpy
+from tests.mechanisms import (
+    EXPORT_LENGTHS,
+    check_export,
+    check_mechanism,
+    heads,
+    softmax_attention,
+)
+
+
+def _linformer(**settings):
+    mechanism = Linformer(11, max_length=37, **settings)
+    mechanism.build((None, None, 4, 5))
+    return randomise(mechanism)
+
+
+def _definition(mechanism):
+    projections = (mechanism.key_projection, mechanism.value_projection)
+    keys, values = (to_numpy(x.value).astype("float64") for x in projections)
+
+    def attend(q, k, v, mask):
+        k = np.einsum("bs,sk,bshd->bkhd", mask, keys[: k.shape[1]], k)
+        v = np.einsum("bs,sk,bshe->bkhe", mask, values[: v.shape[1]], v)
+        return softmax_attention(q, k, v, True)
+
+    return attend
+
+
+@pytest.mark.parametrize("shared", ["heads", "key_value"])
+def test_definition(shared):
+    mechanism = _linformer(shared=shared)
+    assert len(mechanism.weights) == (2 if shared == "heads" else 1)
+    check_mechanism(mechanism, _definition(mechanism), (5, 37))
+
+
+def test_export(tmp_path):
+    check_export(Linformer(11, max_length=max(EXPORT_LENGTHS)), tmp_path)
+
+
+def test_layer(tmp_path):
+    x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
+    mechanism = Linformer(5, max_length=11)
+    layer = MultiHeadAttention(6, 5, 3, attention=mechanism, name="attention")
+    check_layer(layer, {"query": x}, tmp_path)
+
+
+def test_what_is_refused():
+    mechanism = _linformer()
+    with pytest.raises(ValueError, match="shared must be one of heads, key_value"):
+        Linformer(3, 7, shared="layers")
+    with pytest.raises(ValueError, match="cannot be causal"):
+        mechanism(*heads(5), causal=True)
+    with pytest.raises(ValueError, match="for 37 keys at most; there are 38"):
+        mechanism(*heads(38))
+    with pytest.raises(ValueError, match="Linformer has no state"):
+        mechanism(*heads(5), state=())
