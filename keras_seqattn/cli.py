@@ -127,6 +127,7 @@ def _add_export(commands):
     command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
     command.add_argument("--route", default="trace", help="trace (default) or tf2onnx")
     command.add_argument("--no-verify", dest="verify", action="store_false")
+    _add_lengths(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -147,11 +148,22 @@ def _export(arguments):
             target=arguments.target,
             precision=arguments.precision,
             verify=arguments.verify,
+            lengths=arguments.lengths,
             route=arguments.route,
             progress=progress,
         )
     if report:
         steps.say(report.summary())
+
+
+def _add_lengths(command):
+    command.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="lengths of the inputs to compare (default: some up to 130)",
+    )
 
 
 def _add_verify(commands):
@@ -160,6 +172,7 @@ def _add_verify(commands):
     command.add_argument(
         "--against", metavar="SRC", help="its checkpoint (default: check the files' sums only)"
     )
+    _add_lengths(command)
 
 
 def _verify(arguments):
@@ -172,7 +185,8 @@ def _verify(arguments):
     _start_keras()
     from keras_seqattn import models, onnx
 
-    report = onnx.verify(arguments.bundle, models.load(arguments.against, _task(arguments.bundle)))
+    model = models.load(arguments.against, _task(arguments.bundle))
+    report = onnx.verify(arguments.bundle, model, lengths=arguments.lengths)
     print(report.summary())
     return 0 if report.ok else 1
 

@@ -36,6 +36,7 @@ def export(
     precision="fp32",
     tokenizer=None,
     verify=True,
+    lengths=None,
     route="trace",
     progress=None,
 ):
@@ -48,6 +49,7 @@ def export(
         precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first, and write nothing if they differ.
+        lengths: of the inputs to compare, as in `verify`.
         route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend only).
         progress: called with (stage, done, total).
 
@@ -79,7 +81,9 @@ def export(
         report = None
         if verify:
             written = os.path.join(folder, os.path.basename(path)) if single else folder
-            report = run_verify(written, model, progress=_stage(progress, "verify"))
+            report = run_verify(
+                written, model, lengths=lengths, progress=_stage(progress, "verify")
+            )
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
         if not single:

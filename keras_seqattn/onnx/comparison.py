@@ -19,14 +19,15 @@ class Comparison:
         model: the Keras model.
         session: onnxruntime.InferenceSession of the file.
         precision: of the file.
+        lengths: of the inputs of full passes; None chooses them.
     """
 
-    def __init__(self, model, session, precision):
+    def __init__(self, model, session, precision, lengths=None):
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
         self.pasts = [i for i in session.get_inputs() if varies_per_beam(i.name)]
         self.streams = is_streaming([i.name for i in self.pasts])
-        self.sampler = Sampler(model)
+        self.sampler = Sampler(model, lengths)
 
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""

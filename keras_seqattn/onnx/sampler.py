@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 
+from keras_seqattn.errors import InputError
 from keras_seqattn.generation.settings import position_limit
 
 # Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one
@@ -13,10 +14,17 @@ _LARGE = 50_000_000
 
 
 class Sampler:
-    """Draws inputs for a model by the names, shapes and ranges that the model declares."""
+    """Draws inputs for a model by the names, shapes and ranges that the model declares.
 
-    def __init__(self, model, seed=0):
+    Args:
+        model: the Keras model.
+        lengths: of the inputs of full passes; None chooses them.
+        seed: of the generator.
+    """
+
+    def __init__(self, model, lengths=None, seed=0):
         self.model = model
+        self._lengths = lengths
         self.random = np.random.default_rng(seed)
         struct = model.input
         self.tensors = (
@@ -29,12 +37,26 @@ class Sampler:
 
     def cases(self):
         """(batch size, length, padding side) of the full passes."""
-        lengths = [1, 7, 33] if self.large else [1, 7, 33, 130]
-        lengths = [n for n in lengths if n <= self.max_length()]
+        lengths = self.lengths([1, 7, 33] if self.large else [1, 7, 33, 130])
         cases = [(1, n, None) for n in lengths]
         if "attention_mask" not in self.tensors:
             return cases + [(3, n, None) for n in lengths]
         return cases + [(3, n, side) for n in lengths for side in ("left", "right")]
+
+    def lengths(self, default):
+        """The lengths that were asked for, or else those of `default` that the model takes.
+
+        Raises:
+            InputError: one that was asked for is longer than the model takes.
+        """
+        longest = self.max_length()
+        if self._lengths is None:
+            return [n for n in default if n <= longest]
+        if not self._lengths or min(self._lengths) < 1 or max(self._lengths) > longest:
+            raise InputError(
+                f"lengths to verify must be from 1 to the model's {longest}, not {self._lengths}"
+            )
+        return list(self._lengths)
 
     def targets(self, batch, length):
         """int64 (b, t), the tokens that an encoder-decoder's decoder is given."""

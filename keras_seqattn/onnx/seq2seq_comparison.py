@@ -29,12 +29,13 @@ class Seq2SeqComparison:
         model: the Keras model.
         encoder, decoder: onnxruntime.InferenceSession of the two files.
         precision: of the files.
+        lengths: of the sources; None chooses them.
     """
 
-    def __init__(self, model, encoder, decoder, precision):
+    def __init__(self, model, encoder, decoder, precision, lengths=None):
         self.model, self.precision = model, precision
         self.encoder, self.decoder = encoder, decoder
-        self.sampler = Sampler(model)
+        self.sampler = Sampler(model, lengths)
         # All targets have one length, so that Keras meets few shapes.
         self.targets = _PREFILL + self.sampler.steps()
         self._call = _caller(model)
@@ -42,7 +43,7 @@ class Seq2SeqComparison:
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""
         rows = [(1, None), (3, "left"), (3, "right")]
-        for length in (n for n in _SOURCE_LENGTHS if n <= self.sampler.max_length()):
+        for length in self.sampler.lengths(_SOURCE_LENGTHS):
             for batch, side in rows:
                 yield lambda b=batch, n=length, s=side: self.steps(b, n, s, self.targets)
         for batch, side in rows:

@@ -11,7 +11,7 @@ from keras_seqattn.onnx.report import TOLERANCES, Report
 from keras_seqattn.onnx.seq2seq_comparison import Seq2SeqComparison
 
 
-def verify(path, model, *, progress=None):
+def verify(path, model, *, lengths=None, progress=None):
     """Run an exported file or bundle against the Keras model it came from.
 
     Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for
@@ -20,6 +20,8 @@ def verify(path, model, *, progress=None):
     Args:
         path: a bundle folder or an .onnx file.
         model: the Keras model.
+        lengths: of the inputs (of an encoder-decoder the sources) of the full passes; None chooses
+            some up to 130. Give longer ones to models of long inputs.
         progress: called with (done, total) after each comparison.
 
     Returns:
@@ -27,13 +29,14 @@ def verify(path, model, *, progress=None):
 
     Raises:
         BundleError: if onnxruntime cannot load the file, or it is of another model.
+        InputError: if a length is more than the model takes.
     """
     names = [ENCODER, DECODER] if getattr(model, "task", None) == "seq2seq_lm" else ["model"]
     sessions = [_session(path, name) for name in names]
     properties = sessions[0].get_modelmeta().custom_metadata_map
     precision = properties.get("keras_seqattn.precision", "fp32")
     make = Comparison if len(sessions) == 1 else Seq2SeqComparison
-    jobs = list(make(model, *sessions, precision).jobs())
+    jobs = list(make(model, *sessions, precision, lengths).jobs())
     cases = []
     for i, job in enumerate(jobs):
         cases.append(job())

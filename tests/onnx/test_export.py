@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 import keras_seqattn.models as models
-from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.errors import BundleError, ExportError, InputError
 from keras_seqattn.onnx import build_graph, export, lowers, verify, write_onnx
 from tests.onnx import tiny
 
@@ -178,6 +178,18 @@ def test_verify_sees_one_wrong_weight(tmp_path):
     norm.assign(keras.ops.convert_to_numpy(norm) + np.eye(1, norm.shape[0], dtype="float32")[0])
     report = verify(tmp_path / "model.onnx", model)
     assert not report.ok and "DIFFERS" in report.summary()
+
+
+@pytest.mark.parametrize("make", [tiny.encoder, tiny.seq2seq], ids=["one", "two"])
+def test_verify_at_given_lengths(make, tmp_path):
+    model = make("bert" if make is tiny.encoder else "transformer")
+    report = export(model, tmp_path / "out", lengths=[3, 41])
+    names = " ".join(case.name for case in report.cases)
+    assert report.ok and "length 3," in names + "," and "length 41" in names
+    assert "length 33" not in names
+    for lengths in ([0], [], [999999]):
+        with pytest.raises(InputError, match="lengths to verify"):
+            verify(tmp_path / "out", model, lengths=lengths)
 
 
 def test_verify_of_a_broken_file(tmp_path):
