@@ -9,7 +9,7 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SLOW_FUSIONS = "SkipLayerNormFusion"
 
 
-def create_session(path, providers=None, threads=None, spinning=True):
+def create_session(path, providers=None, threads=None, spinning=True, arena=True):
     """Load an ONNX file.
 
     Args:
@@ -18,6 +18,7 @@ def create_session(path, providers=None, threads=None, spinning=True):
         threads: int, threads within one operator; None leaves it to onnxruntime (every core).
         spinning: bool, whether idle threads wait busily: quickest for one session in the process,
             and slow for the others where there are several.
+        arena: bool, whether memory that is freed is kept for what comes next, which is quicker.
 
     Raises:
         InputError: a provider is not available.
@@ -34,6 +35,7 @@ def create_session(path, providers=None, threads=None, spinning=True):
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.enable_cpu_mem_arena = arena
     if threads is not None:
         options.intra_op_num_threads = threads
     if not spinning:
