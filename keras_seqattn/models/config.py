@@ -39,7 +39,7 @@ KERAS_NAMES = {
         "max_decoder_position_embeddings",
     ),
     "activation": ("hidden_act", "activation_function", "feed_forward_proj"),
-    "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps"),
+    "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps", "norm_eps"),
     "normalize_first": ("normalize_before",),
     "dropout": ("hidden_dropout_prob", "attention_dropout", "dropout_rate"),
 }
@@ -65,6 +65,7 @@ _NULLABLE = {
     "rope_parameters": {},
     "rope_scaling": {},
     "layer_types": [],
+    "full_attn_idxs": [],
     "init_std": 0.0,
     "decoder_vocab_size": 1,
     "num_decoder_layers": 1,

@@ -9,6 +9,7 @@ from keras_seqattn.layers.blocks import DecoderBlock
 from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
+from keras_seqattn.models.heads import LastToken, classify
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
 
@@ -82,6 +83,30 @@ def full_pass(layers, input_ids, attention_mask):
     for block in numbered_layers(layers, "layers_"):
         x = block(x, attention_mask=attention_mask, position_ids=positions)
     return layers["norm"](x)
+
+
+def decoder_model(spec, settings, task, initializer):
+    """The functional model of a decoder.
+
+    Args:
+        spec: a `DecoderSpec`.
+        settings: dict of the family's settings, which a classifier reads.
+        task: "causal_lm", "embedding" or "sequence_classification".
+        initializer: function that makes a kernel initializer.
+
+    Returns:
+        tuple of its inputs and outputs, each a dict by name.
+    """
+    inputs = token_inputs("input_ids", "attention_mask")
+    layers = make_layers(spec, initializer)
+    hidden = full_pass(layers, **inputs)
+    if task == "embedding":
+        return inputs, {"last_hidden_state": hidden}
+    if task == "causal_lm":
+        return inputs, {"logits": layers["token_embedding"](hidden, reverse=True)}
+    last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
+    new = keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+    return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
 
 
 def step_model(model, static):

@@ -1,13 +1,9 @@
 """LLaMA (https://arxiv.org/abs/2302.13971): pre-norm, rotary positions, gated feed-forward."""
 
-import keras
-
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.config import read_rotary_positions
-from keras_seqattn.models.decoder import DecoderSpec, full_pass, make_layers, step_model
+from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.functional import token_inputs
-from keras_seqattn.models.heads import LastToken, classify
 from keras_seqattn.weights.table import Row, Table
 
 DEFAULTS = {
@@ -50,7 +46,7 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
 
     def build(settings, task, initializer):
         spec = _spec(settings, task, layers or _equal_layers, block or {})
-        return _build(spec, settings, task, initializer)
+        return decoder_model(spec, settings, task, initializer)
 
     return Family(
         model_type=model_type,
@@ -71,7 +67,12 @@ def _equal_layers(settings):
     return ({},) * settings["num_hidden_layers"]
 
 
-def _spec(settings, task, layers, block):
+def read_heads(settings):
+    """The number of heads, that of keys and values, and their size, by `DecoderBlock`'s names.
+
+    Raises:
+        ConfigError: they do not fit each other.
+    """
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
     groups = settings["num_key_value_heads"] or heads
     head_dim = settings["head_dim"] or width // heads
@@ -81,15 +82,18 @@ def _spec(settings, task, layers, block):
             f"divide hidden_size={width} unless head_dim is given; head_dim={head_dim} must be "
             "even."
         )
+    return {"num_heads": heads, "num_key_value_heads": groups, "head_dim": head_dim}
+
+
+def _spec(settings, task, layers, block):
+    heads = read_heads(settings)
     return DecoderSpec(
         vocabulary_size=settings["vocab_size"],
-        hidden_dim=width,
+        hidden_dim=settings["hidden_size"],
         layers=tuple(layers(settings)),
         tied=task != "causal_lm" or settings["tie_word_embeddings"],
         block={
-            "num_heads": heads,
-            "num_key_value_heads": groups,
-            "head_dim": head_dim,
+            **heads,
             "intermediate_dim": settings["intermediate_size"],
             "activation": settings["hidden_act"],
             "gated": True,
@@ -98,24 +102,11 @@ def _spec(settings, task, layers, block):
             "norm": "rms_norm",
             "layer_norm_epsilon": settings["rms_norm_eps"],
             "normalize_first": True,
-            "positions": read_rotary_positions({**settings, "head_dim": head_dim}),
+            "positions": read_rotary_positions({**settings, **heads}),
             "attention_dropout": settings["attention_dropout"],
             **block,
         },
     )
-
-
-def _build(spec, settings, task, initializer):
-    inputs = token_inputs("input_ids", "attention_mask")
-    layers = make_layers(spec, initializer)
-    hidden = full_pass(layers, **inputs)
-    if task == "embedding":
-        return inputs, {"last_hidden_state": hidden}
-    if task == "causal_lm":
-        return inputs, {"logits": layers["token_embedding"](hidden, reverse=True)}
-    last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
-    new = keras.initializers.RandomNormal(stddev=settings["initializer_range"])
-    return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
 
 
 def _dense(checkpoint, variable):

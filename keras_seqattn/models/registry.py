@@ -18,6 +18,7 @@ FAMILIES = (
     "bart",
     "bert",
     "led",
+    "lfm2",
     "llama",
     "longformer",
     "marian",

@@ -69,6 +69,11 @@ LED = {name: value for name, value in BART.items() if name != "max_position_embe
     "attention_window": [4, 12, 6],
     "max_global_tokens": 3,
 }
+LFM2 = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"} | {
+    "num_hidden_layers": 3,
+    "layer_types": ["conv", "full_attention", "conv"],
+    "block_auto_adjust_ff_dim": False,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -106,6 +111,7 @@ DECODERS = {
     "llama-llama3": ("llama", LLAMA | {"rope_scaling": LLAMA3}),
     "llama-longrope": ("llama", LLAMA | {"rope_scaling": LONG}),
     "mistral": ("mistral", LLAMA | {"sliding_window": 5}),
+    "lfm2": ("lfm2", LFM2),
     "qwen3": ("qwen3", LLAMA),
 }
 ENCODERS = {
