@@ -9,6 +9,7 @@ from keras_seqattn.ops.global_local import (
     global_local_attention,
     global_tokens,
 )
+from keras_seqattn.ops.local import LocalAttention, local_attention
 from keras_seqattn.ops.position_bias import (
     alibi_bias,
     alibi_slopes,
@@ -36,6 +37,7 @@ __all__ = [
     "ChunkedScan",
     "GlobalLocalAttention",
     "GlobalTokens",
+    "LocalAttention",
     "NewTokens",
     "PositionIds",
     "RelativeShift",
@@ -53,6 +55,7 @@ __all__ = [
     "distance_sinusoids",
     "global_local_attention",
     "global_tokens",
+    "local_attention",
     "new_tokens",
     "position_ids",
     "relative_position_bias",

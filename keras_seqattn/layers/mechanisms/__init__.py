@@ -5,6 +5,7 @@ from keras_seqattn.layers.mechanisms.dense import Dense
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.layers.mechanisms.linear import Linear
 from keras_seqattn.layers.mechanisms.linformer import Linformer
+from keras_seqattn.layers.mechanisms.local import Local
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
 from keras_seqattn.layers.mechanisms.performer import Performer
 from keras_seqattn.layers.mechanisms.sparse import Fixed, Strided
@@ -16,6 +17,7 @@ __all__ = [
     "GlobalLocal",
     "Linear",
     "Linformer",
+    "Local",
     "Mechanism",
     "Performer",
     "Strided",

@@ -1,0 +1,57 @@
+"""Attention to a window around each query as a mechanism."""
+
+import keras
+
+from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.local import LocalAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class Local(Mechanism):
+    """`softmax(q k' / sqrt(d)) v` over a window, O(n (left + right)); see `ops.LocalAttention`.
+
+    Its state is the window: the last `left * dilation` keys and values in order of time, and which
+    of them are real. With a state a token costs the same however long the past is.
+
+    Args:
+        left, right: query i attends to keys `i + dilation m` with `-left <= m <= right`, its own
+            included. In a causal layer `right` counts as 0.
+        dilation: distance between neighbours among the keys.
+
+    Raises:
+        ValueError: a negative side or a dilation below 1; when called, a state that is not causal.
+
+    Example:
+        EncoderBlock(12, 64, 3072, attention=Local(128, 128))
+        DecoderBlock(12, 64, 3072, attention=Local(255))
+    """
+
+    def __init__(self, left, right=0, dilation=1, **kwargs):
+        super().__init__(**kwargs)
+        LocalAttention(left, right, dilation)
+        self.left = left
+        self.right = right
+        self.dilation = dilation
+
+    def call(
+        self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
+    ):
+        right = 0 if causal else self.right
+        operation = LocalAttention(self.left, right, self.dilation, scale)
+        if state is None:
+            return operation(query, key, value, mask)
+        out, *state = operation(query, key, value, mask, *state)
+        return out, tuple(state)
+
+    def state_shapes(self, num_heads, num_key_value_heads, head_dim, value_dim):
+        slots = self.left * self.dilation
+        return {
+            "key": ((num_key_value_heads, slots, head_dim), None),
+            "value": ((num_key_value_heads, slots, value_dim), None),
+            "mask": ((slots,), "int32"),
+        }
+
+    def get_config(self):
+        config = super().get_config()
+        config.update({"left": self.left, "right": self.right, "dilation": self.dilation})
+        return config
