@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_seqattn.errors import BundleError, ExportError
 from keras_seqattn.generation.steps import is_streaming, output_for, varies_per_beam
+from keras_seqattn.models.compiled import compiled
+from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.values import empty_past
@@ -28,6 +30,7 @@ class Comparison:
         self.pasts = [i for i in session.get_inputs() if varies_per_beam(i.name)]
         self.streams = is_streaming([i.name for i in self.pasts])
         self.sampler = Sampler(model, lengths)
+        self._call = caller(model)
 
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""
@@ -74,7 +77,7 @@ class Comparison:
 
     def keras(self, inputs):
         """The Keras model's outputs by name."""
-        outputs = quietly(lambda: self.model(self.sampler.for_keras(inputs), training=False))
+        outputs = quietly(lambda: self._call(self.sampler.for_keras(inputs)))
         if not isinstance(outputs, dict):
             outputs = dict(zip(self.outputs, keras.tree.flatten(outputs), strict=True))
         return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
@@ -150,6 +153,17 @@ def run_session(session, inputs):
         reason = str(error).strip().splitlines()[0]
         raise BundleError(f"the file is of another model: it cannot run ({reason})") from error
     return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
+
+
+def caller(model):
+    """A function that calls the model. JAX would compile each operation for each shape on its own:
+    it compiles the whole, once for all verifications of a model.
+    """
+    if keras.backend.backend() != "jax" or not isinstance(model, SequenceModel):
+        return lambda inputs: model(inputs, training=False)
+    if not hasattr(model, "_compiled"):
+        model._compiled = compiled(model)
+    return lambda inputs: model._compiled({}, inputs)
 
 
 def quietly(function):

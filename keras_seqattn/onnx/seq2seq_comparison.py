@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_seqattn.generation.steps import is_cache, output_for
-from keras_seqattn.models.compiled import compiled
 from keras_seqattn.onnx.comparison import (
+    caller,
     compare,
     compare_tokens,
     empty_pasts,
@@ -38,7 +38,7 @@ class Seq2SeqComparison:
         self.sampler = Sampler(model, lengths)
         # All targets have one length, so that Keras meets few shapes.
         self.targets = _PREFILL + self.sampler.steps()
-        self._call = _caller(model)
+        self._call = caller(model)
 
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""
@@ -76,17 +76,6 @@ class Seq2SeqComparison:
         """The Keras model's logits."""
         feeds = self.sampler.for_keras({**inputs, "decoder_input_ids": targets})
         return keras.ops.convert_to_numpy(quietly(lambda: self._call(feeds))["logits"])
-
-
-def _caller(model):
-    """Calls the model. JAX would compile each operation for each shape on its own: it compiles the
-    whole, once for all verifications of a model.
-    """
-    if keras.backend.backend() != "jax":
-        return lambda inputs: model(inputs, training=False)
-    if not hasattr(model, "_compiled"):
-        model._compiled = compiled(model)
-    return lambda inputs: model._compiled({}, inputs)
 
 
 class _Decoding:
