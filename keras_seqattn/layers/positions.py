@@ -5,12 +5,16 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.ops.constants import shared_constant
 from keras_seqattn.ops.position_bias import alibi_bias, alibi_slopes
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import (
+    DIGIT_BASE,
+    DIGITS,
     DYNAMIC_TYPES,
     STATIC_TYPES,
     base_frequencies,
+    digit_tables,
     longrope_frequencies,
     rotary_tables,
 )
@@ -28,9 +32,12 @@ class RotaryPositions:
         max_position: the model's longest sequence; the number of rows of the tables.
         scaling: None or a dict as in a checkpoint's config: `rope_type` one of default, linear,
             dynamic, yarn, llama3 and longrope, and the values that it takes.
+        unbounded: positions may exceed `max_position`, up to 2**24, as in a stream that is decoded
+            through a window; for scalings that do not depend on the length.
 
     Raises:
-        ConfigError: if the scaling is of an unknown type.
+        ConfigError: if the scaling is of an unknown type, or unbounded and of one that depends on
+            the length.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class RotaryPositions:
         interleaved=False,
         max_position=4096,
         scaling=None,
+        unbounded=False,
     ):
         self.head_dim = head_dim
         self.base = float(base)
@@ -55,6 +63,12 @@ class RotaryPositions:
                 f"Unknown rope_type {self.rope_type!r} in the rotary scaling; "
                 f"implemented are {', '.join(STATIC_TYPES + DYNAMIC_TYPES)}."
             )
+        self.unbounded = unbounded
+        if unbounded and self.rope_type in DYNAMIC_TYPES:
+            raise ConfigError(
+                f"rope_type {self.rope_type!r} depends on the length, which an unbounded stream "
+                f"does not have; {', '.join(STATIC_TYPES)} do not."
+            )
 
     def rotate(self, query, key, position_ids):
         """Queries and keys turned by the angles of their positions.
@@ -67,7 +81,7 @@ class RotaryPositions:
         Returns:
             float (b, t, h, d) and float (b, t, g, d).
         """
-        if self.rope_type in STATIC_TYPES:
+        if self.rope_type in STATIC_TYPES and not self.unbounded:
             cos, sin = self.tables()
             rows = position_ids
         else:
@@ -79,21 +93,28 @@ class RotaryPositions:
 
     def tables(self):
         """The cos and sin of every position, NumPy float32 (max_position, r / 2)."""
+        return rotary_tables(*self._table_key())
+
+    def _table_key(self):
         items = tuple(
             (name, tuple(value) if isinstance(value, list) else value)
             for name, value in sorted(self.scaling.items())
         )
-        return rotary_tables(self.rotary_dim, self.base, self.max_position, items)
+        return self.rotary_dim, self.base, self.max_position, items
 
     def angles(self, position_ids):
-        """The cos and sin of a scaling that depends on the length, which is the last position + 1.
+        """The cos and sin of positions, which may exceed `max_position`.
+
+        A scaling that depends on the length takes the last position + 1 for it.
 
         Args:
-            position_ids: int (b, t).
+            position_ids: int (b, t), below 2**24.
 
         Returns:
             Two float32 (b, t, r / 2).
         """
+        if self.rope_type in STATIC_TYPES:
+            return self._angles_by_digits(position_ids)
         length = ops.cast(ops.add(ops.max(position_ids), 1), "float32")
         if self.rope_type == "dynamic":
             frequencies, attention_factor = self._dynamic_frequencies(length), 1.0
@@ -113,6 +134,21 @@ class RotaryPositions:
         )
         return tuple(ops.multiply(f(angles), attention_factor) for f in (ops.cos, ops.sin))
 
+    def _angles_by_digits(self, position_ids):
+        # float32 positions times frequencies would be off by whole degrees.
+        (cos, sin), *higher = (
+            [ops.take(shared_constant(table), digit, axis=0) for table in tables]
+            for digit, tables in zip(
+                _digits(position_ids), digit_tables(*self._table_key()), strict=True
+            )
+        )
+        for c, s in higher:
+            cos, sin = (
+                ops.subtract(ops.multiply(cos, c), ops.multiply(sin, s)),
+                ops.add(ops.multiply(sin, c), ops.multiply(cos, s)),
+            )
+        return cos, sin
+
     def _dynamic_frequencies(self, length):
         # base * stretch ** (r / (r - 2)) to the power -2 i / r, kept as one factor per channel.
         factor, channels = self.scaling["factor"], np.arange(0, self.rotary_dim, 2)
@@ -130,11 +166,19 @@ class RotaryPositions:
             "interleaved": self.interleaved,
             "max_position": self.max_position,
             "scaling": dict(self.scaling),
+            "unbounded": self.unbounded,
         }
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _digits(position_ids):
+    """The digits of positions in base DIGIT_BASE, the lowest first."""
+    for _ in range(DIGITS):
+        yield ops.mod(position_ids, DIGIT_BASE)
+        position_ids = ops.floor_divide(position_ids, DIGIT_BASE)
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

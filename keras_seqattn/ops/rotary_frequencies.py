@@ -5,6 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
+# Positions are written with so many digits in this base, where no table has a row for each.
+DIGITS, DIGIT_BASE = 3, 256
+
 STATIC_TYPES = ("default", "linear", "yarn", "llama3")
 DYNAMIC_TYPES = ("dynamic", "longrope")
 
@@ -116,8 +119,33 @@ def rotary_tables(rotary_dim, base, max_position, scaling_items):
     frequencies, attention_factor = static_frequencies(
         rotary_dim, base, max_position, dict(scaling_items)
     )
-    angles = np.outer(np.arange(max_position, dtype="float64"), frequencies)
-    tables = [(f(angles) * attention_factor).astype("float32") for f in (np.cos, np.sin)]
+    return _tables(np.arange(max_position), frequencies, attention_factor)
+
+
+@lru_cache(maxsize=16)
+def digit_tables(rotary_dim, base, max_position, scaling_items):
+    """The cos and sin of the angles of each digit of a position, the lowest digit first.
+
+    Args:
+        rotary_dim, base, max_position, scaling_items: as in `rotary_tables`.
+
+    Returns:
+        A pair as of `rotary_tables` for each digit, NumPy float32 (DIGIT_BASE, r / 2). The lowest
+        digit's has the attention factor in it.
+    """
+    frequencies, attention_factor = static_frequencies(
+        rotary_dim, base, max_position, dict(scaling_items)
+    )
+    places = np.arange(DIGIT_BASE)
+    return tuple(
+        _tables(places * DIGIT_BASE**digit, frequencies, 1.0 if digit else attention_factor)
+        for digit in range(DIGITS)
+    )
+
+
+def _tables(positions, frequencies, factor):
+    angles = np.outer(positions.astype("float64"), frequencies)
+    tables = [(f(angles) * factor).astype("float32") for f in (np.cos, np.sin)]
     for table in tables:
         table.flags.writeable = False
     return tuple(tables)

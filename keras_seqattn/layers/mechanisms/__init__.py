@@ -8,6 +8,7 @@ from keras_seqattn.layers.mechanisms.linformer import Linformer
 from keras_seqattn.layers.mechanisms.local import Local
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
 from keras_seqattn.layers.mechanisms.performer import Performer
+from keras_seqattn.layers.mechanisms.sink_local import SinkLocal
 from keras_seqattn.layers.mechanisms.sparse import Fixed, Strided
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Local",
     "Mechanism",
     "Performer",
+    "SinkLocal",
     "Strided",
 ]

@@ -1,0 +1,109 @@
+"""Attention to a window and to the first tokens as a mechanism."""
+
+import keras
+from keras import ops
+
+from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.rotary import rotary_embedding
+from keras_seqattn.ops.rotary_frequencies import DYNAMIC_TYPES
+from keras_seqattn.ops.sink_local import SinkLocalAttention
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class SinkLocal(Mechanism):
+    """Attention sinks and a rolling window (https://arxiv.org/abs/2309.17453); causal, O(n left).
+
+    Query i attends to the keys j with `i - left <= j <= i` and to those of the sinks, the first
+    `num_sinks` real tokens of its row, so that padding on the left moves nothing. The state holds
+    the sinks, the last `left` keys and values in order of time, and the number of real tokens.
+
+    Args:
+        num_sinks: number of sinks.
+        left: how many keys before its own a query attends to.
+        positions: None, or a `RotaryPositions` by which the mechanism rotates, in a layer that has
+            none itself. They count real tokens, inside the state: a key of the window has its true
+            distance, to a sink query i is at `min(i, num_sinks + left)`. No distance exceeds that,
+            so that a text may be longer than any trained on.
+
+    Raises:
+        ValueError: no sinks, a negative window, or positions that depend on the length; when
+            called, attention that is not causal.
+
+    Example:
+        DecoderBlock(12, 64, 3072, attention=SinkLocal(4, 1019, RotaryPositions(64)))
+    """
+
+    def __init__(self, num_sinks, left, positions=None, **kwargs):
+        super().__init__(**kwargs)
+        SinkLocalAttention(num_sinks, left)
+        if getattr(positions, "rope_type", None) in DYNAMIC_TYPES:
+            raise ValueError(
+                "Positions inside a window cannot depend on the length of the text. Received: "
+                f"positions with rope_type={positions.rope_type!r}"
+            )
+        self.num_sinks = num_sinks
+        self.left = left
+        self.positions = positions
+
+    def call(
+        self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
+    ):
+        if not causal:
+            raise ValueError(
+                f"{self.path}: SinkLocal is causal; without causal=True take Local or GlobalLocal."
+            )
+        real = ops.ones_like(key[:, :, 0, 0], dtype="bool")
+        real = real if mask is None else ops.cast(mask, "bool")
+        counts = ops.cumsum(ops.cast(real, "int32"), axis=1)
+        if state is not None:
+            *state, count = state
+            counts = ops.add(counts, ops.expand_dims(count, 1))
+        far_query = None
+        if self.positions is not None:
+            query, far_query, key = self._rotate(query, key, ops.maximum(counts - 1, 0))
+        operation = SinkLocalAttention(self.num_sinks, self.left, scale)
+        if state is None:
+            return operation(query, key, value, real, counts, far_query)
+        out, *state = operation(query, key, value, real, counts, far_query, state)
+        return out, (*state, counts[:, -1])
+
+    def _rotate(self, query, key, places):
+        """The query as keys of the window and as sinks see it, and the key."""
+        near, far = (
+            self.positions.angles(x)
+            for x in (places, ops.minimum(places, self.num_sinks + self.left))
+        )
+        return tuple(
+            rotary_embedding(x, *angles, interleaved=self.positions.interleaved)
+            for x, angles in ((query, near), (query, far), (key, near))
+        )
+
+    def state_shapes(self, num_heads, num_key_value_heads, head_dim, value_dim):
+        sinks, window = (
+            (num_key_value_heads, self.num_sinks),
+            (num_key_value_heads, self.left),
+        )
+        return {
+            "sink_key": ((*sinks, head_dim), None),
+            "sink_value": ((*sinks, value_dim), None),
+            "key": ((*window, head_dim), None),
+            "value": ((*window, value_dim), None),
+            "mask": ((self.left,), "int32"),
+            "count": ((), "int32"),
+        }
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "num_sinks": self.num_sinks,
+                "left": self.left,
+                "positions": keras.saving.serialize_keras_object(self.positions),
+            }
+        )
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        positions = keras.saving.deserialize_keras_object(config["positions"])
+        return super().from_config({**config, "positions": positions})
