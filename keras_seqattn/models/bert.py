@@ -33,10 +33,17 @@ def _build(settings, task, initializer):
     return build_encoder("bert", settings, task, initializer, BERT_HEADS)
 
 
-_TABLE = Table(
-    body=encoder_rows("bert"),
-    head=(
-        *dense_rows("bert.pooler.dense", "pooler"),
+def bert_heads_rows(prefix):
+    """The rows of `BERT_HEADS`, as BERT's checkpoints name them.
+
+    Args:
+        prefix: what the names of the pooler start with.
+
+    Returns:
+        tuple of `Row`.
+    """
+    return (
+        *dense_rows(f"{prefix}.pooler.dense", "pooler"),
         *dense_rows("classifier", "classifier"),
         *dense_rows("qa_outputs", "qa_outputs"),
         *dense_rows("cls.predictions.transform.dense", "masked_lm_dense"),
@@ -49,10 +56,8 @@ _TABLE = Table(
         Row("cls.predictions.bias", None),
         Row("cls.seq_relationship.weight", None),
         Row("cls.seq_relationship.bias", None),
-    ),
-    prefix="bert.",
-    renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
-)
+    )
+
 
 FAMILY = Family(
     model_type="bert",
@@ -67,6 +72,11 @@ FAMILY = Family(
     defaults=DEFAULTS,
     fixed=FIXED,
     build=_build,
-    table=_TABLE,
+    table=Table(
+        body=encoder_rows("bert"),
+        head=bert_heads_rows("bert"),
+        prefix="bert.",
+        renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
+    ),
     adapt=adapt_pooler,
 )

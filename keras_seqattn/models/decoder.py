@@ -5,11 +5,11 @@ import dataclasses
 import keras
 
 from keras_seqattn.generation.steps import LENGTH, output_for
-from keras_seqattn.layers.blocks import DecoderBlock
-from keras_seqattn.layers.embedding import TokenEmbedding
+from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
+from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import LastToken, classify
+from keras_seqattn.models.heads import LastToken, OutputBias, classify
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
 
@@ -24,6 +24,11 @@ class DecoderSpec:
             mechanism for `attention`, or a mixer.
         block: those that all layers share.
         tied: the logits use the table of the token embedding.
+        bidirectional: every token attends to every other, for tasks that need no decoding.
+        embedding_scale: None, or the factor of the token vectors.
+        final_norm: normalise the last hidden states.
+        output_bias: the logits have a bias.
+        dropout: rate, applied to the token vectors and to the last hidden states.
     """
 
     vocabulary_size: int
@@ -31,6 +36,11 @@ class DecoderSpec:
     layers: tuple
     block: dict
     tied: bool = True
+    bidirectional: bool = False
+    embedding_scale: float | None = None
+    final_norm: bool = True
+    output_bias: bool = False
+    dropout: float = 0.0
 
 
 def make_layers(spec, initializer):
@@ -41,7 +51,8 @@ def make_layers(spec, initializer):
         initializer: function that makes a kernel initializer.
 
     Returns:
-        dict with token_embedding, layers_0, layers_1, ..., and norm.
+        dict with token_embedding, layers_0, layers_1, ..., and of embedding_scale,
+        embedding_dropout, norm, dropout and output_bias those that the model has.
     """
     block, policy = spec.block, keras.config.dtype_policy()
     layers = {
@@ -53,17 +64,27 @@ def make_layers(spec, initializer):
             name="token_embedding",
         )
     }
+    make = EncoderBlock if spec.bidirectional else DecoderBlock
     for index, own in enumerate(spec.layers):
         name = f"layers_{index}"
-        layers[name] = DecoderBlock(**block, **own, kernel_initializer=initializer(), name=name)
+        layers[name] = make(**block, **own, kernel_initializer=initializer(), name=name)
+        if spec.bidirectional:
+            continue
         x = keras.Input((None, spec.hidden_dim))
         layers[name].build(x.shape)
         # Keras checks the outputs of every later graph against those of a layer's first call, so
         # that one must be the call with the most outputs.
         layers[name](x, cache=tuple(_past_inputs(layers[name], index).values()))
-    layers["norm"] = normalization(
-        block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
-    )
+    if spec.embedding_scale is not None:
+        layers["embedding_scale"] = Scale(spec.embedding_scale, name="embedding_scale")
+    if spec.final_norm:
+        layers["norm"] = normalization(
+            block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
+        )
+    for name in ("embedding_dropout", "dropout") if spec.dropout else ():
+        layers[name] = keras.layers.Dropout(spec.dropout, name=name)
+    if spec.output_bias:
+        layers["output_bias"] = OutputBias(name="output_bias")
     return layers
 
 
@@ -79,10 +100,10 @@ def full_pass(layers, input_ids, attention_mask):
         float (b, t, m), normalised.
     """
     positions = PositionIds(name="position_ids")(attention_mask, input_ids)
-    x = layers["token_embedding"](input_ids)
+    x = _embed(layers, input_ids)
     for block in numbered_layers(layers, "layers_"):
         x = block(x, attention_mask=attention_mask, position_ids=positions)
-    return layers["norm"](x)
+    return _finish(layers, x)
 
 
 def decoder_model(spec, settings, task, initializer):
@@ -103,7 +124,7 @@ def decoder_model(spec, settings, task, initializer):
     if task == "embedding":
         return inputs, {"last_hidden_state": hidden}
     if task == "causal_lm":
-        return inputs, {"logits": layers["token_embedding"](hidden, reverse=True)}
+        return inputs, {"logits": _logits(layers, hidden)}
     last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
     new = keras.initializers.RandomNormal(stddev=settings["initializer_range"])
     return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
@@ -125,7 +146,7 @@ def step_model(model, static):
     inputs = token_inputs("input_ids", "attention_mask")
     grows = any(block.state_shapes() is None for block in blocks)
     positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
-    x = layers["token_embedding"](inputs["input_ids"])
+    x = _embed(layers, inputs["input_ids"])
     for block, past in zip(blocks, pasts, strict=True):
         inputs |= past
         fixed = block.state_shapes() is not None
@@ -137,8 +158,27 @@ def step_model(model, static):
             cache_position=None if fixed else inputs.get("cache_position"),
         )
         presents |= zip(map(output_for, past), present, strict=True)
-    logits = layers["token_embedding"](layers["norm"](x), reverse=True)
+    logits = _logits(layers, _finish(layers, x))
     return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
+
+
+def _embed(layers, input_ids):
+    x = layers["token_embedding"](input_ids)
+    return _through(layers, ("embedding_scale", "embedding_dropout"), x)
+
+
+def _finish(layers, x):
+    return _through(layers, ("norm", "dropout"), x)
+
+
+def _logits(layers, hidden):
+    return _through(layers, ("output_bias",), layers["token_embedding"](hidden, reverse=True))
+
+
+def _through(layers, names, x):
+    for name in names:
+        x = layers[name](x) if name in layers else x
+    return x
 
 
 def _growing(inputs, static):

@@ -19,16 +19,20 @@ FAMILIES = (
     "bert",
     "led",
     "lfm2",
+    "linformer",
     "llama",
     "longformer",
     "marian",
     "mbart",
     "mistral",
     "pegasus",
+    "performer",
     "qwen3",
     "rnn_seq2seq",
     "t5",
+    "transfo_xl",
     "transformer",
+    "xlnet",
 )
 
 # Keys that only we read, which say what the weights of a checkpoint say as well.

@@ -10,6 +10,9 @@ from keras_seqattn.ops.attention import attention
 class LinformerAttention(keras.Operation):
     """`softmax(Q (E' K)' scale) F' V` (https://arxiv.org/abs/2006.04768); one Attention node in it.
 
+    The row of E and F that a key has is its place among the real keys, so that padding on either
+    side changes nothing.
+
     Args:
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
@@ -25,22 +28,34 @@ class LinformerAttention(keras.Operation):
                 f"Linformer's projections are for {longest} keys at most; there are {length}. "
                 "Build it with a larger max_length."
             )
-        key, value = _project(key, key_projection, mask), _project(value, value_projection, mask)
-        return attention(query, key, value, scale=self.scale)
+        places = None
+        if mask is not None:
+            mask = ops.cast(mask, "int32")
+            places = ops.maximum(ops.subtract(ops.cumsum(mask, axis=1), 1), 0)
+        keys = values = _rows(key_projection, places, mask, key)
+        if value_projection is not key_projection:
+            values = _rows(value_projection, places, mask, key)
+        return attention(query, _mix(keys, key), _mix(values, value), scale=self.scale)
 
     def compute_output_spec(self, query, key, value, key_projection, value_projection, mask=None):
         return keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)
 
 
-def _project(x, projection, mask):
-    """float (b, s, g, d) -> (b, k, g, d), the real ones of s mixed by their rows."""
-    length, (groups, width) = ops.shape(x)[1], x.shape[2:]
-    x = ops.reshape(x, (-1, length, groups * width))
-    if mask is not None:
-        x = ops.where(ops.expand_dims(ops.cast(mask, "bool"), 2), x, 0.0)
-    size = projection.shape[1]
-    rows = ops.take(ops.cast(projection, x.dtype), ops.arange(length), axis=0)
-    return ops.reshape(ops.matmul(ops.transpose(rows), x), (-1, size, groups, width))
+def _rows(projection, places, mask, key):
+    """The row of each key, float (s, k), or (b, s, k) with zeros where there is none."""
+    projection = ops.cast(projection, key.dtype)
+    if places is None:
+        return ops.take(projection, ops.arange(ops.shape(key)[1]), axis=0)
+    rows = ops.take(projection, places, axis=0)
+    return ops.multiply(rows, ops.expand_dims(ops.cast(mask, rows.dtype), 2))
+
+
+def _mix(rows, x):
+    """float (b, s, g, d) -> (b, k, g, d)."""
+    groups, width = x.shape[2:]
+    x = ops.reshape(x, (-1, ops.shape(x)[1], groups * width))
+    mixed = ops.matmul(ops.swapaxes(rows, -1, -2), x)
+    return ops.reshape(mixed, (-1, rows.shape[-1], groups, width))
 
 
 def linformer_attention(
@@ -52,8 +67,8 @@ def linformer_attention(
         query: float (b, t, h, d).
         key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, s, g, e).
-        key_projection: float (n, k), row j the part that key j has in each of the k mixtures; s is
-            n at most.
+        key_projection: float (n, k), row j the part that the j-th real key has in each of the k
+            mixtures; s is n at most.
         value_projection: float (n, k), the same for values.
         mask: bool or int (b, s), nonzero = real; the others are in no mixture.
         scale: as in `LinformerAttention`.

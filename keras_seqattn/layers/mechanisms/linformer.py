@@ -12,8 +12,8 @@ SHARING = ("heads", "key_value")
 class Linformer(Mechanism):
     """Linformer, O(n k), bidirectional (https://arxiv.org/abs/2006.04768).
 
-    Keys are mixed by their place in the sequence, padding left out; pad on the right, so that the
-    places do not depend on it.
+    Keys are mixed by their place among the real ones, so that padding on either side changes
+    nothing.
 
     Args:
         num_features: number k of mixtures.

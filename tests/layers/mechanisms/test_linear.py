@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.layers.mechanisms import Linear
-from tests.helpers import check_layer, to_numpy
+from tests.helpers import to_numpy
 from tests.mechanisms import check_export, check_mechanism, check_states, heads
 
 # Below, at and not divisible by the chunks of 128.
@@ -57,10 +56,9 @@ def test_small_features_keep_their_digits():
     np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
 
 
-def test_layer(tmp_path):
-    x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
-    layer = MultiHeadAttention(6, 5, 3, causal=True, attention=Linear("relu"), name="attention")
-    check_layer(layer, {"query": x}, tmp_path)
+def test_configuration():
+    copy = Linear.from_config(Linear("relu", name="mechanism").get_config())
+    assert (copy.feature_map, copy.name) == ("relu", "mechanism")
 
 
 def test_what_is_refused():

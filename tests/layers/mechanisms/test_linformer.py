@@ -26,9 +26,15 @@ def _definition(mechanism):
     keys, values = (to_numpy(x.value).astype("float64") for x in projections)
 
     def attend(q, k, v, mask):
-        k = np.einsum("bs,sk,bshd->bkhd", mask, keys[: k.shape[1]], k)
-        v = np.einsum("bs,sk,bshe->bkhe", mask, values[: v.shape[1]], v)
-        return softmax_attention(q, k, v, True)
+        out = np.zeros((*q.shape[:3], v.shape[3]))
+        for row, real in enumerate(mask):
+            places = real.cumsum()[real] - 1
+            mixed = [
+                np.einsum("sk,shd->khd", table[places], x[row, real])[None]
+                for table, x in ((keys, k), (values, v))
+            ]
+            out[row] = softmax_attention(q[row][None], *mixed, True)[0]
+        return out
 
     return attend
 

@@ -73,6 +73,7 @@ def test_features_out_of_the_range_of_float32(causal):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.backend_free
 def test_states_of_long_keys():
     """Zeros are no past, also where the scale of real keys is far below that of zero."""
     mechanism = _performer()

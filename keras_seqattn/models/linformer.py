@@ -1,0 +1,60 @@
+"""Linformer (https://arxiv.org/abs/2006.04768): BERT, attending to mixtures of the tokens."""
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.mechanisms.linformer import SHARING, Linformer
+from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
+from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.family import Family
+from keras_seqattn.models.heads import BERT_HEADS
+from keras_seqattn.weights.table import Row, Table
+
+_LAYER = "linformer.encoder.layer.{i}.attention.self"
+_MECHANISM = "layers_{i}/attention/mechanism"
+
+
+def _build(settings, task, initializer):
+    shared = settings["projection_sharing"]
+    if shared not in SHARING:
+        raise ConfigError(
+            f"linformer: projection_sharing={shared!r} is not implemented; implemented: "
+            f"{', '.join(SHARING)}."
+        )
+    layers = range(settings["num_hidden_layers"])
+    return build_encoder(
+        "linformer",
+        settings,
+        task,
+        initializer,
+        BERT_HEADS,
+        # Positions, like the rows of the projections, are places among the real tokens.
+        offset=0,
+        attentions=[
+            Linformer(settings["num_projections"], settings["max_position_embeddings"], shared)
+            for _ in layers
+        ],
+    )
+
+
+FAMILY = Family(
+    model_type="linformer",
+    architectures={
+        "embedding": "LinformerModel",
+        "sequence_classification": "LinformerForSequenceClassification",
+        "token_classification": "LinformerForTokenClassification",
+        "question_answering": "LinformerForQuestionAnswering",
+        "masked_lm": "LinformerForMaskedLM",
+    },
+    defaults=DEFAULTS | {"num_projections": 256, "projection_sharing": "heads"},
+    fixed=FIXED,
+    build=_build,
+    table=Table(
+        body=(
+            *encoder_rows("linformer"),
+            Row(f"{_LAYER}.key_projection", f"{_MECHANISM}/key_projection"),
+            Row(f"{_LAYER}.value_projection", f"{_MECHANISM}/value_projection"),
+        ),
+        head=bert_heads_rows("linformer"),
+        prefix="linformer.",
+    ),
+    adapt=adapt_pooler,
+)
