@@ -26,7 +26,8 @@ class TransformerXLAttention(Mixer):
         same_length: attend to the last M keys only, the own included. Segments of any length then
             give what one long call gives; without it, as long as M covers all that was before.
         clamp_distance: the distance that all longer ones are taken for; None has no limit.
-        dropout: rate, applied to the probabilities and to the sinusoids.
+        dropout: rate, applied to the probabilities.
+        position_dropout: rate, applied to the sinusoids.
         kernel_initializer: for the projections and for u and v.
 
     Call arguments:
@@ -53,6 +54,7 @@ class TransformerXLAttention(Mixer):
         same_length=False,
         clamp_distance=None,
         dropout=0.0,
+        position_dropout=0.0,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
@@ -66,6 +68,7 @@ class TransformerXLAttention(Mixer):
         self.same_length = same_length
         self.clamp_distance = clamp_distance
         self.dropout = dropout
+        self.position_dropout = position_dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, x_shape):
@@ -85,8 +88,12 @@ class TransformerXLAttention(Mixer):
             self.add_weight(name=name, shape=heads, initializer=self.kernel_initializer.clone())
             for name in ("content_bias", "distance_bias")
         )
-        self.dropout_layer = keras.layers.Dropout(
-            self.dropout, dtype=self.dtype_policy, name="dropout"
+        self.dropout_layer, self.position_dropout_layer = (
+            keras.layers.Dropout(rate, dtype=self.dtype_policy, name=name)
+            for name, rate in (
+                ("dropout", self.dropout),
+                ("position_dropout", self.position_dropout),
+            )
         )
 
     def _projection(self, name, equation, output_shape, input_shape):
@@ -126,7 +133,7 @@ class TransformerXLAttention(Mixer):
         query, key, value = self.query(x), self.key(context), self.value(context)
         drops = training and self.dropout
         dropout = functools.partial(self.dropout_layer, training=True) if drops else None
-        bias = self._distance_scores(query, ops.shape(context)[1], dropout)
+        bias = self._distance_scores(query, ops.shape(context)[1], training)
         query = ops.add(query, ops.cast(self.content_bias, query.dtype))
         window = (self.memory_length - 1, 0) if self.same_length else None
         operation = Attention(causal=True, window=window, return_scores=is_recording())
@@ -147,12 +154,12 @@ class TransformerXLAttention(Mixer):
         attention_mask = ops.cast(attention_mask, memory_mask.dtype)
         return context, ops.concatenate([memory_mask, attention_mask], axis=1)
 
-    def _distance_scores(self, query, keys, dropout):
+    def _distance_scores(self, query, keys, training):
         """`(q + v) R' / sqrt(d)` for each key, float (b, h, t, s)."""
         sinusoids = distance_sinusoids(keys, self.width, self.clamp_distance)
         sinusoids = ops.cast(sinusoids, self.compute_dtype)
-        if dropout is not None:
-            sinusoids = dropout(sinusoids)
+        if self.position_dropout:
+            sinusoids = self.position_dropout_layer(sinusoids, training=training)
         query = ops.add(query, ops.cast(self.distance_bias, query.dtype))
         scores = ops.matmul(
             ops.transpose(ops.multiply(query, self.head_dim**-0.5), (0, 2, 1, 3)),
@@ -170,6 +177,7 @@ class TransformerXLAttention(Mixer):
                 "same_length": self.same_length,
                 "clamp_distance": self.clamp_distance,
                 "dropout": self.dropout,
+                "position_dropout": self.position_dropout,
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             }
         )

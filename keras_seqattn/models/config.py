@@ -29,18 +29,30 @@ KERAS_NAMES = {
     "vocabulary_size": ("vocab_size",),
     "hidden_dim": ("hidden_size", "d_model"),
     "embedding_dim": ("embedding_size",),
-    "intermediate_dim": ("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff"),
-    "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers"),
-    "num_heads": ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"),
-    "head_dim": ("d_kv",),
+    "intermediate_dim": (
+        "intermediate_size",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+        "d_ff",
+        "d_inner",
+    ),
+    "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer"),
+    "num_heads": (
+        "num_attention_heads",
+        "encoder_attention_heads",
+        "decoder_attention_heads",
+        "n_head",
+    ),
+    "head_dim": ("d_kv", "d_head"),
+    "memory_length": ("mem_len",),
     "max_sequence_length": (
         "max_position_embeddings",
         "max_encoder_position_embeddings",
         "max_decoder_position_embeddings",
     ),
-    "activation": ("hidden_act", "activation_function", "feed_forward_proj"),
+    "activation": ("hidden_act", "activation_function", "feed_forward_proj", "ff_activation"),
     "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps", "norm_eps"),
-    "normalize_first": ("normalize_before",),
+    "normalize_first": ("normalize_before", "pre_lnorm"),
     "dropout": ("hidden_dropout_prob", "attention_dropout", "dropout_rate"),
 }
 # Read for every family: labels of classifiers, the dropout before them, and the spread of new
@@ -58,6 +70,7 @@ _NEUTRAL |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
 _NULLABLE = {
     "num_key_value_heads": 1,
     "head_dim": 1,
+    "d_head": 1,
     "sliding_window": 1,
     "original_max_position_embeddings": 1,
     "classifier_dropout": 0.0,
@@ -73,6 +86,8 @@ _NULLABLE = {
     "is_gated_act": True,
     "scale_decoder_outputs": True,
 }
+# The least values of whole numbers, where that is not 1.
+_LEAST = {"max_window_layers": 0, "clamp_len": -1}
 # Keys with one value for all layers, or a list with one for each.
 _PER_LAYER = {"attention_window"}
 _ROPE_KEYS = {
@@ -127,7 +142,7 @@ def read_settings(config, family):
     if labels:
         _check_type(family, "id2label", labels, {})
         settings["num_labels"] = len(labels)
-    for key in ("hidden_act", "activation_function"):
+    for key in ("hidden_act", "activation_function", "ff_activation"):
         if key in settings:
             settings[key] = _activation(family, key, settings[key])
     return settings
@@ -253,7 +268,7 @@ def _check_type(family, key, value, default):
     if isinstance(default, bool):
         valid, kind = isinstance(value, bool), "true or false"
     elif isinstance(default, int):
-        least = 0 if key == "max_window_layers" else 1
+        least = _LEAST.get(key, 1)
         valid, kind = type(value) is int and value >= least, f"a whole number, {least} or more"
     elif isinstance(default, float):
         valid, kind = _is_number(value) and value >= 0, "a number, 0 or more"

@@ -45,14 +45,14 @@ class Table:
             without.
         renames: old endings of names -> the endings that the rows use.
         constants: checkpoint name -> (layer, attribute), for arrays that a layer of ours computes,
-            but transformers wants to find. They are written, never read.
+            but transformers wants to find; or the array itself. They are written, never read.
     """
 
     body: tuple[Row, ...]
     head: tuple[Row, ...] = ()
     prefix: str = ""
     renames: tuple[tuple[str, str], ...] = ()
-    constants: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    constants: dict[str, tuple[str, str] | np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def load_weights(model, checkpoint, table, new_head=False):
@@ -149,8 +149,8 @@ def stored_tensors(model, table, prefixed):
         for name, (path, axes) in sources.items()
     }
     constants = {
-        name: getattr(model.get_layer(layer), attribute)
-        for name, (layer, attribute) in table.constants.items()
+        name if prefixed else name.removeprefix(table.prefix): _constant(model, source)
+        for name, source in table.constants.items()
     }
     shapes |= {name: array.shape for name, array in constants.items()}
 
@@ -161,6 +161,13 @@ def stored_tensors(model, table, prefixed):
         return _backward(keras.ops.convert_to_numpy(variables[path].value), axes)
 
     return shapes, read
+
+
+def _constant(model, source):
+    if isinstance(source, np.ndarray):
+        return source
+    layer, attribute = source
+    return getattr(model.get_layer(layer), attribute)
 
 
 def _variables(model):

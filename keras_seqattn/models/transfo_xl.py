@@ -1,0 +1,135 @@
+"""Transformer-XL (https://arxiv.org/abs/1901.02860): segments with a memory, relative positions."""
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.transformer_xl import TransformerXLAttention
+from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
+from keras_seqattn.models.family import Family
+from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
+
+DEFAULTS = {
+    "vocab_size": 267735,
+    "d_model": 1024,
+    "d_head": 64,
+    "d_inner": 4096,
+    "n_layer": 18,
+    "n_head": 16,
+    "mem_len": 1600,
+    "clamp_len": 1000,
+    "same_length": True,
+    "pre_lnorm": False,
+    "dropout": 0.1,
+    "dropatt": 0.0,
+    "layer_norm_epsilon": 1e-5,
+    "tie_word_embeddings": True,
+}
+# One table of token vectors as wide as the model, no adaptive clusters; u and v of each layer.
+_FIXED = {
+    "cutoffs": (None, []),
+    "div_val": (None, 1),
+    "d_embed": (None,),
+    "attn_type": (None, 0),
+    "untie_r": (None, True),
+}
+
+
+def transformer_xl_spec(settings, task, initializer, activation="relu", embedding_scale=None):
+    """The decoder of a Transformer-XL.
+
+    Args:
+        settings: dict with the keys of `DEFAULTS`.
+        task: "causal_lm" or "embedding".
+        initializer: function that makes a kernel initializer.
+        activation: of the feed-forward.
+        embedding_scale: the factor of the token vectors.
+
+    Returns:
+        A `DecoderSpec`.
+
+    Raises:
+        ConfigError: a width that is odd, or no multiple of the heads unless d_head is given.
+    """
+    width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
+    if width % 2 or (head_dim is None and width % heads):
+        raise ConfigError(
+            f"d_model={width} must be even, and a multiple of n_head={heads} unless d_head is "
+            "given."
+        )
+    shape = {"num_heads": heads, "head_dim": head_dim or width // heads}
+    mixer = {
+        **shape,
+        "memory_length": settings["mem_len"],
+        "same_length": settings["same_length"],
+        "clamp_distance": settings["clamp_len"] if settings["clamp_len"] > 0 else None,
+        "dropout": settings["dropatt"],
+        "position_dropout": settings["dropout"],
+    }
+    return DecoderSpec(
+        vocabulary_size=settings["vocab_size"],
+        hidden_dim=width,
+        layers=tuple(
+            {"mixer": TransformerXLAttention(**mixer, kernel_initializer=initializer())}
+            for _ in range(settings["n_layer"])
+        ),
+        block={
+            **shape,
+            "intermediate_dim": settings["d_inner"],
+            "activation": activation,
+            "norm": "layer_norm",
+            "layer_norm_epsilon": settings["layer_norm_epsilon"],
+            "normalize_first": settings["pre_lnorm"],
+            "dropout": settings["dropout"],
+            "activation_dropout": settings["dropout"],
+        },
+        tied=task != "causal_lm" or settings["tie_word_embeddings"],
+        embedding_scale=embedding_scale,
+        final_norm=False,
+        output_bias=True,
+        dropout=settings["dropout"],
+    )
+
+
+def _build(settings, task, initializer):
+    spec = transformer_xl_spec(
+        settings, task, initializer, embedding_scale=settings["d_model"] ** 0.5
+    )
+    return decoder_model(spec, settings, task, initializer)
+
+
+def _layer(checkpoint):
+    return f"transformer.layer.{{i}}.{checkpoint}"
+
+
+# The names are XLNet's, whose code is where transformers keeps these layers.
+TABLE = Table(
+    body=(
+        Row("transformer.word_embedding.weight", "token_embedding/embeddings"),
+        Row(_layer("rel_attn.q"), "layers_{i}/mixer/query/kernel"),
+        Row(_layer("rel_attn.k"), "layers_{i}/mixer/key/kernel"),
+        Row(_layer("rel_attn.v"), "layers_{i}/mixer/value/kernel"),
+        Row(_layer("rel_attn.r"), "layers_{i}/mixer/distance/kernel"),
+        Row(_layer("rel_attn.o"), "layers_{i}/mixer/output_dense/kernel", "m h d -> h d m"),
+        Row(_layer("rel_attn.r_w_bias"), "layers_{i}/mixer/content_bias"),
+        Row(_layer("rel_attn.r_r_bias"), "layers_{i}/mixer/distance_bias"),
+        *layer_norm_rows(_layer("rel_attn.layer_norm"), "layers_{i}/attention_norm"),
+        *dense_rows(_layer("ff.layer_1"), "layers_{i}/feed_forward/up"),
+        *dense_rows(_layer("ff.layer_2"), "layers_{i}/feed_forward/down"),
+        *layer_norm_rows(_layer("ff.layer_norm"), "layers_{i}/feed_forward_norm"),
+    ),
+    head=(
+        Row("lm_loss.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        Row("lm_loss.weight", None),
+        Row("lm_loss.bias", "output_bias/bias"),
+    ),
+    prefix="transformer.",
+)
+
+FAMILY = Family(
+    model_type="transfo_xl",
+    architectures={"causal_lm": "TransfoXLLMHeadModel", "embedding": "TransfoXLModel"},
+    defaults=DEFAULTS,
+    fixed=_FIXED,
+    build=_build,
+    table=TABLE,
+    step=step_model,
+    layer_counts={"layers_{i}": ("n_layer",)},
+)
