@@ -313,7 +313,18 @@ class Tracer:
             return
         numbers = [a.number if isinstance(a, Symbol) else a for a in args]
         if all(isinstance(n, (int, np.integer)) for n in numbers):
-            self.register_number(result, int(rule(*numbers)))
+            number = int(rule(*numbers))
+            self._check_divided(operation, numbers, number)
+            self.register_number(result, number)
+
+    def _check_divided(self, operation, numbers, result):
+        """A stand-in is large, but not endless: its parts must still count as dynamic."""
+        divides = type(operation).__name__ == "FloorDivide" and not is_dynamic(numbers[1])
+        if divides and is_dynamic(numbers[0]) and not is_dynamic(result):
+            raise ExportError(
+                f"{self.where()}: a dynamic size is divided by more than {2**15} in all, which "
+                "cannot be traced; use smaller blocks or fewer levels"
+            )
 
     def output_spec(self, operation, args, kwargs):
         """(sizes, dtype) of the result, as Keras infers them from the stand-in sizes."""

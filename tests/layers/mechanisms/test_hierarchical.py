@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from keras_seqattn.errors import ExportError
 from keras_seqattn.layers.mechanisms.hierarchical import Hierarchical
 from tests.helpers import to_numpy
 from tests.mechanisms import check_export, check_mechanism, check_states, heads, ragged_mask
@@ -85,6 +86,11 @@ def test_beyond_the_last_level_nothing_is_attended():
 @pytest.mark.parametrize("causal", [False, True])
 def test_export(causal, tmp_path):
     check_export(Hierarchical(8, 5), tmp_path, causal)
+
+
+def test_too_many_levels_for_a_trace_are_refused(tmp_path):
+    with pytest.raises(ExportError, match="fewer levels"):
+        check_export(Hierarchical(32, 11), tmp_path)
 
 
 def test_what_it_cannot_do_is_refused():
