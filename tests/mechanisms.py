@@ -37,6 +37,11 @@ def heads(length, batch=4, seed=0):
     return [random.standard_normal((batch, length, *shape)).astype("float32") for shape in shapes]
 
 
+def quick(function):
+    """Compiled on JAX, which without it compiles every operation for every shape."""
+    return compiled(function) if keras.backend.backend() == "jax" else function
+
+
 def ragged_mask(length):
     """int32 (4, t): a full row, one padded on the left, one on the right, one of padding alone."""
     mask = np.ones((4, length), "int32")
@@ -59,19 +64,20 @@ def check_mechanism(mechanism, definition, lengths, causal=False, tolerance=1e-5
         tolerance: largest error, relative to the largest value of the output where that is over 1.
         extras: function of the mask -> further call arguments.
     """
+    run = quick(lambda q, k, v, **call: mechanism(q, k, v, causal=causal, **call))
     for length in (1, *lengths):
         q, k, v = heads(length)
         mask = ragged_mask(length)
         more = extras(mask) if extras else {}
-        actual = to_numpy(mechanism(q, k, v, mask=mask, causal=causal, **more))
+        actual = to_numpy(run(q, k, v, mask=mask, **more))
         expected = _define(definition, q, k, v, mask)
         real = mask.astype(bool)
         bound = tolerance * max(1.0, np.abs(expected[real]).max())
         np.testing.assert_allclose(actual[real], expected[real], rtol=0, atol=bound, err_msg=length)
         assert np.isfinite(actual).all()
         assert not actual[3].any(), "a row of padding alone must give zeros"
-    everywhere = to_numpy(mechanism(q, k, v, causal=causal, **more))
-    given = to_numpy(mechanism(q, k, v, mask=np.ones_like(mask), causal=causal, **more))
+    everywhere = to_numpy(run(q, k, v, **more))
+    given = to_numpy(run(q, k, v, mask=np.ones_like(mask), **more))
     np.testing.assert_allclose(everywhere, given, rtol=0, atol=bound)
     check_gradients(mechanism, definition, lengths[-1], causal, extras=extras)
     if causal:
@@ -93,7 +99,7 @@ def check_gradients(mechanism, definition, length, causal, tolerance=2e-4, extra
         out = mechanism(q, k, v, mask=mask, causal=causal, **more)
         return ops.sum(ops.multiply(out, weight.astype("float32")))
 
-    grads = gradients(loss, *arrays)
+    grads = gradients(quick(loss), *arrays)
     wide = [x.astype("float64") for x in arrays]
     for index, gradient in enumerate(grads):
         assert np.isfinite(gradient).all()
@@ -140,7 +146,8 @@ def check_states(mechanism, length, chunks, tolerance=1e-5, extras=None):
     q, k, v = (x[rows] for x in heads(length))
     mask = ragged_mask(length)[rows]
     more = extras(mask) if extras else {}
-    expected = to_numpy(mechanism(q, k, v, mask=mask, causal=True, **more))
+    run = quick(lambda q, k, v, **call: mechanism(q, k, v, causal=True, **call))
+    expected = to_numpy(run(q, k, v, mask=mask, **more))
     shapes = mechanism.state_shapes(HEADS, GROUPS, HEAD_DIM, VALUE_DIM)
     real = mask.astype(bool)
     for sizes in (chunks, (1,) * length):
@@ -151,13 +158,8 @@ def check_states(mechanism, length, chunks, tolerance=1e-5, extras=None):
         for size in sizes:
             part = slice(start, start + size)
             cut = {name: value[:, part] for name, value in more.items()}
-            out, state = mechanism(
-                *(x[:, part] for x in (q, k, v)),
-                mask=mask[:, part],
-                state=state,
-                causal=True,
-                **cut,
-            )
+            parts = (x[:, part] for x in (q, k, v))
+            out, state = run(*parts, mask=mask[:, part], state=state, **cut)
             assert [tuple(x.shape[1:]) for x in state] == [s for s, _ in shapes.values()]
             outs.append(to_numpy(out))
             start += size
@@ -177,6 +179,7 @@ def check_export(mechanism, tmp_path, causal=False, lengths=EXPORT_LENGTHS, glob
         global_mask: the layer takes a `global_attention_mask`, nonzero for each row's first token.
     """
     model = attention_model(mechanism, causal, global_mask)
+    run = quick(lambda **feeds: model(feeds))
     for target in ("portable", "ort"):
         path = tmp_path / f"{target}.onnx"
         export(model, path, target=target, verify=False)
@@ -188,7 +191,7 @@ def check_export(mechanism, tmp_path, causal=False, lengths=EXPORT_LENGTHS, glob
             feeds = _layer_inputs(length, global_mask, rows=slice(None, 4 if length < 999 else 2))
             real = feeds["attention_mask"].astype(bool)
             actual = session.run(None, {n: _as_int64(x) for n, x in feeds.items()})[0][real]
-            expected = to_numpy(model(feeds))[real]
+            expected = to_numpy(run(**feeds))[real]
             # float32 in another order of summation.
             bound = 5e-5 * max(1.0, np.abs(expected).max())
             np.testing.assert_allclose(actual, expected, rtol=0, atol=bound, err_msg=str(length))

@@ -7,8 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.attention import attention
-from keras_seqattn.ops.masks import band_mask
-from keras_seqattn.ops.softmax import masked_softmax
+from keras_seqattn.ops.local import local_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -104,14 +103,17 @@ class GlobalLocalAttention(keras.Operation):
         nearby = ops.logical_not(is_global)
         if mask is not None:
             nearby = ops.logical_and(nearby, ops.cast(mask, "bool"))
-        length = ops.shape(query)[1]
-        shared = (
-            take_tokens(key, places),
-            take_tokens(value, places),
-            ops.less(places, length),
-        )
         local = local_attention(
-            query, key, value, nearby, self.left, self.right, self.scale, shared
+            query,
+            key,
+            value,
+            nearby,
+            shared_key=take_tokens(key, places),
+            shared_value=take_tokens(value, places),
+            shared_mask=ops.less(places, ops.shape(query)[1]),
+            left=self.left,
+            right=self.right,
+            scale=self.scale,
         )
         far = attention(global_query, global_key, global_value, mask, scale=self.scale)
         far = take_tokens(far, ops.maximum(slots, 0))
@@ -131,8 +133,9 @@ def global_local_attention(
     global_key,
     global_value,
     mask=None,
-    left=None,
-    right=None,
+    *,
+    left,
+    right,
     scale=None,
 ):
     """Longformer's attention (https://arxiv.org/abs/2004.05150).
@@ -155,7 +158,8 @@ def global_local_attention(
         float (b, n, h, e).
     """
     operation = GlobalLocalAttention(left, right, scale)
-    return operation(query, key, value, places, slots, global_query, global_key, global_value, mask)
+    far = global_query, global_key, global_value
+    return operation(query, key, value, places, slots, *far, mask)
 
 
 def take_tokens(x, places):
@@ -183,58 +187,3 @@ def _readable(x):
     # What JAX and TensorFlow raise then.
     except (TypeError, NotImplementedError):
         return None
-
-
-def blocks_of(x, size):
-    n = ops.shape(x)[1]
-    blocks = (n + size - 1) // size
-    x = ops.pad(x, [[0, 0], [0, blocks * size - n], *[[0, 0]] * (len(x.shape) - 2)])
-    return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
-
-
-def frames(x, size, left, right):
-    x = blocks_of(x, size)
-    zero = ops.zeros_like(x[:, :1])
-    prev = ops.concatenate([zero, x[:, :-1]], axis=1)[:, :, size - left :]
-    nxt = ops.concatenate([x[:, 1:], zero], axis=1)[:, :, :right]
-    return ops.concatenate([prev, x, nxt], axis=2)
-
-
-def local_attention(query, key, value, nearby, left, right, scale, shared):
-    b, n, h, d = query.shape
-    g = key.shape[2]
-    e = value.shape[3]
-    size = max(left, right, 1)
-    n = ops.shape(query)[1]
-    q = blocks_of(query, size)
-    k = frames(key, size, left, right)
-    v = frames(value, size, left, right)
-    m = frames(ops.cast(nearby, "int32"), size, left, right) > 0
-    nb = ops.shape(q)[1]
-    sk, sv, sm = shared
-
-    def spread(x):
-        x = ops.expand_dims(x, 1)
-        return ops.broadcast_to(x, (ops.shape(x)[0], nb, *x.shape[2:]))
-
-    k = ops.concatenate([k, spread(sk)], axis=2)
-    v = ops.concatenate([v, spread(sv)], axis=2)
-    band = band_mask(
-        ops.arange(size), ops.arange(left + size + right) - left, window=(left, right)
-    )[0, 0]
-    allowed = ops.logical_and(ops.expand_dims(m, 2), band)
-    allowed = ops.concatenate(
-        [
-            allowed,
-            ops.broadcast_to(
-                ops.expand_dims(spread(sm), 2), (*ops.shape(allowed)[:3], sm.shape[1])
-            ),
-        ],
-        axis=-1,
-    )
-    q = ops.reshape(q, (-1, nb, size, g, h // g, d))
-    s = ops.einsum("bncgrd,bnfgd->bngrcf", q * (scale or d**-0.5), k)
-    p = masked_softmax(s, ops.expand_dims(ops.expand_dims(allowed, 2), 2))
-    o = ops.einsum("bngrcf,bnfge->bncgre", p, v)
-    o = ops.reshape(o, (-1, nb * size, h, e))
-    return o[:, :n]

@@ -7,9 +7,9 @@ from keras_seqattn.layers.mechanisms.mechanism import Mechanism
 from keras_seqattn.ops.global_local import (
     global_local_attention,
     global_tokens,
-    local_attention,
     take_tokens,
 )
+from keras_seqattn.ops.local import local_attention
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -102,25 +102,24 @@ class GlobalLocal(Mechanism):
         global_mask=None,
     ):
         self._check_call(query, key, state, causal, inputs, global_mask)
+        window = {"left": self.left, "right": self.right, "scale": scale}
         if global_mask is None:
-            return local_attention(query, key, value, mask, self.left, self.right, scale)
+            return local_attention(query, key, value, mask, **window)
         places, slots = global_tokens(global_mask, mask, max_global_tokens=self.max_global_tokens)
         far = (
             _heads(self.query_global(take_tokens(inputs, places)), query),
             _heads(self.key_global(inputs), key),
             _heads(self.value_global(inputs), value),
         )
-        return global_local_attention(
-            query, key, value, places, slots, *far, mask, self.left, self.right, scale
-        )
+        return global_local_attention(query, key, value, places, slots, *far, mask, **window)
 
     def _check_call(self, query, key, state, causal, inputs, global_mask):
         if state is not None:
             self.state_shapes(query.shape[2], key.shape[2], key.shape[3], None)
         if causal:
             raise ValueError(
-                f"{self.path}: global tokens attend to the future, so GlobalLocal cannot be causal; "
-                "take Local or SinkLocal in a decoder."
+                f"{self.path}: global tokens attend to the future, so GlobalLocal cannot be "
+                "causal; take Local or SinkLocal in a decoder."
             )
         if global_mask is not None and inputs is None:
             raise ValueError(
