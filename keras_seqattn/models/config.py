@@ -177,12 +177,13 @@ def complete_keys(config, family):
     return named
 
 
-def read_rotary_positions(settings):
+def read_rotary_positions(settings, unbounded=False):
     """The rotary positions of a decoder.
 
     Args:
         settings: dict with head_dim, max_position_embeddings, and `rope_parameters` or the older
             `rope_theta` and `rope_scaling`.
+        unbounded: as in `RotaryPositions`.
 
     Returns:
         A `RotaryPositions`.
@@ -200,6 +201,7 @@ def read_rotary_positions(settings):
         base=base,
         max_position=settings["max_position_embeddings"],
         scaling=scaling,
+        unbounded=unbounded,
     )
 
 

@@ -1,6 +1,7 @@
 """LLaMA (https://arxiv.org/abs/2302.13971): pre-norm, rotary positions, gated feed-forward."""
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.models.config import read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
@@ -67,6 +68,27 @@ def _equal_layers(settings):
     return ({},) * settings["num_hidden_layers"]
 
 
+def window_layer(settings, window):
+    """The arguments of `DecoderBlock` of a layer that attends to W keys, the query's own included.
+
+    Args:
+        settings: dict with rolling_cache: whether the layer decodes with a state of W - 1 keys, not
+            with a cache that grows. The numbers are the same.
+        window: int W, or None for a layer without a window.
+
+    Returns:
+        dict.
+
+    Raises:
+        ConfigError: the window is too short to roll.
+    """
+    if window is None or not settings["rolling_cache"]:
+        return {"window": window and (window - 1, 0)}
+    if window < 2:
+        raise ConfigError("rolling_cache needs a sliding_window of 2 or more.")
+    return {"attention": Local(window - 1)}
+
+
 def read_heads(settings):
     """The number of heads, that of keys and values, and their size, by `DecoderBlock`'s names.
 
@@ -86,11 +108,12 @@ def read_heads(settings):
 
 
 def _spec(settings, task, layers, block):
-    heads = read_heads(settings)
+    heads, own = read_heads(settings), tuple(layers(settings))
+    streams = all("attention" in layer for layer in own)
     return DecoderSpec(
         vocabulary_size=settings["vocab_size"],
         hidden_dim=settings["hidden_size"],
-        layers=tuple(layers(settings)),
+        layers=own,
         tied=task != "causal_lm" or settings["tie_word_embeddings"],
         block={
             **heads,
@@ -102,7 +125,7 @@ def _spec(settings, task, layers, block):
             "norm": "rms_norm",
             "layer_norm_epsilon": settings["rms_norm_eps"],
             "normalize_first": True,
-            "positions": read_rotary_positions({**settings, **heads}),
+            "positions": read_rotary_positions({**settings, **heads}, unbounded=streams),
             "attention_dropout": settings["attention_dropout"],
             **block,
         },

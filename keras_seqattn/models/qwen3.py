@@ -1,7 +1,7 @@
 """Qwen3 (https://arxiv.org/abs/2505.09388): LLaMA with RMS norms over each query and key head."""
 
 from keras_seqattn.errors import ConfigError
-from keras_seqattn.models.llama import DEFAULTS, llama_like
+from keras_seqattn.models.llama import DEFAULTS, llama_like, window_layer
 
 
 def _layers(settings):
@@ -19,7 +19,7 @@ def _layers(settings):
             f"it names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
         )
     slides = [window and kind == "sliding_attention" for kind in kinds]
-    return tuple({"window": (window - 1, 0) if slide else None} for slide in slides)
+    return tuple(window_layer(settings, window if slide else None) for slide in slides)
 
 
 FAMILY = llama_like(
@@ -34,6 +34,7 @@ FAMILY = llama_like(
         "max_position_embeddings": 32768,
         "use_sliding_window": False,
         "sliding_window": 4096,
+        "rolling_cache": False,
         "max_window_layers": 28,
         "layer_types": None,
     },

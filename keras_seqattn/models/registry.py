@@ -36,7 +36,7 @@ FAMILIES = (
 )
 
 # Keys that only we read, which say what the weights of a checkpoint say as well.
-_OURS = ("add_pooling_layer", "add_final_logits_bias")
+_OURS = ("add_pooling_layer", "add_final_logits_bias", "rolling_cache")
 
 
 def build(family, task=None, **config):
