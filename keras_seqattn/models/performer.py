@@ -30,7 +30,7 @@ _DEFAULTS = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.0,
-    "max_position_embeddings": 65536,
+    "max_position_embeddings": 4096,
     "layer_norm_eps": 1e-6,
     "tie_word_embeddings": True,
     "add_pooling_layer": True,
@@ -78,7 +78,8 @@ def _spec(settings, task):
             "norm": "layer_norm",
             "layer_norm_epsilon": settings["layer_norm_eps"],
             "normalize_first": True,
-            "positions": read_rotary_positions({**settings, **heads}),
+            # Its state lets a stream go on for ever.
+            "positions": read_rotary_positions({**settings, **heads}, unbounded=True),
             "dropout": settings["hidden_dropout_prob"],
             "attention_dropout": settings["attention_probs_dropout_prob"],
         },

@@ -9,7 +9,14 @@ from keras_seqattn.ops.global_local import (
     global_local_attention,
     global_tokens,
 )
+from keras_seqattn.ops.linear import LinearAttention, linear_attention
+from keras_seqattn.ops.linformer import LinformerAttention, linformer_attention
 from keras_seqattn.ops.local import LocalAttention, local_attention
+from keras_seqattn.ops.performer import (
+    PerformerAttention,
+    orthogonal_features,
+    performer_attention,
+)
 from keras_seqattn.ops.position_bias import (
     alibi_bias,
     alibi_slopes,
@@ -37,8 +44,11 @@ __all__ = [
     "ChunkedScan",
     "GlobalLocalAttention",
     "GlobalTokens",
+    "LinearAttention",
+    "LinformerAttention",
     "LocalAttention",
     "NewTokens",
+    "PerformerAttention",
     "PositionIds",
     "RelativeShift",
     "RotaryEmbedding",
@@ -55,8 +65,12 @@ __all__ = [
     "distance_sinusoids",
     "global_local_attention",
     "global_tokens",
+    "linear_attention",
+    "linformer_attention",
     "local_attention",
     "new_tokens",
+    "orthogonal_features",
+    "performer_attention",
     "position_ids",
     "relative_position_bias",
     "relative_shift",

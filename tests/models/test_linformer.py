@@ -9,7 +9,7 @@ from keras_seqattn import models
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.onnx import export
 from tests.helpers import randomise
-from tests.mechanisms import softmax_attention
+from tests.mechanisms import EXPORT_LENGTHS, softmax_attention
 from tests.models.formulas import Checkpoint, places
 from tests.models.reference import relative_error, run, sample_inputs
 
@@ -108,7 +108,8 @@ def test_a_broken_model_does_not_pass(change, tmp_path):
 
 @pytest.mark.parametrize("target", ["portable", "ort"])
 def test_file(target, tmp_path):
-    report = export(_model("masked_lm"), tmp_path / "model.onnx", target=target)
+    model = _model("masked_lm", max_position_embeddings=max(EXPORT_LENGTHS))
+    report = export(model, tmp_path / "model.onnx", target=target, lengths=EXPORT_LENGTHS)
     assert 0 < report.worst <= 1e-4
 
 

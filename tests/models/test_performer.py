@@ -10,6 +10,7 @@ from keras_seqattn import models, runtime
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.onnx import export
 from tests.helpers import randomise
+from tests.mechanisms import EXPORT_LENGTHS
 from tests.models.formulas import Checkpoint, places, rotate
 from tests.models.reference import relative_error, run, sample_inputs
 
@@ -23,7 +24,7 @@ SIZES = {
     "head_dim": 4,
     "intermediate_size": 29,
     "num_hidden_layers": 2,
-    "max_position_embeddings": 4200,
+    "max_position_embeddings": 4099,
     "num_random_features": 11,
     "eos_token_id": 40,
     "pad_token_id": 0,
@@ -131,6 +132,14 @@ def test_layers_have_random_features_of_their_own():
     assert not np.array_equal(first, other)
 
 
+def test_streams_go_on_behind_the_last_position():
+    model = _model("causal_lm", max_position_embeddings=7, eos_token_id=None)
+    tokens = keras_seqattn.generate(model, [5, 9, 13], max_new_tokens=11)
+    ids = np.array([[5, 9, 13, *tokens]], "int32")
+    logits = run(model, {"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"]
+    assert logits[0, 2:-1].argmax(-1).tolist() == tokens
+
+
 def test_the_future_does_not_leak():
     model = _model("causal_lm")
     inputs = sample_inputs(model, length=13)
@@ -144,7 +153,7 @@ def test_the_future_does_not_leak():
 @pytest.mark.parametrize("target", ["portable", "ort"])
 def test_streaming_bundle(target, tmp_path):
     model = _model("causal_lm")
-    report = export(model, tmp_path / "bundle", target=target)
+    report = export(model, tmp_path / "bundle", target=target, lengths=EXPORT_LENGTHS)
     assert 0 < report.worst <= 1e-4
     bundle = runtime.load(tmp_path / "bundle", threads=1)
     inputs = {value.name: value.shape for value in bundle.session.get_inputs()}
@@ -157,7 +166,8 @@ def test_streaming_bundle(target, tmp_path):
 
 @pytest.mark.parametrize("target", ["portable", "ort"])
 def test_encoder_file(target, tmp_path):
-    report = export(_model("masked_lm"), tmp_path / "model.onnx", target=target)
+    path = tmp_path / "model.onnx"
+    report = export(_model("masked_lm"), path, target=target, lengths=EXPORT_LENGTHS)
     assert 0 < report.worst <= 1e-4
 
 
