@@ -18,7 +18,8 @@ class OrtDecoder:
 
     The outputs of one step that are the past of the next do not leave the device. With a shared
     cache each layer has one buffer (b, g, n, d) bound both as past and as present: the graph writes
-    the new positions in place and nothing is copied per token.
+    the new positions in place and nothing is copied per token. States have two buffers each, which
+    take turns, so that nothing is allocated per token.
 
     Args:
         session: onnxruntime.InferenceSession of a graph with inputs input_ids int64 (b, t),
@@ -42,20 +43,22 @@ class OrtDecoder:
         self.is_streaming = is_streaming(inputs)
         self._pasts = {n: value for n, value in inputs.items() if varies_per_beam(n)}
         _check_decoder(session, self._pasts)
-        self._shared = [n for n in self._pasts if shared_cache and is_cache(n)]
-        self.shared_cache = bool(self._shared)
-        self._passed = [n for n in self._pasts if n not in self._shared]
+        caches = [n for n in self._pasts if is_cache(n)]
+        self.shared_cache = shared_cache
+        self._shared, self._growing = (caches, []) if shared_cache else ([], caches)
+        self._states = [n for n in self._pasts if not is_cache(n)]
         self._binding = session.io_binding()
         self._logits = Logits(session)
-        self._values = {}
+        self._values, self._next_states = {}, {}
         self._room = (0, 0)
 
     def start(self, batch_size, max_length):
         """Forget the past and make room for `max_length` positions of `batch_size` rows."""
         self._max_length = max_length
         self._length = 0
-        for name in self._passed:
-            self._values[name] = self._value(empty_past(self._pasts[name], batch_size))
+        for name in self._growing + self._states:
+            self._values[name] = self._empty(name, batch_size)
+        self._next_states = {name: self._empty(name, batch_size) for name in self._states}
         if self._shared and (batch_size != self._room[0] or max_length > self._room[1]):
             self._room = (batch_size, -(-max_length // _ROOM) * _ROOM)
             self._bind_buffers()
@@ -100,21 +103,38 @@ class OrtDecoder:
         for name, value in feeds.items():
             bind_integers(self._binding, name, value)
         self._logits.bind(self._binding, batch, steps)
-        for name in self._passed:
+        self._bind_past()
+        self._session.run_with_iobinding(self._binding)
+        self._take_presents()
+        self._length += steps
+
+    def _bind_past(self):
+        for name in self._states:
+            self._binding.bind_ortvalue_input(name, self._values[name])
+            self._binding.bind_ortvalue_output(output_for(name), self._next_states[name])
+        for name in self._growing:
             self._binding.bind_ortvalue_input(name, self._values[name])
             self._binding.bind_output(output_for(name), self._device)
-        self._session.run_with_iobinding(self._binding)
-        if self._passed:
+
+    def _take_presents(self):
+        for name in self._states:
+            self._values[name], self._next_states[name] = (
+                self._next_states[name],
+                self._values[name],
+            )
+        if self._growing:
             # Outputs come in the order in which they were first bound: these are the last.
-            presents = self._binding.get_outputs()[-len(self._passed) :]
-            self._values.update(zip(self._passed, presents, strict=True))
-        self._length += steps
+            presents = self._binding.get_outputs()[-len(self._growing) :]
+            self._values.update(zip(self._growing, presents, strict=True))
 
     def _bind_buffers(self):
         for name in self._shared:
-            cache = self._values[name] = self._value(empty_past(self._pasts[name], *self._room))
+            cache = self._values[name] = self._empty(name, *self._room)
             self._binding.bind_ortvalue_input(name, cache)
             self._binding.bind_ortvalue_output(output_for(name), cache)
+
+    def _empty(self, name, *sizes):
+        return self._value(empty_past(self._pasts[name], *sizes))
 
     def _value(self, array):
         return OrtValue.ortvalue_from_numpy(array, self._device)
