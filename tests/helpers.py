@@ -73,7 +73,7 @@ def weight_gradients(layer, loss):
         def stateless(values):
             return loss(lambda **call: layer.stateless_call(values, fixed, **call)[0])
 
-        grads = jax.grad(stateless)([v.value for v in variables])
+        grads = jax.jit(jax.grad(stateless))([v.value for v in variables])
     elif backend == "torch":
         layer.zero_grad()
         loss(layer).backward()
@@ -101,6 +101,11 @@ def compiled(function):
 
         return tf.function(function, jit_compile=True)
     return function
+
+
+def compiled_on_jax(function):
+    """The function compiled on JAX, where each operation that is new to it costs a compilation."""
+    return compiled(function) if keras.backend.backend() == "jax" else function
 
 
 def check_layer(layer, inputs, tmp_path, half_tolerance=0.1):
