@@ -63,8 +63,15 @@ class Sampler:
         return self._array("decoder_input_ids", self.tensors["decoder_input_ids"], (batch, length))
 
     def steps(self):
-        """How many cached steps to run."""
-        return max(0, min(20, self.max_length() - 7))
+        """How many cached steps to run after 7 tokens.
+
+        A Transformer-XL's steps equal a full pass for as long as its memory has all that was
+        before, unless every query sees equally far.
+        """
+        limits = [20, self.max_length() - 7]
+        if "mem_len" in self.config and not self.config.get("same_length"):
+            limits.append(self.config["mem_len"] - 6)
+        return max(0, min(limits))
 
     def max_length(self):
         """The longest input; dynamic rotary scaling is about what lies beyond the table."""

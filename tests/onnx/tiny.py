@@ -74,6 +74,19 @@ LFM2 = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"} 
     "layer_types": ["conv", "full_attention", "conv"],
     "block_auto_adjust_ff_dim": False,
 }
+# Queries see equally far, beyond which no step need look: the memory may be short.
+TRANSFO_XL = {
+    "vocab_size": 97,
+    "d_model": 48,
+    "d_head": 10,
+    "d_inner": 80,
+    "n_layer": 2,
+    "n_head": 4,
+    "mem_len": 5,
+    "eos_token_id": 96,
+}
+# Of XLNet a memory that holds what the comparisons read.
+XLNET = {name: TRANSFO_XL[name] for name in TRANSFO_XL if name != "d_head"} | {"mem_len": 19}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -113,6 +126,8 @@ DECODERS = {
     "mistral": ("mistral", LLAMA | {"sliding_window": 5}),
     "lfm2": ("lfm2", LFM2),
     "qwen3": ("qwen3", LLAMA),
+    "transfo_xl": ("transfo_xl", TRANSFO_XL),
+    "xlnet": ("xlnet", XLNET),
 }
 ENCODERS = {
     "bert": ("bert", "embedding", BERT),
