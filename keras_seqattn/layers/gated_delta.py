@@ -123,7 +123,7 @@ class GatedDelta(Mixer):
             attention_mask = combine_masks(mask, x_mask)
         conv_state, state = cache or (None, None)
         mixed, gate = self._project(x)
-        mixed, conv_state = self.conv(mixed, attention_mask, conv_state)
+        mixed, conv_state = self.conv(mixed, mask=attention_mask, state=conv_state)
         beta, log_decay = self._gates(x)
         out, state = chunked_scan(
             *self._heads(mixed),

@@ -28,6 +28,7 @@ class CausalConv1D(keras.layers.Layer):
 
     def __init__(self, kernel_size, use_bias=True, activation=None, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.kernel_size = kernel_size
         self.use_bias = use_bias
         self.activation = keras.activations.get(activation)
@@ -119,7 +120,8 @@ class ShortConvolution(Mixer):
         if attention_mask is None:
             attention_mask = combine_masks(mask, x_mask)
         gate_in, gate_out, x = ops.split(self.in_proj(x), 3, axis=-1)
-        x, state = self.conv(ops.multiply(gate_in, x), attention_mask, *(cache or ()))
+        x = ops.multiply(gate_in, x)
+        x, state = self.conv(x, mask=attention_mask, state=cache and cache[0])
         out = self.out_proj(ops.multiply(gate_out, x))
         return out if cache is None else (out, (state,))
 

@@ -124,7 +124,7 @@ class StateSpace(Mixer):
         conv_state, state = cache or (None, None)
         edges = [self._inner, self._inner + self._conv_width]
         gate, x, steps = ops.split(self.in_proj(x), edges, axis=-1)
-        x, conv_state = self.conv(x, attention_mask, conv_state)
+        x, conv_state = self.conv(x, mask=attention_mask, state=conv_state)
         x, key, query = self._heads(x)
         steps, log_decay = self.time_steps(steps)
         value = ops.multiply(ops.cast(x, steps.dtype), ops.expand_dims(steps, -1))

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from keras_seqattn import models
+from keras_seqattn.models.compiled import compiled
 
 # Float32 rounding over two layers of these widths stays below 1e-5; a wrong formula shows as 1e-2
 # or more.
@@ -25,7 +26,11 @@ def make_reference(architecture, config, seed=0):
     Returns:
         The model, float32, in evaluation mode.
     """
-    model = getattr(transformers, architecture)(config).eval()
+    return randomise_reference(getattr(transformers, architecture)(config), seed)
+
+
+def randomise_reference(model, seed=0):
+    """A torch module in evaluation mode, its weights redrawn as those of `make_reference`."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
@@ -40,7 +45,7 @@ def make_reference(architecture, config, seed=0):
                 parameter.add_(0.3 * noise)
             else:
                 parameter.copy_(1.5 / parameter.shape[-1] ** 0.5 * noise)
-    return model
+    return model.eval()
 
 
 def save_reference(model, directory, **changes):
@@ -88,7 +93,11 @@ def sample_inputs(model, batch=3, length=11, padding=None, seed=0):
 
 def run(model, inputs):
     """Outputs of a Keras model as NumPy arrays."""
-    outputs = model(inputs, training=False)
+    # JAX would compile each operation for each shape on its own.
+    if keras.backend.backend() == "jax":
+        outputs = compiled(model)({}, inputs)
+    else:
+        outputs = model(inputs, training=False)
     return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
