@@ -9,6 +9,7 @@ from keras_seqattn.ops.global_local import (
     global_local_attention,
     global_tokens,
 )
+from keras_seqattn.ops.hierarchical import HierarchicalAttention, hierarchical_attention
 from keras_seqattn.ops.linear import LinearAttention, linear_attention
 from keras_seqattn.ops.linformer import LinformerAttention, linformer_attention
 from keras_seqattn.ops.local import LocalAttention, local_attention
@@ -44,6 +45,7 @@ __all__ = [
     "ChunkedScan",
     "GlobalLocalAttention",
     "GlobalTokens",
+    "HierarchicalAttention",
     "LinearAttention",
     "LinformerAttention",
     "LocalAttention",
@@ -65,6 +67,7 @@ __all__ = [
     "distance_sinusoids",
     "global_local_attention",
     "global_tokens",
+    "hierarchical_attention",
     "linear_attention",
     "linformer_attention",
     "local_attention",

@@ -3,6 +3,7 @@
 from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.mechanisms.dense import Dense
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
+from keras_seqattn.layers.mechanisms.hierarchical import Hierarchical
 from keras_seqattn.layers.mechanisms.linear import Linear
 from keras_seqattn.layers.mechanisms.linformer import Linformer
 from keras_seqattn.layers.mechanisms.local import Local
@@ -16,6 +17,7 @@ __all__ = [
     "Dense",
     "Fixed",
     "GlobalLocal",
+    "Hierarchical",
     "Linear",
     "Linformer",
     "Local",

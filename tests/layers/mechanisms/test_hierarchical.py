@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.layers.mechanisms.hierarchical import Hierarchical
+from keras_seqattn.layers.mechanisms import Hierarchical
 from tests.helpers import to_numpy
 from tests.mechanisms import check_export, check_mechanism, check_states, heads, ragged_mask
 
