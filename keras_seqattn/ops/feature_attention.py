@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.blocks import check_self_attention
 from keras_seqattn.ops.softmax import NEVER
 
 # The states before each chunk take n / CHUNK times m (e + 1) numbers, the features n m, the
@@ -36,10 +37,12 @@ def feature_attention(query, key, value, features, mask=None, state=None, causal
         float (b, t, h, e); with `state` a tuple of it and the new state.
 
     Raises:
-        ValueError: a state without `causal`.
+        ValueError: a state without `causal`, or causal attention between two sequences.
     """
     if state is not None and not causal:
         raise ValueError("Attention with a state of the past must be causal.")
+    if causal:
+        check_self_attention("Causal attention through features", query, key)
     past = None if state is None else _past(state)
     arguments = (in_full_precision(query), in_full_precision(key), _with_ones(value, mask))
     arguments += (features, past)
@@ -67,7 +70,8 @@ def feature_attention_spec(query, value, state=None):
 
 def in_full_precision(x):
     """`x` in float32 or more: sums over a long past lose all their digits in half precision."""
-    return x if x.dtype == "float64" else ops.cast(x, "float32")
+    wide = keras.backend.standardize_dtype(x.dtype) == "float64"
+    return x if wide else ops.cast(x, "float32")
 
 
 def _with_ones(value, mask):

@@ -27,6 +27,10 @@ def _definition(causal, feature_map="elu"):
     return attend
 
 
+def _wide(q, k, v):
+    return [x.astype("float64") for x in (q, k.repeat(2, 2), v.repeat(2, 2))]
+
+
 @pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
 def test_definition(causal):
     check_mechanism(Linear(), _definition(causal), LENGTHS, causal)
@@ -51,9 +55,16 @@ def test_small_features_keep_their_digits():
     q, k, v = heads(7)
     q = q - 12.0
     mask = np.ones((4, 7), "int32")
-    wide = [x.astype("float64") for x in (q, k.repeat(2, 2), v.repeat(2, 2))]
-    expected = _definition(False)(*wide, mask)
+    expected = _definition(False)(*_wide(q, k, v), mask)
     np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
+
+
+def test_cross_attention():
+    q, (_, k, v) = heads(5)[0], heads(7)
+    expected = _definition(False)(*_wide(q, k, v), np.ones((4, 7), "int32"))
+    np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="5 queries, 7 keys"):
+        Linear()(q, k, v, causal=True)
 
 
 def test_configuration():

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.layers.mechanisms import Linformer
-from tests.helpers import check_layer, randomise, to_numpy
+from tests.helpers import randomise, to_numpy
 from tests.mechanisms import (
     EXPORT_LENGTHS,
     check_export,
@@ -50,11 +49,9 @@ def test_export(tmp_path):
     check_export(Linformer(11, max_length=max(EXPORT_LENGTHS)), tmp_path)
 
 
-def test_layer(tmp_path):
-    x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
-    mechanism = Linformer(5, max_length=11)
-    layer = MultiHeadAttention(6, 5, 3, attention=mechanism, name="attention")
-    check_layer(layer, {"query": x}, tmp_path)
+def test_configuration():
+    copy = Linformer.from_config(_linformer(shared="key_value").get_config())
+    assert (copy.num_features, copy.max_length, copy.shared) == (11, 37, "key_value")
 
 
 def test_what_is_refused():

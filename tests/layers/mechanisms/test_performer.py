@@ -6,7 +6,7 @@ import pytest
 from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.layers.mechanisms import Performer
 from keras_seqattn.ops.performer import orthogonal_features
-from tests.helpers import check_layer, to_numpy
+from tests.helpers import randomise, to_numpy
 from tests.mechanisms import (
     HEAD_DIM,
     check_export,
@@ -59,7 +59,7 @@ def test_export(causal, tmp_path):
     check_export(Performer(29, 3), tmp_path, causal)
 
 
-@pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
+@pytest.mark.parametrize("causal", [pytest.param(False, marks=pytest.mark.backend_free), True])
 def test_features_out_of_the_range_of_float32(causal):
     """exp(w k - |k|^2 / 2) of long keys is far below the smallest float32."""
     mechanism = _performer()
@@ -128,13 +128,21 @@ def test_redraw():
     assert np.array_equal(to_numpy(mechanism(q, k, v)), first)
 
 
-def test_layer(tmp_path):
+def test_half_precision():
+    """Features are exponentials, which half precision would change by whole percents."""
     x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
-    mechanism = Performer(11, seed=2)
-    layer = MultiHeadAttention(6, 5, 3, causal=True, attention=mechanism, name="attention")
-    check_layer(layer, {"query": x}, tmp_path)
-    paths = [w.path for w in layer.non_trainable_variables]
-    assert paths == ["attention/mechanism/projection"]
+    outs, attention = [], Performer(11, seed=2)
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = MultiHeadAttention(6, 5, 3, causal=True, attention=attention, dtype=dtype)
+        layer.build(x.shape)
+        outs.append(to_numpy(randomise(layer)(x)))
+        assert layer.mechanism.get_config()["num_features"] == 11
+        assert [w.path for w in layer.non_trainable_variables] == [
+            f"{layer.name}/mechanism/projection"
+        ]
+        assert layer.mechanism.projection.dtype == "float32"
+    # bfloat16 has three digits; the projections sum a dozen products.
+    np.testing.assert_allclose(outs[1], outs[0], rtol=0, atol=0.05 * np.abs(outs[0]).max())
 
 
 def test_what_is_refused():
