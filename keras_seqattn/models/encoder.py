@@ -1,11 +1,13 @@
 """The skeleton of bidirectional encoders: embeddings, a stack of blocks, normalisations."""
 
+import math
+
 import keras
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.blocks import EncoderBlock
-from keras_seqattn.layers.embedding import TokenEmbedding
+from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.functional import token_inputs
@@ -84,7 +86,9 @@ def build_encoder(
 
     Args:
         model_type: as in config.json, for messages.
-        settings, task, initializer: as `Family.build` gets them.
+        settings, task, initializer: as `Family.build` gets them. Of some families only:
+            rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
+            queries, keys and values have biases.
         heads: as `heads.BERT_HEADS`.
         extras: names of further inputs int (b, t), which each block is called with.
         offset: rows of the position table before that of the first token; positions then leave out
@@ -114,6 +118,9 @@ def build_encoder(
         head_dim=width // num_heads,
         intermediate_dim=settings["intermediate_size"],
         activation=settings["hidden_act"],
+        use_bias=settings.get("use_bias", True),
+        use_output_bias=True,
+        use_feed_forward_bias=True,
         layer_norm_epsilon=settings["layer_norm_eps"],
         dropout=settings["hidden_dropout_prob"],
         attention_dropout=settings["attention_probs_dropout_prob"],
@@ -140,13 +147,16 @@ def _embed_inputs(inputs, embedding, settings, initializer, offset):
     places = None
     if offset is not None:
         places = PositionIds(name="position_ids")(inputs["attention_mask"], ids)
-    parts = [embedding(ids), positions(ids, position_ids=places), types(inputs["token_type_ids"])]
+    tokens = embedding(ids)
+    if settings.get("rescale_embeddings"):
+        tokens = Scale(math.sqrt(width), name="embeddings_scale")(tokens)
+    parts = [tokens, positions(ids, position_ids=places), types(inputs["token_type_ids"])]
     return embed(parts, width, settings["layer_norm_eps"], settings["hidden_dropout_prob"])
 
 
 def adapt_pooler(config, names):
     """The configuration, as `Family.adapt`: checkpoints of some tasks come without the pooler."""
-    if any(name.endswith("pooler.dense.weight") for name in names):
+    if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
         return config
     return {**config, "add_pooling_layer": False}
 

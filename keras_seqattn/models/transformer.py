@@ -143,6 +143,8 @@ def _block(model_type, settings, side, normalize_first):
         "head_dim": width // heads,
         "intermediate_dim": settings[f"{side}_ffn_dim"],
         "activation": settings["activation_function"],
+        "use_bias": settings.get("use_bias", True),
+        "use_feed_forward_bias": True,
         "layer_norm_epsilon": settings.get("layer_norm_eps", _EPSILON),
         "normalize_first": normalize_first,
         "dropout": settings["dropout"],
@@ -194,7 +196,7 @@ def _layer_rows(root, side, own_attention):
     return rows
 
 
-def _side_rows(root, side, own_attention):
+def _side_rows(root, side, own_attention, final_norm):
     checkpoint = f"{root}.{side}"
     return (
         # A shared table may be stored once more for each of its uses.
@@ -204,23 +206,24 @@ def _side_rows(root, side, own_attention):
         Row(f"{checkpoint}.embed_positions.weight", None),
         *layer_norm_rows(f"{checkpoint}.layernorm_embedding", f"{side}_embeddings_norm"),
         *_layer_rows(root, side, own_attention),
-        *layer_norm_rows(f"{checkpoint}.layer_norm", f"{side}_norm"),
+        *layer_norm_rows(f"{checkpoint}.{final_norm}", f"{side}_norm"),
     )
 
 
-def weight_table(root="model", encoder_attention=attention_rows):
+def weight_table(root="model", encoder_attention=attention_rows, final_norm="layer_norm"):
     """The weight table of an encoder-decoder with the Transformer's layers.
 
     Args:
         root: what the names of its body start with.
         encoder_attention: function of checkpoint name and variable path to the rows of an
             attention of the encoder.
+        final_norm: name of the norm of what leaves a stack.
     """
     return Table(
         body=(
             Row(f"{root}.shared.weight", "token_embedding/embeddings"),
-            *_side_rows(root, "encoder", encoder_attention),
-            *_side_rows(root, "decoder", attention_rows),
+            *_side_rows(root, "encoder", encoder_attention, final_norm),
+            *_side_rows(root, "decoder", attention_rows, final_norm),
             Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
             Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
             Row("lm_head.weight", "token_embedding/embeddings"),

@@ -62,6 +62,8 @@ RECURRENT = {
     "eos_token_id": 1,
     "decoder_start_token_id": 0,
 }
+# Attends to everything up to 28 tokens.
+BIG_BIRD = {"block_size": 4, "num_random_blocks": 1}
 LONGFORMER = BERT | {"attention_window": [6, 14], "pad_token_id": 1, "max_global_tokens": 3}
 LED = {name: value for name, value in BART.items() if name != "max_position_embeddings"} | {
     "max_encoder_position_embeddings": 64,
@@ -141,6 +143,7 @@ ENCODERS = {
         LLAMA | {"num_labels": 3, "pad_token_id": 0},
     ),
     "llama-embedding": ("llama", "embedding", LLAMA),
+    "big_bird-masked": ("big_bird", "masked_lm", BERT | BIG_BIRD),
     "longformer": ("longformer", "embedding", LONGFORMER),
     "longformer-masked": ("longformer", "masked_lm", LONGFORMER),
 }
@@ -161,6 +164,7 @@ SEQ2SEQ = {
         },
     ),
     "bart": ("bart", BART),
+    "bigbird_pegasus": ("bigbird_pegasus", BART | BIG_BIRD),
     "led": ("led", LED),
     "t5": ("t5", T5),
     "t5-gated": (

@@ -2,14 +2,14 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import EncoderBlock
 from keras_seqattn.layers.mechanisms import BlockSparse
 from keras_seqattn.ops.block_sparse import block_sparse_attention
-from tests.helpers import check_layer, to_numpy
-from tests.mechanisms import GROUPS, HEADS, check_export, check_mechanism, heads
+from tests.helpers import to_numpy
+from tests.mechanisms import GROUPS, HEADS, check_export, check_mechanism, heads, quick
 
 SIZE, RANDOM, SEED = 3, 2, 7
 PRIME = 46337
@@ -79,8 +79,8 @@ def mechanism(mode, **changes):
 # 27 is the last length at which transformers attends to everything.
 @pytest.mark.parametrize("mode", DEFINITIONS)
 def test_definition(mode):
-    lengths = (2, 3, 14, 27, 28, 43)
-    check_mechanism(mechanism(mode), DEFINITIONS[mode], lengths)
+    lengths = {"random": (2, 15, 43), "transformers": (14, 27, 28)}
+    check_mechanism(mechanism(mode), DEFINITIONS[mode], lengths[mode])
 
 
 @pytest.mark.parametrize("change", [{"block_size": 4}, {"num_random_blocks": 3}, {"seed": 8}])
@@ -92,7 +92,7 @@ def test_another_setting_does_not_pass(change):
 def test_without_random_blocks():
     q, k, v = heads(37)
     settings = {"block_size": 5, "num_random_blocks": 0}
-    outs = [block_sparse_attention(q, k, v, **settings, mode=mode) for mode in DEFINITIONS]
+    outs = [quick(BlockSparse(**settings, mode=mode))(q, k, v) for mode in DEFINITIONS]
     np.testing.assert_allclose(*(to_numpy(x) for x in outs), atol=1e-6)  # the order of the keys
 
 
@@ -100,11 +100,12 @@ def test_blocks_of_padding_change_nothing():
     q, k, v = heads(43)
     mask = np.ones((4, 43), "int32")
     mask[:, 40:] = 0
-    expected = to_numpy(mechanism("random")(q, k, v, mask=mask))
+    run = quick(mechanism("random"))
+    expected = to_numpy(run(q, k, v, mask=mask))
     before, behind = 2 * SIZE, 5 * SIZE
     sides = ((0, 0), (before, behind))
     padded = [np.pad(x, (*sides, (0, 0), (0, 0)), constant_values=9.0) for x in (q, k, v)]
-    actual = to_numpy(mechanism("random")(*padded, mask=np.pad(mask, sides)))
+    actual = to_numpy(run(*padded, mask=np.pad(mask, sides)))
     real = slice(before, before + 40)
     np.testing.assert_allclose(actual[:, real], expected[:, :40], atol=1e-6)  # sums of more zeros
 
@@ -127,10 +128,19 @@ def test_random_blocks_spread():
         assert all((seen[first] != seen[other]).any() for other in range(first))
 
 
-@pytest.mark.parametrize("mode", DEFINITIONS)
-def test_in_a_block(mode, tmp_path):
-    x = np.random.default_rng(0).standard_normal((2, 29, 12)).astype("float32")
-    check_layer(EncoderBlock(3, 4, 17, attention=mechanism(mode), name="block"), {"x": x}, tmp_path)
+def test_configuration():
+    config = mechanism("transformers").get_config()
+    expected = {"block_size": 3, "num_random_blocks": 2, "seed": 7, "mode": "transformers"}
+    assert {name: config[name] for name in expected} == expected
+    assert BlockSparse.from_config(config).get_config() == config
+
+
+def test_half_precision():
+    q, k, v = heads(29)
+    expected = to_numpy(quick(mechanism("random"))(q, k, v))
+    out = quick(mechanism("random", dtype="mixed_bfloat16"))(q, k, v)
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    np.testing.assert_allclose(to_numpy(out), expected, atol=0.03)  # eight bits
 
 
 @pytest.mark.parametrize("mode", DEFINITIONS)

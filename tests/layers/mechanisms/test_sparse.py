@@ -1,12 +1,13 @@
 """The strided and fixed patterns of Child et al. 2019, against their definitions."""
 
+import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import DecoderBlock
 from keras_seqattn.layers.mechanisms import Fixed, Strided
-from tests.helpers import check_layer
-from tests.mechanisms import check_export, check_mechanism, heads, softmax_attention
+from keras_seqattn.ops.attention import attention
+from tests.helpers import to_numpy
+from tests.mechanisms import check_export, check_mechanism, heads, quick, softmax_attention
 
 STRIDE, BLOCK, SUMMARY = 5, 5, 2
 
@@ -24,8 +25,6 @@ def fixed(i, j):
 PATTERNS = {
     "strided": (Strided(STRIDE), strided),
     "fixed": (Fixed(BLOCK, SUMMARY), fixed),
-    "stride 1": (Strided(1), lambda i, j: np.ones((len(i), j.shape[1]), bool)),
-    "whole summary": (Fixed(BLOCK, BLOCK), lambda i, j: np.ones((len(i), j.shape[1]), bool)),
 }
 
 
@@ -40,13 +39,19 @@ def test_definition(name, causal):
         allowed = pattern(i, j) & ((j <= i) | (not causal))
         return softmax_attention(q, k, v, allowed & mask[:, None, None])
 
-    lengths = (4, 5, 23) if name in ("strided", "fixed") else (13,)
-    check_mechanism(mechanism, definition, lengths, causal)
+    check_mechanism(mechanism, definition, (4, 5, 23), causal)
 
 
-@pytest.mark.parametrize(
-    "mechanism", [Strided(4), Strided(6), Fixed(BLOCK, 1), Fixed(4, SUMMARY)], ids=str
-)
+@pytest.mark.parametrize("mechanism", [Strided(1), Fixed(3, 3)])
+def test_every_key(mechanism):
+    """A stride of 1, and blocks summed up by all they have, leave nothing out."""
+    q, k, v = heads(13)
+    expected = attention(q, k, v)
+    actual = quick(mechanism)(q, k, v)
+    np.testing.assert_allclose(to_numpy(actual), to_numpy(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("mechanism", [Strided(4), Fixed(BLOCK, 1), Fixed(4, SUMMARY)])
 def test_another_setting_does_not_pass(mechanism):
     pattern = PATTERNS[type(mechanism).__name__.lower()][1]
 
@@ -59,14 +64,24 @@ def test_another_setting_does_not_pass(mechanism):
         check_mechanism(mechanism, definition, (23,), True)
 
 
-@pytest.mark.parametrize("mechanism", [Strided(STRIDE), Fixed(BLOCK, SUMMARY)])
-def test_in_a_block(mechanism, tmp_path):
-    x = np.random.default_rng(0).standard_normal((2, 17, 12)).astype("float32")
-    check_layer(DecoderBlock(3, 4, 17, attention=mechanism, name="block"), {"x": x}, tmp_path)
+@pytest.mark.parametrize(
+    "cls, settings", [(Strided, {"stride": 5}), (Fixed, {"block_size": 5, "summary": 2})]
+)
+def test_configuration_and_half_precision(cls, settings):
+    q, k, v = heads(11)
+    mechanism = cls(**settings)
+    config = mechanism.get_config()
+    assert settings.items() <= config.items()
+    assert cls.from_config(config).get_config() == config
+    out = quick(cls(**settings, dtype="mixed_bfloat16"))(q, k, v)
+    assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+    expected = to_numpy(quick(mechanism)(q, k, v))
+    np.testing.assert_allclose(to_numpy(out), expected, atol=0.03)  # eight bits
 
 
-@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both sides"])
-@pytest.mark.parametrize("mechanism", [Strided(32), Fixed(32, 3)])
+@pytest.mark.parametrize(
+    "mechanism, causal", [(Strided(32), True), (Strided(32), False), (Fixed(32, 3), True)]
+)
 def test_export(mechanism, causal, tmp_path):
     check_export(mechanism, tmp_path, causal)
 

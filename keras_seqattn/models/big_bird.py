@@ -1,0 +1,208 @@
+"""BigBird (https://arxiv.org/abs/2007.14062): BERT with block-sparse attention.
+
+With attention_type="block_sparse" every input is computed as transformers computes it in inference,
+short ones included, which attend to everything: see `BlockSparseAttention`. There, one short input
+turns a model to attention to everything for good; here the next long one is sparse again.
+"""
+
+import keras
+from keras import ops
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.feed_forward import FeedForward, activation_function
+from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
+from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
+from keras_seqattn.models.encoder import EmbeddingSum, adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.family import Family
+from keras_seqattn.models.heads import BERT_HEADS, answer_spans, classify, pool_first
+from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
+
+SPARSE_DEFAULTS = {"attention_type": "block_sparse", "block_size": 64, "num_random_blocks": 3}
+
+
+def sparse_attentions(model_type, settings, num_layers):
+    """The mechanism of each layer, or None for attention to every key.
+
+    Args:
+        model_type: as in config.json, for messages.
+        settings: dict with the keys of `SPARSE_DEFAULTS`.
+        num_layers: their number.
+
+    Returns:
+        list of `BlockSparse`, or None.
+
+    Raises:
+        ConfigError: an unknown attention_type.
+    """
+    kind = settings["attention_type"]
+    if kind not in ("original_full", "block_sparse"):
+        raise ConfigError(
+            f"{model_type}: attention_type={kind!r} is not implemented; implemented: "
+            "'original_full', 'block_sparse'."
+        )
+    if kind == "original_full":
+        return None
+    sizes = settings["block_size"], settings["num_random_blocks"]
+    return [BlockSparse(*sizes, mode="transformers")] * num_layers
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class UnusedPooler(keras.layers.Layer):
+    """Keeps the weights of a pooler, which checkpoints hold for tasks that do not use it.
+
+    Call arguments:
+        hidden: float (b, t, m).
+
+    Returns:
+        The same.
+    """
+
+    def build(self, shape):
+        width = shape[-1]
+        self.kernel = self.add_weight(shape=(width, width), name="kernel", trainable=False)
+        self.bias = self.add_weight(shape=(width,), name="bias", trainable=False)
+
+    def call(self, hidden):
+        return hidden
+
+    def compute_output_spec(self, hidden):
+        return keras.KerasTensor(hidden.shape, hidden.dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class OutsideQuestion(keras.layers.Layer):
+    """Lowers logits by a million from the second token to the first separator: the question.
+
+    Args:
+        separator: the token behind the question.
+
+    Call arguments:
+        logits: float (b, t).
+        input_ids: int (b, t).
+
+    Returns:
+        float (b, t).
+    """
+
+    def __init__(self, separator, **kwargs):
+        super().__init__(**kwargs)
+        self.separator = separator
+
+    def call(self, logits, input_ids):
+        found = ops.cast(ops.equal(input_ids, self.separator), "int32")
+        before = ops.subtract(ops.cumsum(found, axis=1), found)
+        some = ops.any(ops.cast(found, "bool"), axis=1, keepdims=True)
+        inside = ops.logical_and(ops.equal(before, 0), some)
+        place = ops.arange(ops.shape(input_ids)[1], dtype="int32")
+        inside = ops.logical_and(inside, ops.greater(place, 0))
+        return ops.where(inside, ops.subtract(logits, 1e6), logits)
+
+    def compute_output_spec(self, logits, input_ids):
+        return keras.KerasTensor(logits.shape, logits.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "separator": self.separator}
+
+
+def _build(settings, task, initializer):
+    attentions = sparse_attentions("big_bird", settings, settings["num_hidden_layers"])
+    inputs, outputs = build_encoder(
+        "big_bird", settings, task, initializer, _HEADS, attentions=attentions
+    )
+    separator = settings["sep_token_id"]
+    if task == "question_answering" and separator is not None:
+        outputs = {
+            name: OutsideQuestion(separator, name=f"{name}_outside")(x, inputs["input_ids"])
+            for name, x in outputs.items()
+        }
+    return inputs, outputs
+
+
+def _beside_pooler(head):
+    def build(hidden, embedding, settings):
+        if settings["add_pooling_layer"]:
+            hidden = UnusedPooler(name="pooler")(hidden)
+        return head(hidden, embedding, settings)
+
+    return build
+
+
+def _new(settings):
+    return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+
+
+def _sequence_classification(hidden, embedding, settings):
+    rate = settings["classifier_dropout"]
+    rate = settings["hidden_dropout_prob"] if rate is None else rate
+    if rate:
+        hidden = keras.layers.Dropout(rate, name="classifier_dense_dropout")(hidden)
+    activation = activation_function(settings["hidden_act"])
+    pooled = pool_first(hidden, settings, "classifier_dense", activation)
+    return classify(pooled, settings["num_labels"], rate, _new(settings), "classifier_out")
+
+
+def _question_answering(hidden, embedding, settings):
+    rate, encoded = settings["hidden_dropout_prob"], hidden
+    if rate:
+        hidden = keras.layers.Dropout(rate, name="qa_dropout")(hidden)
+    hidden = FeedForward(
+        settings["intermediate_size"],
+        activation=settings["hidden_act"],
+        kernel_initializer=_new(settings),
+        name="qa_feed_forward",
+    )(hidden)
+    if rate:
+        hidden = keras.layers.Dropout(rate, name="qa_feed_forward_dropout")(hidden)
+    hidden = EmbeddingSum(name="qa_sum")(hidden, encoded)
+    policy, width = keras.config.dtype_policy(), settings["hidden_size"]
+    norm = normalization("layer_norm", settings["layer_norm_eps"], width, policy, "qa_norm")
+    return answer_spans(norm(hidden), _new(settings))
+
+
+_HEADS = {
+    "embedding": BERT_HEADS["embedding"],
+    "sequence_classification": _beside_pooler(_sequence_classification),
+    "token_classification": _beside_pooler(BERT_HEADS["token_classification"]),
+    "question_answering": _question_answering,
+    "masked_lm": _beside_pooler(BERT_HEADS["masked_lm"]),
+}
+
+FAMILY = Family(
+    model_type="big_bird",
+    architectures={
+        "embedding": "BigBirdModel",
+        "sequence_classification": "BigBirdForSequenceClassification",
+        "token_classification": "BigBirdForTokenClassification",
+        "question_answering": "BigBirdForQuestionAnswering",
+        "masked_lm": "BigBirdForMaskedLM",
+    },
+    aliases={"BigBirdForPreTraining": "masked_lm"},
+    defaults=DEFAULTS
+    | SPARSE_DEFAULTS
+    | {
+        "vocab_size": 50358,
+        "hidden_act": "gelu_new",
+        "max_position_embeddings": 4096,
+        "use_bias": True,
+        "rescale_embeddings": False,
+        "sep_token_id": 66,
+    },
+    fixed=FIXED,
+    build=_build,
+    table=Table(
+        body=encoder_rows("bert"),
+        head=(
+            *dense_rows("bert.pooler", "pooler"),
+            *dense_rows("classifier.dense", "classifier_dense"),
+            *dense_rows("classifier.out_proj", "classifier_out"),
+            *dense_rows("qa_classifier.intermediate.dense", "qa_feed_forward/up"),
+            *dense_rows("qa_classifier.output.dense", "qa_feed_forward/down"),
+            *layer_norm_rows("qa_classifier.output.LayerNorm", "qa_norm"),
+            *dense_rows("qa_classifier.qa_outputs", "qa_outputs"),
+            *bert_heads_rows("bert"),
+        ),
+        prefix="bert.",
+    ),
+    adapt=adapt_pooler,
+)
