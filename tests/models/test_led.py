@@ -47,16 +47,14 @@ def test_parity_and_round_trip(tmp_path):
 
 
 def test_steps_agree_with_transformers(tmp_path):
-    """At a window's length, and over several."""
     reference, directory = _saved(tmp_path)
     model = models.load(directory)
     targets = np.random.default_rng(1).integers(1, 41, (3, 7)).astype("int32")
-    for length, padding in ((8, None), (29, "left")):
-        inputs = sample_inputs(model, length=length, padding=padding)
-        inputs["decoder_input_ids"] = targets
-        expected = run_reference(reference, inputs)["logits"]
-        error = np.abs(stepped(model, inputs, static=length == 8) - expected).max()
-        assert error / np.abs(expected).max() < TOLERANCE, (length, padding, error)
+    inputs = sample_inputs(model, length=29, padding="left")
+    inputs["decoder_input_ids"] = targets
+    expected = run_reference(reference, inputs)["logits"]
+    error = np.abs(stepped(model, inputs, static=False) - expected).max()
+    assert error / np.abs(expected).max() < TOLERANCE
 
 
 def test_each_side_has_its_own_positions(tmp_path):
