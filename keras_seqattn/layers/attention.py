@@ -32,7 +32,9 @@ class MultiHeadAttention(keras.layers.Layer):
         softcap: c in `c tanh(score / c)`; None leaves it out.
         sinks: learn one more softmax logit for each head.
         positions: None, a `RotaryPositions` or an `ALiBi`.
-        query_norm, key_norm: None, "rms_norm" or "layer_norm", over each head.
+        query_norm, key_norm: as `kind` of `normalization`, over each head.
+        output_gate: multiply what each head gives by the sigmoid of a gate. Its projection lies
+            beside the query's, for each head the query and then the gate, as in Qwen3-Next.
         layer_norm_epsilon: epsilon of these norms.
         attention: None, or a `Mechanism` that replaces attention to every key.
         dropout: rate, applied to the probabilities, or to what a mechanism returns.
@@ -90,6 +92,7 @@ class MultiHeadAttention(keras.layers.Layer):
         positions=None,
         query_norm=None,
         key_norm=None,
+        output_gate=False,
         layer_norm_epsilon=1e-6,
         attention=None,
         dropout=0.0,
@@ -113,6 +116,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.use_sinks = sinks
         self.positions = positions
         self.norm_kinds = {"query_norm": query_norm, "key_norm": key_norm}
+        self.output_gate = output_gate
         self.layer_norm_epsilon = layer_norm_epsilon
         self.attention = None if isinstance(attention, Dense) else template(attention, "mechanism")
         self.dropout = dropout
@@ -134,7 +138,8 @@ class MultiHeadAttention(keras.layers.Layer):
         value_shape = value_shape or query_shape
         key_shape = key_shape or value_shape
         groups, width = self.num_key_value_heads, query_shape[-1]
-        self.query = self._dense("query", width, self.num_heads * self.head_dim)
+        sizes = self.head_dim + self.value_dim * self.output_gate
+        self.query = self._dense("query", width, self.num_heads * sizes)
         self.key = self._dense("key", key_shape[-1], groups * self.head_dim)
         self.value = self._dense("value", value_shape[-1], groups * self.value_dim)
         self.output_dense = self._dense(
@@ -234,7 +239,7 @@ class MultiHeadAttention(keras.layers.Layer):
         crosses = value is not None and cache is not None and cache_position is None
         scored = return_attention_scores or is_recording()
         operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
-        query, key, value = self._project(query, value, key, frozen_cache)
+        query, key, value, gate = self._project(query, value, key, frozen_cache)
         slots = _query_slots(query, cache, cache_position)
         query, key = self._rotate(query, key, position_ids, slots)
         past = cache
@@ -254,8 +259,7 @@ class MultiHeadAttention(keras.layers.Layer):
         out, present, scores = apply_attention(
             operation, query, key, value, attention_mask, bias, self.sinks, past, dropout
         )
-        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
-        outputs = [self.output_dense(out)]
+        outputs = [self._finish(out, gate)]
         if cache is not None and not frozen_cache:
             outputs.append(present or cache)
         if return_attention_scores:
@@ -264,7 +268,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _mix(self, query, value, key, mask, state, extras, training):
-        query, key, value = self._project(query, value, key, frozen_cache=False)
+        query, key, value, gate = self._project(query, value, key, frozen_cache=False)
         slots = _query_slots(query, None, None)
         query, key = self._rotate(query, key, extras["position_ids"], slots)
         result = self.mechanism(
@@ -281,8 +285,7 @@ class MultiHeadAttention(keras.layers.Layer):
         out, *present = (result,) if state is None else result
         if self.dropout:
             out = self.dropout_layer(out, training=training)
-        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
-        out = self.output_dense(out)
+        out = self._finish(out, gate)
         return (out, *present) if present else out
 
     def _check_mechanism_call(self, bias, position_ids, cache, cache_position, dense_only):
@@ -315,12 +318,22 @@ class MultiHeadAttention(keras.layers.Layer):
                 f"{self.path}: a frozen cache is one of cross-attention, which takes no positions; "
                 f"the layer has positions={self.positions}."
             )
-        heads = _split_heads(self.query(query), self.num_heads, self.head_dim)
+        sizes, gate = self.head_dim + self.value_dim * self.output_gate, None
+        heads = _split_heads(self.query(query), self.num_heads, sizes)
+        if self.output_gate:
+            heads, gate = ops.split(heads, [self.head_dim], axis=-1)
         if self.query_norm is not None:
             heads = self.query_norm(heads)
         if frozen_cache:
-            return heads, None, None
-        return heads, *self._project_keys(query if value is None else value, key)
+            return heads, None, None, gate
+        return heads, *self._project_keys(query if value is None else value, key), gate
+
+    def _finish(self, out, gate):
+        """Heads float (b, t, h, e) through their gates to the result float (b, t, m)."""
+        if gate is not None:
+            out = ops.multiply(out, ops.sigmoid(gate))
+        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        return self.output_dense(out)
 
     def _project_keys(self, value, key):
         groups = self.num_key_value_heads
@@ -418,6 +431,7 @@ class MultiHeadAttention(keras.layers.Layer):
                 "sinks": self.use_sinks,
                 "positions": keras.saving.serialize_keras_object(self.positions),
                 **self.norm_kinds,
+                "output_gate": self.output_gate,
                 "layer_norm_epsilon": self.layer_norm_epsilon,
                 "attention": self.attention,
                 "dropout": self.dropout,

@@ -15,11 +15,12 @@ class _Block(keras.layers.Layer):
 
     Args:
         num_heads, head_dim, num_key_value_heads, use_bias, use_output_bias, window, scale, softcap,
-            sinks, positions, query_norm, key_norm, attention: as in `MultiHeadAttention`.
+            sinks, positions, query_norm, key_norm, output_gate, attention: as in
+            `MultiHeadAttention`.
         mixer: None, or a `Mixer` that stands in for the self-attention.
         intermediate_dim, activation, gated: as in `FeedForward`.
         use_feed_forward_bias: whether the feed-forward has biases; None follows `use_bias`.
-        norm: "layer_norm" or "rms_norm".
+        norm: "layer_norm", "rms_norm" or "zero_centered_rms_norm".
         layer_norm_epsilon: epsilon of every normalisation.
         normalize_first: pre-norm.
         dropout: rate, applied to the result of each sublayer.
@@ -52,6 +53,7 @@ class _Block(keras.layers.Layer):
         positions=None,
         query_norm=None,
         key_norm=None,
+        output_gate=False,
         attention=None,
         mixer=None,
         dropout=0.0,
@@ -84,6 +86,7 @@ class _Block(keras.layers.Layer):
             "window": window,
             "sinks": sinks,
             "positions": positions,
+            "output_gate": output_gate,
             "attention": template(attention, "mechanism"),
         }
         self.mixer = template(mixer, "mixer")

@@ -1,15 +1,47 @@
 """Choosing a normalisation by name."""
 
 import keras
+from keras import ops
 
 from keras_seqattn.errors import ConfigError
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class ZeroCenteredRMSNormalization(keras.layers.Layer):
+    """`x / rms(x) * (1 + w)`, so that weight decay draws the factor to 1; ONNX RMSNormalization.
+
+    Args:
+        epsilon: added to the mean square.
+
+    Call arguments:
+        x: float (..., m).
+
+    Returns:
+        float (..., m).
+    """
+
+    def __init__(self, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, x_shape):
+        self.scale = self.add_weight(name="scale", shape=x_shape[-1:], initializer="zeros")
+
+    def call(self, x):
+        return ops.rms_normalization(x, ops.add(self.scale, 1.0), axis=-1, epsilon=self.epsilon)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 def normalization(kind, epsilon, dim, dtype, name):
     """A built normalisation over the last axis.
 
     Args:
-        kind: "layer_norm", "rms_norm" or None.
+        kind: "layer_norm", "rms_norm", "zero_centered_rms_norm" or None.
         epsilon: added to the variance.
         dim: size of the last axis.
         dtype: dtype policy of the layer.
@@ -24,6 +56,7 @@ def normalization(kind, epsilon, dim, dtype, name):
     kinds = {
         "layer_norm": keras.layers.LayerNormalization,
         "rms_norm": keras.layers.RMSNormalization,
+        "zero_centered_rms_norm": ZeroCenteredRMSNormalization,
     }
     if kind is None:
         return None

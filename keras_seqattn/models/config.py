@@ -79,6 +79,7 @@ _NULLABLE = {
     "rope_scaling": {},
     "layer_types": [],
     "full_attn_idxs": [],
+    "mlp_only_layers": [],
     "init_std": 0.0,
     "decoder_vocab_size": 1,
     "num_decoder_layers": 1,
@@ -87,7 +88,7 @@ _NULLABLE = {
     "scale_decoder_outputs": True,
 }
 # The least values of whole numbers, where that is not 1.
-_LEAST = {"max_window_layers": 0, "clamp_len": -1}
+_LEAST = {"max_window_layers": 0, "num_experts": 0, "clamp_len": -1}
 # Keys with one value for all layers, or a list with one for each.
 _PER_LAYER = {"attention_window"}
 _ROPE_KEYS = {
@@ -177,13 +178,15 @@ def complete_keys(config, family):
     return named
 
 
-def read_rotary_positions(settings, unbounded=False):
+def read_rotary_positions(settings, unbounded=False, fraction=None):
     """The rotary positions of a decoder.
 
     Args:
         settings: dict with head_dim, max_position_embeddings, and `rope_parameters` or the older
             `rope_theta` and `rope_scaling`.
         unbounded: as in `RotaryPositions`.
+        fraction: part of the channels that is rotated unless a partial_rotary_factor says another;
+            None for families that rotate all.
 
     Returns:
         A `RotaryPositions`.
@@ -195,10 +198,19 @@ def read_rotary_positions(settings, unbounded=False):
     base = scaling.pop("rope_theta")
     if not _is_number(base) or base <= 0:
         raise ConfigError(f"rope_theta must be a number above 0, not {base!r}.")
+    if fraction is not None:
+        fraction = scaling.pop("partial_rotary_factor", None) or fraction
+        rotated = fraction * settings["head_dim"]
+        if not 0 < fraction <= 1 or rotated % 2:
+            raise ConfigError(
+                f"partial_rotary_factor={fraction!r} must rotate an even number of the "
+                f"head_dim={settings['head_dim']} channels."
+            )
     _check_rope(scaling, settings["head_dim"])
     return RotaryPositions(
         settings["head_dim"],
         base=base,
+        fraction=fraction or 1.0,
         max_position=settings["max_position_embeddings"],
         scaling=scaling,
         unbounded=unbounded,

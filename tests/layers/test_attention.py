@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_seqattn.layers import ALiBi, MultiHeadAttention, RotaryPositions
+from keras_seqattn.layers.normalization import ZeroCenteredRMSNormalization
 from keras_seqattn.ops import alibi_slopes
 from tests.helpers import check_layer, randomise, to_numpy
 from tests.ops import reference
@@ -29,12 +30,13 @@ def expected_output(layer, query, value=None, position_ids=None, **options):
     value = query if value is None else value
     (b, t, _), s = query.shape, value.shape[1]
     groups = layer.num_key_value_heads
-    q = dense(layer.query, query).reshape(b, t, layer.num_heads, layer.head_dim)
+    q = dense(layer.query, query).reshape(b, t, layer.num_heads, -1)
+    q, gate = q[..., : layer.head_dim], q[..., layer.head_dim :]
     k = dense(layer.key, value).reshape(b, s, groups, layer.head_dim)
     v = dense(layer.value, value).reshape(b, s, groups, layer.value_dim)
     if layer.query_norm is not None:
         q, k = (
-            x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * norm.get_weights()[0]
+            x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * norm_factor(norm)
             for x, norm in ((q, layer.query_norm), (k, layer.key_norm))
         )
     if isinstance(layer.positions, RotaryPositions):
@@ -57,7 +59,14 @@ def expected_output(layer, query, value=None, position_ids=None, **options):
         softcap=layer.softcap,
         **options,
     )
+    if layer.output_gate:
+        out = out.reshape(gate.shape) / (1 + np.exp(-gate))
     return dense(layer.output_dense, out.reshape(b, t, -1)), scores
+
+
+def norm_factor(norm):
+    centred = isinstance(norm, ZeroCenteredRMSNormalization)
+    return norm.get_weights()[0] + 1.0 * centred
 
 
 def build(heads=6, groups=2, **options):
@@ -74,6 +83,12 @@ VARIANTS = {
     "options": {"scale": 0.3, "softcap": 1.7, "sinks": True},
     "rotary": {"causal": True, "positions": RotaryPositions(D, max_position=SLOTS)},
     "alibi": {"causal": True, "positions": ALiBi(6)},
+    "gate": {
+        "output_gate": True,
+        "value_dim": E,
+        "query_norm": "zero_centered_rms_norm",
+        "key_norm": "zero_centered_rms_norm",
+    },
     "norms": {"query_norm": "rms_norm", "key_norm": "rms_norm", "layer_norm_epsilon": 1e-6},
 }
 

@@ -89,6 +89,15 @@ TRANSFO_XL = {
 }
 # Of XLNet a memory that holds what the comparisons read.
 XLNET = {name: TRANSFO_XL[name] for name in TRANSFO_XL if name != "d_head"} | {"mem_len": 19}
+QWEN3_NEXT = LLAMA | {
+    "num_hidden_layers": 3,
+    "full_attention_interval": 2,
+    "num_experts": 0,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 LLAMA3 = {
     "rope_type": "llama3",

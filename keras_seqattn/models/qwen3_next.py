@@ -1,0 +1,169 @@
+"""Qwen3-Next: the gated delta rule (https://arxiv.org/abs/2412.06464) in most layers, attention
+with an output gate in the others; with dense feed-forwards.
+"""
+
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.gated_delta import GatedDelta
+from keras_seqattn.models.config import read_rotary_positions
+from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
+from keras_seqattn.models.family import Family
+from keras_seqattn.models.llama import read_heads
+from keras_seqattn.weights.table import Row, Table, dense_rows
+
+DEFAULTS = {
+    "vocab_size": 151936,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "hidden_act": "silu",
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    # Which layers have attention: each so many-th, or by the kind of each.
+    "full_attention_interval": 4,
+    "layer_types": None,
+    # Which layers have experts, of which none may.
+    "num_experts": 512,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": None,
+    "partial_rotary_factor": 0.25,
+    "rope_parameters": None,
+    "rope_scaling": None,
+    "rope_theta": None,
+    "original_max_position_embeddings": None,
+}
+
+
+def _build(settings, task, initializer):
+    _check_experts(settings)
+    heads = read_heads(settings)
+    spec = DecoderSpec(
+        vocabulary_size=settings["vocab_size"],
+        hidden_dim=settings["hidden_size"],
+        layers=tuple(_layers(settings, initializer)),
+        tied=task != "causal_lm" or settings["tie_word_embeddings"],
+        block={
+            **heads,
+            "intermediate_dim": settings["intermediate_size"],
+            "activation": settings["hidden_act"],
+            "gated": True,
+            "use_bias": settings["attention_bias"],
+            "use_feed_forward_bias": False,
+            "norm": "zero_centered_rms_norm",
+            "layer_norm_epsilon": settings["rms_norm_eps"],
+            "normalize_first": True,
+            "positions": read_rotary_positions(
+                {**settings, **heads}, fraction=settings["partial_rotary_factor"]
+            ),
+            "query_norm": "zero_centered_rms_norm",
+            "key_norm": "zero_centered_rms_norm",
+            "output_gate": True,
+            "attention_dropout": settings["attention_dropout"],
+        },
+    )
+    return decoder_model(spec, settings, task, initializer)
+
+
+def _check_experts(settings):
+    count, dense = settings["num_hidden_layers"], settings["mlp_only_layers"] or ()
+    step, experts = settings["decoder_sparse_step"], settings["num_experts"]
+    sparse = [i for i in range(count) if experts and i not in dense and (i + 1) % step == 0]
+    if sparse:
+        raise ConfigError(
+            f"qwen3_next: layers {', '.join(map(str, sparse))} have experts, which are not "
+            "implemented; list every layer in mlp_only_layers for dense feed-forwards."
+        )
+
+
+def _layers(settings, initializer):
+    """The arguments of each block that are its own."""
+    for kind in _kinds(settings):
+        mixer = None
+        if kind == "linear_attention":
+            mixer = GatedDelta(
+                settings["linear_num_value_heads"],
+                settings["linear_key_head_dim"],
+                num_key_heads=settings["linear_num_key_heads"],
+                value_dim=settings["linear_value_head_dim"],
+                kernel_size=settings["linear_conv_kernel_dim"],
+                layer_norm_epsilon=settings["rms_norm_eps"],
+                kernel_initializer=initializer(),
+            )
+        yield {"mixer": mixer}
+
+
+def _kinds(settings):
+    count, kinds = settings["num_hidden_layers"], settings["layer_types"]
+    names = ("linear_attention", "full_attention")
+    if kinds is None:
+        interval = settings["full_attention_interval"]
+        return [names[(index + 1) % interval == 0] for index in range(count)]
+    unknown = sorted(set(kinds) - set(names))
+    if unknown or len(kinds) != count:
+        raise ConfigError(
+            f"qwen3_next: layer_types must name {count} layers, each {' or '.join(names)}; it "
+            f"names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
+        )
+    return kinds
+
+
+def _row(checkpoint, variable, axes=None):
+    return Row(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
+
+
+def _dense(checkpoint, variable):
+    return dense_rows(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}")
+
+
+FAMILY = Family(
+    model_type="qwen3_next",
+    architectures={
+        "causal_lm": "Qwen3NextForCausalLM",
+        "embedding": "Qwen3NextModel",
+        "sequence_classification": "Qwen3NextForSequenceClassification",
+    },
+    defaults=DEFAULTS,
+    fixed={},
+    build=_build,
+    step=step_model,
+    table=Table(
+        body=(
+            Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+            _row("input_layernorm.weight", "attention_norm/scale"),
+            *_dense("self_attn.q_proj", "attention/query"),
+            *_dense("self_attn.k_proj", "attention/key"),
+            *_dense("self_attn.v_proj", "attention/value"),
+            *_dense("self_attn.o_proj", "attention/output_dense"),
+            _row("self_attn.q_norm.weight", "attention/query_norm/scale"),
+            _row("self_attn.k_norm.weight", "attention/key_norm/scale"),
+            *_dense("linear_attn.in_proj_qkvz", "mixer/in_proj_qkvz"),
+            *_dense("linear_attn.in_proj_ba", "mixer/in_proj_ba"),
+            _row("linear_attn.conv1d.weight", "mixer/conv/kernel", "c () k -> k c"),
+            _row("linear_attn.A_log", "mixer/time_steps/A_log"),
+            _row("linear_attn.dt_bias", "mixer/time_steps/dt_bias"),
+            _row("linear_attn.norm.weight", "mixer/norm/scale"),
+            *_dense("linear_attn.out_proj", "mixer/out_proj"),
+            _row("post_attention_layernorm.weight", "feed_forward_norm/scale"),
+            *_dense("mlp.gate_proj", "feed_forward/gate"),
+            *_dense("mlp.up_proj", "feed_forward/up"),
+            *_dense("mlp.down_proj", "feed_forward/down"),
+            Row("model.norm.weight", "norm/scale"),
+        ),
+        head=(
+            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            Row("lm_head.weight", None),
+            Row("score.weight", "score/kernel", "o i -> i o"),
+        ),
+        prefix="model.",
+    ),
+)
