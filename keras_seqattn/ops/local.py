@@ -131,9 +131,13 @@ class LocalAttention(keras.Operation):
             band = band_mask(np.arange(size), np.arange((overlap + 1) * size), window=(0, width))
             return _attend_frames(query, blocks, size, *parts, band, shared)
 
-        if query.shape[1] is None:
+        length = query.shape[1]
+        if length is not None:
+            return one_block() if length <= size else many_blocks()
+        # A compiled function of TensorFlow fails on gradients through a condition on its shapes.
+        if isinstance(query, keras.KerasTensor):
             return ops.cond(ops.shape(query)[1] <= size, one_block, many_blocks)
-        return one_block() if query.shape[1] <= size else many_blocks()
+        return many_blocks()
 
     def _block_size(self, query, key):
         queries = query.shape[2] // key.shape[1]

@@ -4,6 +4,7 @@ import pytest
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers import ALiBi, PositionEmbedding, RotaryPositions, SinusoidalPositions
+from keras_seqattn.ops.rotary_frequencies import static_frequencies
 from tests.helpers import check_layer, to_numpy
 
 HEAD_DIM, MAX, ORIGINAL = 12, 61, 17
@@ -103,6 +104,31 @@ def test_angles_as_in_transformers(name, length):
     expected = transformers_angles(DYNAMIC[name], rows[0], 97.0)
     for own, angles in zip(positions.angles(rows), expected, strict=True):
         np.testing.assert_allclose(to_numpy(own), angles, rtol=0, atol=4e-5)
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_angles_far_beyond_the_tables(name):
+    """Three float32 products of factors of at most the attention factor."""
+    settings = {"base": 97.0, "max_position": MAX, "scaling": STATIC[name]}
+    positions = RotaryPositions(HEAD_DIM, **settings, unbounded=True)
+    rows = np.array([[0, 1, 255, 256, 65535], [65536, 70001, 1_234_567, 2**23, 2**24 - 1]], "int32")
+    frequencies, factor = static_frequencies(HEAD_DIM, 97.0, MAX, positions.scaling)
+    angles = rows[..., None] * frequencies
+    for own, exact in zip(positions.angles(rows), (np.cos(angles), np.sin(angles)), strict=True):
+        np.testing.assert_allclose(to_numpy(own), factor * exact, rtol=0, atol=1e-6)
+    x = np.random.default_rng(0).standard_normal((2, 5, 3, HEAD_DIM)).astype("float32")
+    rows = np.minimum(rows, MAX - 1)
+    near = RotaryPositions(HEAD_DIM, **settings).rotate(x, x, rows)[0]
+    unbounded = RotaryPositions.from_config(positions.get_config())
+    np.testing.assert_allclose(
+        to_numpy(unbounded.rotate(x, x, rows)[0]), to_numpy(near), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.backend_free
+def test_lengths_that_count_have_an_end():
+    with pytest.raises(ConfigError, match="depends on the length"):
+        RotaryPositions(HEAD_DIM, scaling=DYNAMIC["dynamic"], unbounded=True)
 
 
 @pytest.mark.parametrize("name", ["default", "yarn", "dynamic", "longrope"])

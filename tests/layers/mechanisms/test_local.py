@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.layers.mechanisms.local import Local
-from tests.mechanisms import check_export, check_mechanism, check_states, softmax_attention
+from keras_seqattn.layers import MultiHeadAttention
+from keras_seqattn.layers.mechanisms import Local
+from tests.helpers import check_layer
+from tests.mechanisms import check_export, check_mechanism, check_states, heads, softmax_attention
 
 
 def window(left, right, dilation=1):
@@ -19,28 +21,54 @@ def window(left, right, dilation=1):
     return definition
 
 
-@pytest.mark.parametrize("left, right, dilation", [(3, 2, 1), (37, 0, 1), (0, 41, 1), (5, 4, 3)])
+# Blocks have 32 queries; 37 and 41 need frames of several.
+@pytest.mark.parametrize("left, right, dilation", [(3, 2, 1), (37, 41, 1), (5, 4, 3)])
 def test_both_directions(left, right, dilation):
-    # Blocks have 32 queries.
-    mechanism = Local(left, right, dilation)
-    check_mechanism(mechanism, window(left, right, dilation), (31, 64, 107))
+    definition = window(left, right, dilation)
+    check_mechanism(Local(left, right, dilation), definition, (32, 107))
 
 
-@pytest.mark.parametrize("left, dilation", [(4, 1), (35, 1), (3, 2)])
+@pytest.mark.parametrize("left, dilation", [(35, 1), (3, 2)])
 def test_causal(left, dilation):
     definition = window(left, 0, dilation)
-    check_mechanism(Local(left, 7, dilation), definition, (32, 71), causal=True)
+    check_mechanism(Local(left, 7, dilation), definition, (71,), causal=True)
 
 
-@pytest.mark.parametrize("left, dilation", [(5, 1), (40, 1), (3, 2), (1, 5)])
+def test_a_window_that_is_off_by_one_does_not_pass():
+    with pytest.raises(AssertionError):
+        check_mechanism(Local(4), window(5, 0), (9,), causal=True)
+
+
+@pytest.mark.parametrize("left, dilation", [(40, 1), (3, 2)])
 def test_rolling_state(left, dilation):
-    check_states(Local(left, 0, dilation), 79, (3, 37, 39))
+    check_states(Local(left, 0, dilation), 47, (3, 37, 7))
 
 
 @pytest.mark.parametrize(
-    "mechanism, causal",
-    [(Local(64, 64), False), (Local(70), True), (Local(9, 5, 2), False)],
-    ids=str,
+    "mechanism, causal", [(Local(64, 64), False), (Local(70), True)], ids=["both", "causal"]
 )
 def test_export(mechanism, causal, tmp_path):
     check_export(mechanism, tmp_path, causal)
+
+
+def test_export_with_dilation(tmp_path):
+    check_export(Local(9, 5, 2), tmp_path, lengths=(1, 70))
+
+
+def test_layer(tmp_path):
+    layer = MultiHeadAttention(4, 5, 2, attention=Local(3, 2, 2))
+    x = np.random.default_rng(1).standard_normal((3, 37, 11)).astype("float32")
+    mask = np.ones((3, 37), "int32")
+    mask[0, :7] = 0
+    check_layer(layer, {"query": x, "attention_mask": mask}, tmp_path)
+
+
+def test_what_cannot_be():
+    for settings in ({"left": -1}, {"left": 3, "right": -2}, {"left": 3, "dilation": 0}):
+        with pytest.raises(ValueError, match="left and right must be 0 or more"):
+            Local(**settings)
+    q, k, v = heads(5)
+    with pytest.raises(ValueError, match="no later keys"):
+        Local(3, 2)(q, k, v, state=[np.zeros(1)] * 3)
+    with pytest.raises(ValueError, match="of one sequence"):
+        Local(3)(q, k[:, 1:], v[:, 1:])
