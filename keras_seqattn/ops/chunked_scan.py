@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.scan import scan
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class ChunkedScan(keras.Operation):
@@ -129,7 +131,7 @@ def _scan_chunks(query, key, value, log_decay, beta, state):
     since_start = ops.exp(ops.cumsum(log_decay, axis=-2))
     kept = _swap(since_start[..., -1:, :])
     reading = ops.multiply(query, since_start)
-    writing = _swap(ops.multiply(key, ops.exp(_sum_after(log_decay))))
+    writing = ops.multiply(_swap(key), _swap(ops.exp(_sum_after(log_decay))))
     if beta is None:
         states, state = _carry(_add, state, (kept, ops.matmul(writing, value)))
     else:
@@ -158,7 +160,7 @@ def _carry(body, state, inputs):
     if inputs[-1].shape[0] == 1:
         last, first = body(state, tuple(x[0] for x in inputs))
         return ops.expand_dims(first, 0), last
-    last, states = ops.scan(body, state, inputs)
+    last, states = scan(body, state, inputs)
     return states, last
 
 

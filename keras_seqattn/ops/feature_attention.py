@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.scan import scan
 from keras_seqattn.ops.softmax import NEVER
 
 # The states before each chunk take n / CHUNK times m (e + 1) numbers, the features n m, the
@@ -190,7 +191,7 @@ def _before_chunks(sums, past):
     if sums[0].shape[0] == 1:
         before = tuple(ops.expand_dims(x, 0) for x in past)
         return before, _join(past, tuple(x[0] for x in sums))
-    last, before = ops.scan(_carry_on, past, sums)
+    last, before = scan(_carry_on, past, sums)
     return before, last
 
 
