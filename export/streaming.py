@@ -180,8 +180,8 @@ def report(found, window, count, equal):
             "# Decoding with a rolling window",
             f"{description(['keras-seqattn', 'onnxruntime'])}. {len(times):,} tokens, "
             f"window {window}, one thread, in a process "
-            f"{'with' if found['has_keras'] else 'without'} Keras. Medians. The first {count} tokens "
-            f"{'are' if equal else 'ARE NOT'} those of the model without a cache.",
+            f"{'with' if found['has_keras'] else 'without'} Keras. Medians. The first "
+            f"{count} tokens {'are' if equal else 'ARE NOT'} those of the model without a cache.",
             table(["tokens", "microseconds a token", "memory in MB"], rows) + "\n",
         ]
     )
@@ -197,13 +197,14 @@ def draw(found, path):
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     at = np.arange(1, len(blocks) + 1) * width
-    left.plot(at, np.median(blocks, axis=1), "C0-")
+    times = np.median(blocks, axis=1)
+    left.plot(at, times, "C0-")
     left.set(title=f"Time per token (median of {width})", ylabel="microseconds")
     right.plot(np.arange(1, len(memory) + 1) * EVERY, memory, "C1-")
     right.set(title="Memory of the process", ylabel="MB")
-    for axes in (left, right):
+    for axes, values in ((left, times), (right, memory)):
         axes.set_xlabel("tokens decoded")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.2 * max(values))
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
