@@ -78,8 +78,8 @@ class SequenceModel(keras.Model):
             static: return what a static step reads in place of the hidden states.
 
         Returns:
-            A functional model. Inputs: input_ids and attention_mask, int32 (b, s). Output with
-            attention: last_hidden_state float (b, s, m); with `static` the cross-attention's
+            A functional model. Inputs: input_ids, attention_mask and, where the model has it,
+            global_attention_mask, int32 (b, s). Output with attention: last_hidden_state float (b, s, m); with `static` the cross-attention's
             `present.{i}.encoder.key` and `.value` instead, float (b, h, s, d) for every layer of
             the decoder. Outputs of a recurrent model: `present_states.{i}.hidden` float (b, n) (of
             an LSTM `.cell` too), with which its decoder starts, and what its attention reads.
