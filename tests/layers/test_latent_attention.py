@@ -11,6 +11,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 from keras_seqattn.layers import DecoderBlock, LatentAttention, RotaryPositions
 from keras_seqattn.onnx import export
 from tests.helpers import check_layer, compiled, randomise, to_numpy
+from tests.mechanisms import quick
 
 # transformers wants a width that is a multiple of the heads, and even sizes.
 HEADS, DIM, ROTARY, LATENT, VALUE, WIDTH, QUERY_LATENT = 3, 6, 4, 10, 7, 39, 9
@@ -115,12 +116,13 @@ def _error(ours, module, config, rope):
     mask = torch.full((11, 11), -1e9).triu(1)[None, None]
     with torch.no_grad():
         expected = theirs(tensor, attention_mask=mask, position_embeddings=angles)[0].numpy()
-    return np.abs(to_numpy(layer(x)) - expected).max() / np.abs(expected).max()
+    return np.abs(to_numpy(quick(layer)(x)) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("query_latent_dim", [None, QUERY_LATENT])
-@pytest.mark.parametrize("version", ["V2", "V3"])
-@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize(
+    ("version", "query_latent_dim", "bias"),
+    [("V2", None, False), ("V2", QUERY_LATENT, True), ("V3", QUERY_LATENT, False)],
+)
 def test_deepseek(version, query_latent_dim, bias):
     layer = build(query_latent_dim, use_bias=bias)
     parts = _deepseek(version, q_lora_rank=query_latent_dim, attention_bias=bias)
@@ -145,8 +147,9 @@ def test_other_positions_do_not_pass(change):
 @pytest.mark.parametrize("given", [False, True], ids=["counted", "position ids"])
 def test_absorbed_equals_written_out(slots, given):
     layer, x, mask = build(), normal(2, 11, WIDTH), left_padded(11)
-    ids = np.maximum(mask.cumsum(1) - 1, 0).astype("int32") if given else None
-    expected = to_numpy(layer(x, attention_mask=mask, position_ids=ids))
+    ids = np.maximum(mask.cumsum(1) - 1, 0).astype("int32")
+    given = {"position_ids": ids} if given else {}
+    expected = to_numpy(quick(layer)(x, attention_mask=mask, **given))
     shapes = layer.cache_shapes()
     assert shapes == {"key": (1, ROTARY), "value": (1, LATENT)}
     cache = tuple(np.zeros((2, g, slots or 0, size), "float32") for g, size in shapes.values())
@@ -187,11 +190,12 @@ def test_contract(tmp_path):
 def test_in_a_block():
     block = DecoderBlock(HEADS, DIM, 17, mixer=LatentAttention(HEADS, DIM, ROTARY, LATENT))
     x = normal(2, 7, WIDTH)
-    block(x)
+    block.build(x.shape)
     assert block.state_shapes() is None
     cache = tuple(np.zeros((2, 1, 0, size), "float32") for _, size in block.cache_shapes().values())
-    y, cache = block(x, cache=cache)
-    assert_close(y, to_numpy(block(x)))
+    run = quick(block)
+    y, cache = run(x, cache=cache)
+    assert_close(y, to_numpy(run(x)))
     assert [part.shape for part in cache] == [(2, 1, 7, ROTARY), (2, 1, 7, LATENT)]
 
 
@@ -220,7 +224,7 @@ def test_export(absorbed, tmp_path):
     feeds = {n: {"x": normal(2, n, WIDTH), "attention_mask": left_padded(n)} for n in lengths}
     # One row at the longest: the scores are as large as its square.
     feeds[4099] = {name: array[1:] for name, array in feeds[4099].items()}
-    expected = {n: to_numpy(layer(**feed)) for n, feed in feeds.items()}
+    expected = {n: to_numpy(quick(layer)(**feed)) for n, feed in feeds.items()}
     for target in ("portable", "ort"):
         path = tmp_path / f"{target}.onnx"
         export(model, path, target=target, verify=False)
