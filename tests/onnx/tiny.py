@@ -137,6 +137,7 @@ DECODERS = {
     "mistral": ("mistral", LLAMA | {"sliding_window": 5}),
     "lfm2": ("lfm2", LFM2),
     "qwen3": ("qwen3", LLAMA),
+    "qwen3_next": ("qwen3_next", QWEN3_NEXT),
     "transfo_xl": ("transfo_xl", TRANSFO_XL),
     "xlnet": ("xlnet", XLNET),
 }
