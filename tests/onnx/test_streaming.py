@@ -7,10 +7,14 @@ import onnx_ir as ir
 import pytest
 
 import keras_seqattn
-from keras_seqattn import runtime
+from keras_seqattn import models, runtime
 from keras_seqattn.onnx import export
+from keras_seqattn.onnx.comparison import Comparison
+from keras_seqattn.runtime.session import create_session
 from keras_seqattn.runtime.values import empty_past
+from tests.helpers import randomise
 from tests.models import streaming
+from tests.onnx import tiny
 
 # The files are the same from every backend; those of families with states are compared on each.
 pytestmark = pytest.mark.backend_free
@@ -79,3 +83,24 @@ def test_long_prompts_are_read_in_pieces(exported):
     whole |= {name: empty_past(given[name], 1) for name in given if name not in whole}
     logits = bundle.run(whole)["logits"][:, -1]
     assert np.abs(driver(ids, mask) - logits).max() < 1e-4 * np.abs(logits).max()
+
+
+FAMILIES = {
+    "lfm2": tiny.DECODERS["lfm2"],
+    "qwen3_next": tiny.DECODERS["qwen3_next"],
+    "mistral": ("mistral", tiny.LLAMA | {"sliding_window": 256, "rolling_cache": True}),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_length(name, target, tmp_path):
+    family, settings = FAMILIES[name]
+    settings = settings | {"max_position_embeddings": 4099}
+    model = randomise(models.build(family, task="causal_lm", **settings), seed=3)
+    export(model, tmp_path / "model.onnx", target=target, verify=False)
+    session = create_session(tmp_path / "model.onnx")
+    comparison = Comparison(model, session, "fp32")
+    cases = [comparison.full(1, length, None) for length in (1, 17, 333, 4099)]
+    cases += [comparison.full(2, length, "left") for length in (17, 333)]
+    # float32, summed in another order.
+    assert 0 < max(case.error for case in cases) < 1e-4
