@@ -35,6 +35,8 @@ def test_several_tensors(length):
 
 def test_steps_of_unknown_length():
     """The choice between one token and chunks is then made when the function runs."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends know every length")
     mechanism = Performer(11, seed=2)
     mechanism.build((None, None, 4, 5))
     state = (np.zeros((4, 2, 11, 8), "float32"), np.zeros((4, 2), "float32"))

@@ -128,6 +128,7 @@ def test_redraw():
     assert np.array_equal(to_numpy(mechanism(q, k, v)), first)
 
 
+@pytest.mark.backend_free
 def test_half_precision():
     """Features are exponentials, which half precision would change by whole percents."""
     x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
