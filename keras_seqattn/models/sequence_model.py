@@ -79,10 +79,11 @@ class SequenceModel(keras.Model):
 
         Returns:
             A functional model. Inputs: input_ids, attention_mask and, where the model has it,
-            global_attention_mask, int32 (b, s). Output with attention: last_hidden_state float (b, s, m); with `static` the cross-attention's
-            `present.{i}.encoder.key` and `.value` instead, float (b, h, s, d) for every layer of
-            the decoder. Outputs of a recurrent model: `present_states.{i}.hidden` float (b, n) (of
-            an LSTM `.cell` too), with which its decoder starts, and what its attention reads.
+            global_attention_mask, int32 (b, s). Output with attention: last_hidden_state float
+            (b, s, m); with `static` the cross-attention's `present.{i}.encoder.key` and `.value`
+            instead, float (b, h, s, d) for every layer of the decoder. Outputs of a recurrent
+            model: `present_states.{i}.hidden` float (b, n) (of an LSTM `.cell` too), with which its
+            decoder starts, and what its attention reads.
 
         Raises:
             ConfigError: the model has no encoder of its own.

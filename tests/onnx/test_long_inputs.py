@@ -5,8 +5,9 @@ import onnxruntime
 import pytest
 
 from keras_seqattn import models
-from keras_seqattn.onnx import build_graphs
+from keras_seqattn.onnx import build_graphs, export
 from keras_seqattn.onnx.bundle import write_onnx
+from keras_seqattn.onnx.sampler import Sampler
 from tests.helpers import randomise
 from tests.models.reference import run, sample_inputs
 from tests.onnx import tiny
@@ -50,3 +51,16 @@ def test_every_length(name, target, tmp_path):
         for output, expected in zip(found, run(part, inputs).values(), strict=True):
             bound = 1e-5 * np.abs(expected[real]).max()  # float32, summed in another order
             np.testing.assert_allclose(output[real], expected[real], rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("target", ["portable", "ort"])
+def test_export_verifies_global_tokens(target, tmp_path):
+    model = randomise(models.build("longformer", **tiny.LONGFORMER), seed=3)
+    report = export(model, tmp_path / "model.onnx", target=target)
+    assert 0 < report.worst <= 1e-4
+    # What was compared has such tokens, on which the outputs depend.
+    inputs = Sampler(model).inputs(3, 33, "right")
+    assert (inputs["global_attention_mask"].sum(axis=1) == 3).all()
+    none = inputs | {"global_attention_mask": 0 * inputs["global_attention_mask"]}
+    name = "last_hidden_state"
+    assert np.abs(run(model, inputs)[name] - run(model, none)[name]).max() > 1e-2
