@@ -287,8 +287,10 @@ def position_limit(config, side="decoder"):
         side: "encoder" or "decoder", of those that have both.
     """
     limit = config.get(f"max_{side}_position_embeddings", config.get("max_position_embeddings"))
-    # Its first rows are those of padding.
-    return limit - config["pad_token_id"] - 1 if config.get("model_type") == "longformer" else limit
+    if limit is not None and config.get("model_type") == "longformer":
+        # The first rows of its table are those of padding.
+        return limit - config.get("pad_token_id", 1) - 1
+    return limit
 
 
 def checkpoint_defaults(config, generation_config):
