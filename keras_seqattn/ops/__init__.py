@@ -1,6 +1,7 @@
 """Tensor maths of sequence models: operations that a backend computes and ONNX has a node for."""
 
 from keras_seqattn.ops.attention import Attention, attention
+from keras_seqattn.ops.block_sparse import BlockSparseAttention, block_sparse_attention
 from keras_seqattn.ops.cache import CacheWrite, UncachedContext, cache_write, uncached_context
 from keras_seqattn.ops.chunked_scan import ChunkedScan, chunked_scan
 from keras_seqattn.ops.global_local import (
@@ -37,12 +38,20 @@ from keras_seqattn.ops.positions import (
 from keras_seqattn.ops.relative_shift import RelativeShift, distance_sinusoids, relative_shift
 from keras_seqattn.ops.rotary import RotaryEmbedding, rotary_embedding
 from keras_seqattn.ops.short_convolution import CausalConvolution, causal_convolution
+from keras_seqattn.ops.sparse import (
+    FixedAttention,
+    StridedAttention,
+    fixed_attention,
+    strided_attention,
+)
 
 __all__ = [
     "Attention",
+    "BlockSparseAttention",
     "CacheWrite",
     "CausalConvolution",
     "ChunkedScan",
+    "FixedAttention",
     "GlobalLocalAttention",
     "GlobalTokens",
     "HierarchicalAttention",
@@ -56,15 +65,18 @@ __all__ = [
     "RotaryEmbedding",
     "SlotPositions",
     "StreamPositions",
+    "StridedAttention",
     "UncachedContext",
     "alibi_bias",
     "alibi_slopes",
     "attention",
+    "block_sparse_attention",
     "cache_write",
     "causal_convolution",
     "chunked_scan",
     "distance_buckets",
     "distance_sinusoids",
+    "fixed_attention",
     "global_local_attention",
     "global_tokens",
     "hierarchical_attention",
@@ -80,5 +92,6 @@ __all__ = [
     "rotary_embedding",
     "slot_positions",
     "stream_positions",
+    "strided_attention",
     "uncached_context",
 ]

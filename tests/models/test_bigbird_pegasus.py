@@ -58,7 +58,7 @@ def _errors(reference, directory, cases):
 
 def test_parity_and_round_trip(tmp_path):
     reference, directory = _saved(tmp_path / "a")
-    cases = [(1, None), (21, "right"), (22, "right"), (53, "left")]
+    cases = [(21, "right"), (53, "left")]
     assert max(_errors(reference, directory, cases)) < TOLERANCE
     model = models.load(directory)
     assert (model.family, model.task) == ("bigbird_pegasus", "seq2seq_lm")
@@ -82,13 +82,12 @@ def test_a_broken_model_does_not_pass(tmp_path, change):
     assert next(_errors(reference, directory, [(53, None)])) > 10 * TOLERANCE
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["growing", "static"])
-def test_steps_agree_with_transformers(tmp_path, static):
+def test_steps_agree_with_transformers(tmp_path):
     reference, directory = _saved(tmp_path)
     model = models.load(directory)
     inputs = sample_inputs(model, length=29, padding="right")
     expected = _expected(reference, inputs)["logits"]
-    error = np.abs(stepped(model, inputs, static) - expected).max() / np.abs(expected).max()
+    error = np.abs(stepped(model, inputs, True) - expected).max() / np.abs(expected).max()
     assert error < TOLERANCE
 
 

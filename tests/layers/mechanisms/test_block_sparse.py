@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_seqattn.layers.mechanisms import BlockSparse
-from keras_seqattn.ops.block_sparse import block_sparse_attention
+from keras_seqattn.ops import block_sparse_attention
 from tests.helpers import to_numpy
 from tests.mechanisms import GROUPS, HEADS, check_export, check_mechanism, heads, quick
 
@@ -79,7 +79,7 @@ def mechanism(mode, **changes):
 # 27 is the last length at which transformers attends to everything.
 @pytest.mark.parametrize("mode", DEFINITIONS)
 def test_definition(mode):
-    lengths = {"random": (2, 15, 43), "transformers": (14, 27, 28)}
+    lengths = {"random": (15, 43), "transformers": (27, 28)}
     check_mechanism(mechanism(mode), DEFINITIONS[mode], lengths[mode])
 
 
@@ -116,11 +116,7 @@ def test_random_blocks_spread():
     value = np.broadcast_to(np.eye(64, dtype="float32")[None, :, None], (1, 64, 2, 64))
     seen = []
     for seed in (0, 1):
-        out = to_numpy(
-            block_sparse_attention(
-                np.repeat(q, 2, 2), k, value, block_size=1, num_random_blocks=3, seed=seed
-            )
-        )
+        out = to_numpy(quick(BlockSparse(1, 3, seed))(np.repeat(q, 2, 2), k, value))
         seen += [out[0, 1:-1, head, 1:-1] > 0 for head in range(2)]
     for first in range(4):
         assert seen[first].sum() >= 62 * 3 + 0.9 * 62 * 3 - 4
@@ -159,4 +155,4 @@ def test_refusals():
     with pytest.raises(ValueError, match="block_size must be 1 or more"):
         BlockSparse(0)
     with pytest.raises(ValueError, match="mode must be one of random, transformers"):
-        BlockSparse(mode="paper")
+        block_sparse_attention(q, k, v, mode="paper")
