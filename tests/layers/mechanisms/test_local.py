@@ -55,6 +55,7 @@ def test_export_with_dilation(tmp_path):
     check_export(Local(9, 5, 2), tmp_path, lengths=(1, 70))
 
 
+@pytest.mark.backend_free
 def test_layer(tmp_path):
     layer = MultiHeadAttention(4, 5, 2, attention=Local(3, 2, 2))
     x = np.random.default_rng(1).standard_normal((3, 37, 11)).astype("float32")

@@ -3,9 +3,21 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import RotaryPositions
+import keras_seqattn
+from keras_seqattn import runtime
+from keras_seqattn.layers import MultiHeadAttention, RotaryPositions
 from keras_seqattn.layers.mechanisms import SinkLocal
-from tests.mechanisms import check_export, check_mechanism, check_states, softmax_attention
+from keras_seqattn.onnx import export
+from tests.helpers import check_layer
+from tests.mechanisms import (
+    check_export,
+    check_mechanism,
+    check_states,
+    heads,
+    ragged_mask,
+    softmax_attention,
+)
+from tests.models import streaming
 
 SINKS = 3
 # Four of the five channels.
@@ -64,3 +76,33 @@ def test_state(positions):
 
 def test_export(tmp_path):
     check_export(SinkLocal(SINKS, 60, POSITIONS), tmp_path, causal=True)
+
+
+@pytest.mark.backend_free
+def test_layer(tmp_path):
+    layer = MultiHeadAttention(4, 5, 2, causal=True, attention=SinkLocal(SINKS, 4, POSITIONS))
+    x = np.random.default_rng(1).standard_normal((3, 17, 11)).astype("float32")
+    check_layer(layer, {"query": x, "attention_mask": ragged_mask(17)[:3]}, tmp_path)
+
+
+@pytest.mark.backend_free
+def test_bundles_stream(tmp_path):
+    """Far more tokens than the window has, in onnxruntime as in Keras."""
+    mechanism = SinkLocal(SINKS, 6, RotaryPositions(16, max_position=8))
+    model = streaming.decoder(({"attention": mechanism},) * 2)
+    settings = {"max_new_tokens": 50, "min_new_tokens": 50}
+    wanted = keras_seqattn.generate(model, [[7, 11, 60, 9, 23], [42]], **settings)
+    for target in ("ort", "portable"):
+        assert export(model, tmp_path / target, target=target).ok
+        bundle = runtime.load(tmp_path / target, threads=1)
+        assert bundle.generate([[7, 11, 60, 9, 23], [42]], **settings) == wanted
+
+
+def test_what_cannot_be():
+    with pytest.raises(ValueError, match="num_sinks must be 1 or more"):
+        SinkLocal(0, 4)
+    scaling = {"rope_type": "dynamic", "factor": 2.0}
+    with pytest.raises(ValueError, match="cannot depend on the length"):
+        SinkLocal(4, 4, RotaryPositions(4, scaling=scaling))
+    with pytest.raises(ValueError, match="SinkLocal is causal"):
+        SinkLocal(4, 4)(*heads(3))
