@@ -45,7 +45,7 @@ class GatedLinearAttention(Mixer):
         value_dim=None,
         gate_rank=16,
         gate_temperature=16.0,
-        chunk_size=64,
+        chunk_size=32,
         layer_norm_epsilon=1e-6,
         kernel_initializer="glorot_uniform",
         **kwargs,
