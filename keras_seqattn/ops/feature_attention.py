@@ -221,6 +221,5 @@ def _inside_and_before(query, key, value, pairs, before, scale):
 def _ratio(x):
     """Numerators over the denominator, which is the last column; zeros where that is zero."""
     total = x[..., -1:]
-    known = ops.greater(total, 0.0)
-    inverse = ops.where(known, ops.divide(1.0, ops.where(known, total, 1.0)), 0.0)
-    return ops.multiply(x[..., :-1], inverse)
+    # Features and weights are not negative: a sum of none has no numerator either.
+    return ops.divide(x[..., :-1], ops.where(ops.greater(total, 0.0), total, 1.0))
