@@ -28,7 +28,9 @@ class ZeroCenteredRMSNormalization(keras.layers.Layer):
         self.scale = self.add_weight(name="scale", shape=x_shape[-1:], initializer="zeros")
 
     def call(self, x):
-        return ops.rms_normalization(x, ops.add(self.scale, 1.0), axis=-1, epsilon=self.epsilon)
+        # As a tensor: what is computed of a weight alone has no name of its own in an export.
+        factor = ops.add(ops.convert_to_tensor(self.scale), 1.0)
+        return ops.rms_normalization(x, factor, axis=-1, epsilon=self.epsilon)
 
     def compute_output_spec(self, x):
         return keras.KerasTensor(x.shape, self.compute_dtype)

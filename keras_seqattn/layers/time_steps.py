@@ -44,7 +44,9 @@ class TimeSteps(keras.layers.Layer):
         steps = ops.softplus(ops.add(ops.cast(x, self.dt_bias.dtype), self.dt_bias))
         if self.limit is not None:
             steps = ops.clip(steps, *self.limit)
-        return steps, ops.multiply(ops.negative(ops.exp(self.A_log)), steps)
+        # As a tensor, lest an export compute it here, where each backend's exp has bits of its own.
+        rates = ops.exp(ops.convert_to_tensor(self.A_log))
+        return steps, ops.multiply(ops.negative(rates), steps)
 
     def compute_output_spec(self, x):
         return tuple(keras.KerasTensor(x.shape, self.dt_bias.dtype) for _ in range(2))
