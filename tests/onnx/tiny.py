@@ -191,7 +191,12 @@ SEQ2SEQ = {
 def decoder(name):
     """A decoder of the list, its weights redrawn."""
     family, config = DECODERS[name]
-    return randomise(models.build(family, task="causal_lm", **config), seed=3)
+    model = randomise(models.build(family, task="causal_lm", **config), seed=3)
+    if family == "transfo_xl":
+        # It scales its token vectors, without which attention is not all or nothing.
+        table = model.get_layer("token_embedding").embeddings
+        table.assign(table * config["d_model"] ** -0.5)
+    return model
 
 
 def encoder(name):
