@@ -20,19 +20,28 @@ LACKING = {
     "t5": {"max_sequence_length"},
     "rnn_seq2seq": RECURRENT,
     "bahdanau": RECURRENT | {"num_layers"},
+    **dict.fromkeys(("transfo_xl", "xlnet"), {"max_sequence_length"}),
 }
+GROUPED = {"num_key_value_heads": 2, "head_dim": 6}
+MORE = {
+    **dict.fromkeys(DECODERS, GROUPED),
+    "lfm2": {"num_key_value_heads": 2},
+    "qwen3_next": {"num_key_value_heads": 2, "head_dim": 8, "mlp_only_layers": [0, 1]},
+}
+ENCODERS = ("bert", "big_bird", "linformer", "longformer", "performer")
 # A variable that shows how the layers of a family are named.
 VARIABLES = {
-    **dict.fromkeys(("bert", "longformer", *DECODERS), "layers_1/attention/query/kernel"),
+    **dict.fromkeys((*ENCODERS, *DECODERS, "lfm2"), "layers_1/attention/query/kernel"),
+    **dict.fromkeys(("transfo_xl", "xlnet"), "layers_1/mixer/query/kernel"),
+    "qwen3_next": "layers_1/mixer/query/kernel",
     "rnn_seq2seq": "decoder_layers_1/lstm_cell/kernel",
     "bahdanau": "decoder/attention/query/kernel",
 }
 
 
 def _build(family, **changes):
-    groups = {"num_key_value_heads": 2, "head_dim": 6} if family in DECODERS else {}
     settings = {k: v for k, v in SMALL.items() if k not in LACKING.get(family, ())}
-    return models.build(family, **(settings | groups | changes))
+    return models.build(family, **(settings | MORE.get(family, {}) | changes))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
