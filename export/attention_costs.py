@@ -25,7 +25,7 @@ from attention_study.settings import FULL, SHORT
 from machine import description
 
 STAGES = ("costs", "quality", "streaming", "report")
-ENGINES = (*engines.TARGETS, *engines.BACKENDS)
+ENGINES = ("onnxruntime", *engines.BACKENDS, "onnxruntime-portable")
 PACKAGES = ("keras", "tensorflow-cpu", "jax", "torch", "onnxruntime")
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "attention_costs.md"
 

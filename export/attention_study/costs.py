@@ -19,7 +19,8 @@ def key(name, engine, part, length):
 def curve(results, name, engine, part):
     """dict length -> cell of what was measured or tried, by rising length."""
     cells = results.stage(STAGE)
-    lengths = results.content["settings"]["lengths"]
+    settings = results.content["settings"]
+    lengths = sorted({*settings["lengths"], *settings["training_lengths"]})
     found = {length: cells.get(key(name, engine, part, length)) for length in lengths}
     return {length: cell for length, cell in found.items() if cell is not None}
 
@@ -54,8 +55,7 @@ def _request(results, settings, name, engine):
     """What the process has to do, and what is known already."""
     parts = {engines.FORWARD: list(settings.lengths)}
     if engine in engines.BACKENDS:
-        shorter = [n for n in settings.lengths if n <= settings.longest_training]
-        parts[engines.TRAINING] = shorter
+        parts[engines.TRAINING] = list(settings.training_lengths)
     known = {part: curve(results, name, engine, part) for part in parts}
     return {
         "mechanism": name,

@@ -10,7 +10,7 @@ from attention_study import memory
 
 BACKENDS = ("tensorflow", "jax", "torch")
 _ROOT = pathlib.Path(__file__).parents[2]
-TARGETS = {"onnxruntime": "ort", "onnxruntime, portable": "portable"}
+TARGETS = {"onnxruntime": "ort", "onnxruntime-portable": "portable"}
 FORWARD, TRAINING = "forward", "training"
 
 
@@ -44,15 +44,16 @@ class Engine:
 
 
 class TensorFlow(Engine):
-    """Compiled by tf.function, for each shape anew."""
+    """Compiled by tf.function, for all lengths but the first in one."""
 
     def __init__(self, model):
         import tensorflow as tf
 
         super().__init__(model)
         self.tf = tf
-        self.forward = tf.function(lambda inputs: model(inputs, training=False))
-        self.training = tf.function(self._training)
+        compiled = tf.function(reduce_retracing=True)
+        self.forward = compiled(lambda inputs: model(inputs, training=False))
+        self.training = compiled(self._training)
 
     def _training(self, inputs):
         weights = self.model.trainable_variables

@@ -27,7 +27,7 @@ def draw_all(results, chosen, folder):
         for part in (engines.FORWARD, engines.TRAINING):
             figure = _costs(results, engine, part)
             if figure:
-                name = f"{engine.replace(', ', '_')}_{part}"
+                name = f"{engine}_{part}"
                 figures[name] = (figure, f"{engine}, {_PARTS[part]}")
     if results.stage(streaming.STAGE):
         figures["streaming"] = (_streaming(results), "Decoding with a window")

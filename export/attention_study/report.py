@@ -115,7 +115,7 @@ def _exponents(results, name, engine, part):
 
 def _longest(results, part):
     settings = results.content["settings"]
-    return settings["longest_training"] if part == engines.TRAINING else max(settings["lengths"])
+    return max(settings["training_lengths" if part == engines.TRAINING else "lengths"])
 
 
 def _local(results, chosen):
@@ -161,7 +161,7 @@ def _cell(results, name, engine, part, length, quantity):
 
 def _at_one_length(results, chosen, part):
     """Time and memory of each engine at the longest length of a training step, with exponents."""
-    length = results.content["settings"]["longest_training"]
+    length = max(results.content["settings"]["training_lengths"])
     used = [e for e in chosen if part == engines.FORWARD or e in engines.BACKENDS]
     rows = []
     for name, entry in MECHANISMS.items():

@@ -19,7 +19,7 @@ class Settings:
     Attributes:
         threads: of every engine, by the cores that it may use.
         lengths: of the costs.
-        longest_training: the longest of these for training steps.
+        training_lengths: of the costs of training steps.
         size: keys to which a query attends, or numbers in which they are summed up.
         cell_seconds, fewest_calls: a call is repeated for so long, and so often at least.
         longest_call: seconds; what is expected to take longer is skipped.
@@ -36,7 +36,7 @@ class Settings:
 
     threads: int
     lengths: tuple
-    longest_training: int
+    training_lengths: tuple
     size: int
     cell_seconds: float
     fewest_calls: int
@@ -56,7 +56,7 @@ class Settings:
 FULL = Settings(
     threads=2,
     lengths=(256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536),
-    longest_training=16384,
+    training_lengths=(2048, 4096, 8192, 16384),
     size=256,
     cell_seconds=0.3,
     fewest_calls=3,
@@ -107,7 +107,7 @@ FULL = Settings(
 SHORT = Settings(
     threads=2,
     lengths=(64, 128, 256),
-    longest_training=64,
+    training_lengths=(64,),
     size=16,
     cell_seconds=0.0,
     fewest_calls=1,

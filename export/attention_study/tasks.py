@@ -150,7 +150,7 @@ def _encoder(texts, vocabulary_size):
 
 
 def _padded(encode, pairs, shortest, longest):
-    """Ids int32 (r, longest), padded on the right, and labels int32 (r, 1); short texts left out."""
+    """Ids int32 (r, longest) and labels int32 (r, 1) of the texts that are long enough."""
     texts = encode([text for text, _ in pairs])
     kept = [(ids, int(label)) for ids, (_, label) in zip(texts, pairs, strict=True)]
     kept = [(ids[:longest], label) for ids, label in kept if len(ids) >= shortest]
