@@ -33,7 +33,7 @@ ENCODERS = ("bert", "big_bird", "linformer", "longformer", "performer")
 VARIABLES = {
     **dict.fromkeys((*ENCODERS, *DECODERS, "lfm2"), "layers_1/attention/query/kernel"),
     **dict.fromkeys(("transfo_xl", "xlnet"), "layers_1/mixer/query/kernel"),
-    "qwen3_next": "layers_1/mixer/query/kernel",
+    "qwen3_next": "layers_1/mixer/in_proj_qkvz/kernel",
     "rnn_seq2seq": "decoder_layers_1/lstm_cell/kernel",
     "bahdanau": "decoder/attention/query/kernel",
 }
