@@ -16,8 +16,8 @@ class BlockSparse(Mechanism):
     Args:
         block_size: positions in a block.
         num_random_blocks: random blocks for each block of queries.
-        seed: of the random blocks, which stay the same in training and inference. Give each layer of
-            a model another, so that what one leaves out the next may see.
+        seed: of the random blocks, which stay the same in training and inference. Give each layer
+            of a model another, so that what one leaves out the next may see.
         mode: "random", or "transformers" for what that package computes in inference: see
             `ops.BlockSparseAttention`.
 
