@@ -63,7 +63,8 @@ def _costs(results, engine, part):
     for axes, (quantity, (unit, factor)) in zip(parts, _UNITS.items(), strict=True):
         for number, name in enumerate(MECHANISMS):
             curve = {n: y * factor for n, y in curves[quantity][name].items() if y > 0}
-            axes.plot(list(curve), list(curve.values()), label=_title(name), **_style(number))
+            if curve:
+                axes.plot(list(curve), list(curve.values()), label=_title(name), **_style(number))
         _logarithmic(axes, results.content["settings"]["lengths"], "tokens", unit)
         axes.set_yscale("log")
     figure.suptitle(f"{engine}, {_PARTS[part]}")
@@ -75,7 +76,8 @@ def _style(number):
     marker = _MARKERS[number % len(_MARKERS)]
     if number == 0:
         return {"color": "black", "linewidth": 2.5, "marker": marker, "markersize": 4}
-    return {"color": f"C{number % 10}", "linewidth": 1, "marker": marker, "markersize": 4}
+    style = "-" if number <= 10 else "--"
+    return {"color": f"C{number % 10}", "linestyle": style, "marker": marker, "markersize": 4}
 
 
 def _title(name):
