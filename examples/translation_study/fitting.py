@@ -45,7 +45,8 @@ def fit(family, corpus, settings, folder):
     compile_model(model, settings)
     data = batches(corpus, corpus.split.train, settings)
     compile_seconds = _compile_shapes(model, data)
-    clock = training.TimeBudget(settings.seconds, settings.learning_rates[family], settings.warmups[family])
+    rate, warmup = settings.learning_rates[family], settings.warmups[family]
+    clock = training.TimeBudget(settings.seconds, rate, warmup)
     stream = _Stream(data)
     history = model.fit(
         stream.forever(),

@@ -22,11 +22,12 @@ from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializ
 
 # Descending, so that the length of a later input can be cut off that of an earlier one and leaves a
 # size. No two are near each other, no two pairs have nearly the same sum or difference, and all are
-# above 2**39, so that no difference of two is a third, and that one divided by the length of a
+# above 2**49, so that no difference of two is a third, and that one divided by the length of a
 # block still counts as dynamic.
-_STAND_INS = (1099511627293, 1064411821579, 1033332187651, 999623310919, 960139695623)
-_STAND_INS += (915162279431, 877793990191, 855462854179, 815327226391, 777753603617)
-_STAND_INS += (750863484433, 680223583747, 636249313793, 584743821841)
+_STAND_INS = (1125899906318387, 1089957705285643, 1058132160151597, 1023614270308381)
+_STAND_INS += (983183048310797, 937126174130183, 898861045907477, 875993962643473)
+_STAND_INS += (834895079800883, 796419690070117, 768884208042023, 696548949753871)
+_STAND_INS += (651519297323017, 598777673547787)
 
 
 class Tracer:
@@ -322,7 +323,7 @@ class Tracer:
         divides = type(operation).__name__ == "FloorDivide" and not is_dynamic(numbers[1])
         if divides and is_dynamic(numbers[0]) and not is_dynamic(result):
             raise ExportError(
-                f"{self.where()}: a dynamic size is divided by more than {2**15} in all, which "
+                f"{self.where()}: a dynamic size is divided by more than {2**25} in all, which "
                 "cannot be traced; use smaller blocks or fewer levels"
             )
 

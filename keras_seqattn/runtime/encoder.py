@@ -16,8 +16,8 @@ _WORD = {
 
 
 class Encoder:
-    """Runs texts through a session whose inputs are input_ids, attention_mask and, where a model has
-    them, token_type_ids and global_attention_mask (the first token of each text is global).
+    """Runs texts through a session whose inputs are input_ids, attention_mask and, where a model
+    has them, token_type_ids and global_attention_mask (the first token of each text is global).
 
     Args:
         session: onnxruntime.InferenceSession.

@@ -6,8 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 EXPORT = pathlib.Path(__file__).parents[2] / "export"
 sys.path.insert(0, str(EXPORT))
 
@@ -15,7 +13,6 @@ import contenders  # noqa: E402
 import interleaved  # noqa: E402
 import machine  # noqa: E402
 import seq2seq_bundles  # noqa: E402
-import streaming  # noqa: E402
 
 from keras_seqattn.onnx import export  # noqa: E402
 from tests.onnx import tiny  # noqa: E402
@@ -71,19 +68,6 @@ def test_bundles_for_other_runtimes_come_with_their_tokens(tmp_path, monkeypatch
     assert [len(run["tokens"]) for run in runs] == [1, 1, 3, 3, 3, 3]
     assert all(len(set(map(tuple, run["tokens"]))) > 1 for run in runs[2:])
     assert (tmp_path / "t5-ort" / "decoder_model_merged.onnx").exists()
-
-
-@pytest.mark.backend_free
-def test_a_rolling_window_decodes_what_the_model_without_a_cache_does(tmp_path, monkeypatch):
-    sizes = {"hidden_dim": 32, "intermediate_dim": 29, "num_layers": 2, "num_heads": 2}
-    monkeypatch.setattr(streaming, "MODEL", streaming.MODEL | sizes)
-    output, figure = tmp_path / "streaming.md", tmp_path / "figures" / "streaming.png"
-    arguments = ["--tokens", "200", "--window", "7", "--prefix", "40"]
-    streaming.main([*arguments, "--output", str(output), "--figure", str(figure)])
-    text = output.read_text()
-    assert "without Keras" in text and "The first 40 tokens are those" in text
-    assert "| first 100 |" in text and "| last 100 |" in text
-    assert figure.stat().st_size > 1000
 
 
 def test_the_description_names_processor_and_versions():
