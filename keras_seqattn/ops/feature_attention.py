@@ -44,20 +44,23 @@ def feature_attention(query, key, value, features, mask=None, state=None, causal
         raise ValueError("Attention with a state of the past must be causal.")
     if causal:
         check_self_attention("Causal attention through features", query, key)
+    query, key = in_full_precision(query), in_full_precision(key)
+    if not causal:
+        out = _attend_whole(query, key, in_full_precision(value), features, mask)
+        return ops.cast(out, value.dtype)
     past = None if state is None else _past(state)
-    arguments = (in_full_precision(query), in_full_precision(key), _with_ones(value, mask))
-    arguments += (features, past)
-    if not causal or (past is not None and query.shape[1] == 1):
-        out, sums = _attend_all(*arguments)
+    arguments = (query, key, _with_ones(value, mask), features, past)
+    if past is not None and query.shape[1] == 1:
+        out, sums = _attend_one(*arguments)
     elif past is not None and query.shape[1] is None:
         # A chunk costs as much as CHUNK tokens, also for one.
         single = ops.equal(ops.shape(query)[1], 1)
         out, sums = ops.cond(
-            single, lambda: _attend_all(*arguments), lambda: _attend_chunks(*arguments)
+            single, lambda: _attend_one(*arguments), lambda: _attend_chunks(*arguments)
         )
     else:
         out, sums = _attend_chunks(*arguments)
-    out = ops.cast(_ratio(out), value.dtype)
+    out = ops.cast(_ratio(out[..., :-1], out[..., -1:]), value.dtype)
     return out if state is None else (out, _state(sums))
 
 
@@ -128,15 +131,37 @@ def _sums(key, value, log_weights=None, largest=None):
     return ops.matmul(products, value), largest
 
 
-def _attend_all(query, key, value, features, past):
-    """Every query attends to the past and to all keys."""
+def _attend_whole(query, key, value, features, mask):
+    """Every query attends to all keys.
+
+    Without the column of ones: over long texts each copy of the values costs as much as a product.
+    """
+    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    query, _ = features(query)
+    key, weights = features(key)
+    real = None if mask is None else ops.expand_dims(ops.cast(mask, "bool"), (1, 3))
+    if weights is not None:
+        weights = weights if real is None else ops.where(real, weights, NEVER)
+        key = ops.multiply(key, ops.exp(ops.subtract(weights, _largest(weights, 2))))
+    elif real is not None:
+        key = ops.where(real, key, 0.0)
+    heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
+    query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
+    key = ops.swapaxes(key, 2, 3)
+    out = ops.matmul(query, ops.matmul(key, value))
+    total = ops.matmul(query, ops.sum(key, axis=3, keepdims=True))
+    out = ops.reshape(_ratio(out, total), (-1, heads, length, value.shape[3]))
+    return ops.transpose(out, (0, 2, 1, 3))
+
+
+def _attend_one(query, key, value, features, past):
+    """A query attends to the past and to its own key."""
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
     query, _ = features(query)
     key, log_weights = _key_features(features, key, value)
     largest = None if log_weights is None else _largest(log_weights, 2)
     sums = _sums(key, value, log_weights, largest)
-    if past is not None:
-        sums = _join(past, sums)
+    sums = _join(past, sums)
     heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
     query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
     out = ops.reshape(ops.matmul(query, sums[0]), (-1, heads, length, value.shape[3]))
@@ -218,8 +243,7 @@ def _inside_and_before(query, key, value, pairs, before, scale):
     return ops.add(inside, before)
 
 
-def _ratio(x):
-    """Numerators over the denominator, which is the last column; zeros where that is zero."""
-    total = x[..., -1:]
+def _ratio(sums, total):
+    """`sums / total`, zeros where the total is zero."""
     # Features and weights are not negative: a sum of none has no numerator either.
-    return ops.divide(x[..., :-1], ops.where(ops.greater(total, 0.0), total, 1.0))
+    return ops.divide(sums, ops.where(ops.greater(total, 0.0), total, 1.0))

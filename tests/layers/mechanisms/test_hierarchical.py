@@ -92,7 +92,7 @@ def test_export(causal, tmp_path):
 
 def test_too_many_levels_for_a_trace_are_refused(tmp_path):
     with pytest.raises(ExportError, match="fewer levels"):
-        check_export(Hierarchical(32, 11), tmp_path)
+        check_export(Hierarchical(32, 21), tmp_path)
 
 
 def test_what_it_cannot_do_is_refused():
