@@ -41,7 +41,10 @@ class ChunkedScan(keras.Operation):
         arguments = (query, key, value, _per_key(log_decay), _per_key(beta), state)
         arguments = [None if x is None else ops.cast(x, wide) for x in arguments]
         length = query.shape[1]
-        if length is None:
+        # A compiled function of TensorFlow fails on gradients through a condition on its shapes.
+        if length is None and not isinstance(query, keras.KerasTensor):
+            out, state = self._chunks(arguments)
+        elif length is None:
             alone = ops.equal(ops.shape(query)[1], 1)
             out, state = ops.cond(alone, lambda: _step(*arguments), lambda: self._chunks(arguments))
         else:

@@ -147,3 +147,21 @@ def test_numbers_of_heads_that_do_not_divide_are_refused():
         layers.GatedDelta(6, 5, num_key_heads=4)
     with pytest.raises(ValueError, match="num_heads=6, num_groups=4"):
         layers.StateSpace(6, 5, 7, num_groups=4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's functions")
+def test_gradients_where_tensorflow_does_not_know_the_length():
+    import tensorflow as tf
+
+    layer = build("gated_linear")
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, WIDTH))])
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.square(layer(x)))
+        return tape.gradient(loss, x)
+
+    for length in (1, 11):
+        x = np.random.default_rng(length).standard_normal((1, length, WIDTH)).astype("float32")
+        assert np.abs(gradient(x).numpy()).max(axis=(0, 2)).min() > 0
