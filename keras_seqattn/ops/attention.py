@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.softmax import NEVER, softmax
 
 
@@ -83,9 +84,7 @@ class Attention(keras.Operation):
             ops.transpose(key, (0, 1, 3, 2)),
         )
         scores = ops.reshape(scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2]))
-        # Half-precision softmax loses whole digits over long rows.
-        if query.dtype != "float64":
-            scores = ops.cast(scores, "float32")
+        scores = in_full_precision(scores)
         if self.softcap is not None:
             scores = ops.multiply(ops.tanh(ops.divide(scores, self.softcap)), self.softcap)
         if bias is not None:

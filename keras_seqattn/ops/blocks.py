@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.softmax import NEVER, softmax
 
 
@@ -124,9 +125,7 @@ def block_scores(query, key, bias):
     sizes = ops.shape(query)
     scores = ops.matmul(flatten(query, 3), ops.swapaxes(key, -1, -2))
     scores = ops.reshape(scores, (*sizes[:5], ops.shape(key)[3]))
-    # Half-precision softmax loses whole digits over long rows.
-    if query.dtype != "float64":
-        scores = ops.cast(scores, "float32")
+    scores = in_full_precision(scores)
     # Not `ops.add`, which on TensorFlow may take the bias for one of channels.
     return scores + ops.cast(bias, scores.dtype)
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.scan import scan
 
 
@@ -30,7 +31,7 @@ class ChunkedScan(keras.Operation):
 
     def call(self, query, key, value, log_decay=None, beta=None, mask=None, state=None):
         _check_shapes(query, value, log_decay)
-        dtype, wide = value.dtype, _wide(value.dtype)
+        dtype, wide = value.dtype, full_precision(value.dtype)
         if log_decay is None:
             log_decay = ops.zeros(ops.shape(value)[:3], wide)
         if state is None:
@@ -74,7 +75,7 @@ class ChunkedScan(keras.Operation):
         state = (value.shape[0], value.shape[2], key.shape[3], value.shape[3])
         return (
             keras.KerasTensor(value.shape, value.dtype),
-            keras.KerasTensor(state, _wide(value.dtype)),
+            keras.KerasTensor(state, full_precision(value.dtype)),
         )
 
 
@@ -268,11 +269,6 @@ def _masked(x, mask):
 def _swap(x):
     axes = list(range(len(x.shape)))
     return ops.transpose(x, (*axes[:-2], axes[-1], axes[-2]))
-
-
-def _wide(dtype):
-    # Sums over a whole sequence lose their digits in half precision.
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
 def _check_shapes(query, value, log_decay):

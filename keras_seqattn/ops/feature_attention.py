@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.scan import scan
 from keras_seqattn.ops.softmax import NEVER
 
@@ -70,12 +71,6 @@ def feature_attention_spec(query, value, state=None):
     if state is None:
         return out
     return out, tuple(keras.KerasTensor(old.shape, old.dtype) for old in state)
-
-
-def in_full_precision(x):
-    """`x` in float32 or more: sums over a long past lose all their digits in half precision."""
-    wide = keras.backend.standardize_dtype(x.dtype) == "float64"
-    return x if wide else ops.cast(x, "float32")
 
 
 def _with_ones(value, mask):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.softmax import NEVER
 
 
@@ -46,8 +47,7 @@ class HierarchicalAttention(keras.Operation):
         check_self_attention("Hierarchical", query, key)
         if cells is not None and not self.causal:
             raise ValueError("Hierarchical attention has a state only if it is causal.")
-        # Sums of many tokens and their exponentials lose whole digits in half precision.
-        dtype = query.dtype if query.dtype == "float64" else "float32"
+        dtype = full_precision(query.dtype)
         scale = 1.0 / math.sqrt(query.shape[3]) if self.scale is None else self.scale
         places = _Places(self.block_size, query, mask, length)
         queries = places.align(ops.multiply(ops.cast(query, dtype), scale))

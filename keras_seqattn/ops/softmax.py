@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_seqattn.ops.precision import in_full_precision
+
 # Far below any score, and far from the overflow of float32.
 NEVER = -1e30
 
@@ -40,10 +42,7 @@ def masked_softmax(scores, allowed=None):
     Returns:
         float (..., s), of the dtype of the scores.
     """
-    dtype = scores.dtype
-    # Half-precision softmax loses whole digits over long rows.
-    if dtype != "float64":
-        scores = ops.cast(scores, "float32")
+    dtype, scores = scores.dtype, in_full_precision(scores)
     if allowed is None:
         return ops.cast(softmax(scores), dtype)
     probabilities = softmax(ops.where(allowed, scores, NEVER))
