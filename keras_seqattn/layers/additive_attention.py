@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.recording import record
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import expand_mask
 from keras_seqattn.ops.softmax import masked_softmax
 
@@ -106,7 +107,7 @@ class _ScoredAttention(keras.layers.Layer):
         self.score_vector = self._dense("score_vector", units, 1)
 
     def _additive_scores(self, query, keys):
-        pairs = ops.add(ops.expand_dims(self.query(query), 2), ops.expand_dims(keys, 1))
+        pairs = add(ops.expand_dims(self.query(query), 2), ops.expand_dims(keys, 1))
         return ops.squeeze(self.score_vector(ops.tanh(pairs)), axis=-1)
 
     def get_config(self):

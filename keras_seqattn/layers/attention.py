@@ -10,6 +10,7 @@ from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.attention import Attention, apply_attention, join_past
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 
@@ -369,7 +370,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if past is not None:
             key_length = key_length + ops.shape(past[0])[2]
         own = self.positions.bias(slots, ops.arange(key_length, dtype="int32"))
-        return own if bias is None else ops.add(own, ops.cast(bias, own.dtype))
+        return own if bias is None else add(own, ops.cast(bias, own.dtype))
 
     def compute_output_spec(
         self,

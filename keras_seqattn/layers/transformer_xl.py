@@ -8,6 +8,7 @@ from keras import ops
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.ops.attention import Attention, apply_attention
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.relative_shift import distance_sinusoids, relative_shift
 
 
@@ -134,7 +135,7 @@ class TransformerXLAttention(Mixer):
         drops = training and self.dropout
         dropout = functools.partial(self.dropout_layer, training=True) if drops else None
         bias = self._distance_scores(query, ops.shape(context)[1], training)
-        query = ops.add(query, ops.cast(self.content_bias, query.dtype))
+        query = add(query, ops.cast(self.content_bias, query.dtype))
         window = (self.memory_length - 1, 0) if self.same_length else None
         operation = Attention(causal=True, window=window, return_scores=is_recording())
         out, _, scores = apply_attention(
@@ -160,7 +161,7 @@ class TransformerXLAttention(Mixer):
         sinusoids = ops.cast(sinusoids, self.compute_dtype)
         if self.position_dropout:
             sinusoids = self.position_dropout_layer(sinusoids, training=training)
-        query = ops.add(query, ops.cast(self.distance_bias, query.dtype))
+        query = add(query, ops.cast(self.distance_bias, query.dtype))
         scores = ops.matmul(
             ops.transpose(ops.multiply(query, self.head_dim**-0.5), (0, 2, 1, 3)),
             ops.transpose(self.distance(sinusoids), (1, 2, 0)),

@@ -1,13 +1,12 @@
 """Scaled dot-product attention, with every variation that the families need, as one operation."""
 
-import math
-
 import keras
 from keras import ops
 
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 from keras_seqattn.ops.precision import in_full_precision
-from keras_seqattn.ops.softmax import NEVER, softmax
+from keras_seqattn.ops.softmax import NEVER, score_scale, softmax
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -80,7 +79,7 @@ class Attention(keras.Operation):
             float (b, h, t, s); a row without any allowed key is zero.
         """
         scores = ops.matmul(
-            _group_heads(ops.multiply(query, self._scale(query)), key.shape[1]),
+            _group_heads(ops.multiply(query, score_scale(self.scale, query)), key.shape[1]),
             ops.transpose(key, (0, 1, 3, 2)),
         )
         scores = ops.reshape(scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2]))
@@ -88,7 +87,7 @@ class Attention(keras.Operation):
         if self.softcap is not None:
             scores = ops.multiply(ops.tanh(ops.divide(scores, self.softcap)), self.softcap)
         if bias is not None:
-            scores = ops.add(scores, ops.cast(bias, scores.dtype))
+            scores = add(scores, ops.cast(bias, scores.dtype))
         allowed = self._allowed(query, key, mask)
         if allowed is not None:
             scores = ops.where(allowed, scores, NEVER)
@@ -98,9 +97,6 @@ class Attention(keras.Operation):
         if self._may_leave_rows_empty(query, key, mask):
             probabilities = ops.where(_any_key(allowed), probabilities, 0.0)
         return ops.cast(probabilities, query.dtype)
-
-    def _scale(self, query):
-        return 1.0 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
 
     def _allowed(self, query, key, mask):
         band = None
@@ -146,7 +142,7 @@ class Attention(keras.Operation):
             ops.transpose(key, (0, 2, 1, 3)),
             ops.transpose(value, (0, 2, 1, 3)),
             bias=_additive_bias(allowed, bias, query.dtype),
-            scale=self._scale(query),
+            scale=score_scale(self.scale, query),
             is_causal=plain_causal,
         )
         if self._may_leave_rows_empty(query, key, mask):

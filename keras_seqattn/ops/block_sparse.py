@@ -1,7 +1,6 @@
 """Block-sparse attention: a window of blocks, two global blocks and a few random ones."""
 
 import functools
-import math
 
 import keras
 import numpy as np
@@ -15,7 +14,8 @@ from keras_seqattn.ops.blocks import (
     head_blocks,
     real_blocks,
 )
-from keras_seqattn.ops.softmax import NEVER
+from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.softmax import NEVER, score_scale
 
 MODES = ("random", "transformers")
 # The largest prime whose square int32 holds.
@@ -73,10 +73,11 @@ class BlockSparseAttention(keras.Operation):
     def call(self, query, key, value, mask=None):
         check_self_attention("Block-sparse attention", query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]
-        scale = 1.0 / math.sqrt(query.shape[3]) if self.scale is None else self.scale
         blocks = (length + size - 1) // size
         real = real_blocks(query, mask, blocks, size)
-        query = head_blocks(ops.multiply(query, scale), blocks, size, groups)
+        query = head_blocks(
+            ops.multiply(query, score_scale(self.scale, query)), blocks, size, groups
+        )
         key, value = (flatten(head_blocks(x, blocks, size, groups), 3) for x in (key, value))
         ends = self._global_blocks(real)
         out = self._sparse_rows(query, key, value, real, ends)
@@ -115,7 +116,7 @@ class BlockSparseAttention(keras.Operation):
         """
         first, last = ends
         place = ops.reshape(ops.arange(blocks, dtype="int32"), (1, 1, -1, 1))
-        window = _sum(place, np.arange(-1, 2, dtype="int32"))
+        window = add(place, ops.convert_to_tensor(np.arange(-1, 2, dtype="int32")))
         slots = [first, last, window]
         if self.mode == "random":
             if self.num_random_blocks:
@@ -138,10 +139,10 @@ class BlockSparseAttention(keras.Operation):
         drawn, place = 0, ops.subtract(place, first)
         for coefficient in random.integers(1, _PRIME, shape).astype("int32"):
             drawn = ops.multiply(drawn, ops.mod(place, _PRIME))
-            drawn = ops.mod(_sum(drawn, coefficient), _PRIME)
+            drawn = ops.mod(add(drawn, ops.convert_to_tensor(coefficient)), _PRIME)
         behind = ops.subtract(last, first)
         drawn = ops.add(ops.mod(drawn, ops.maximum(ops.subtract(behind, 2), 1)), 2)
-        return _sum(ops.mod(_sum(drawn, place), ops.add(behind, 1)), first)
+        return add(ops.mod(add(drawn, place), ops.add(behind, 1)), first)
 
     def compute_output_spec(self, query, key, value, mask=None):
         return keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)
@@ -181,19 +182,13 @@ def _gather(x, table):
     rows = ops.arange(ops.shape(x)[0] * groups, dtype="int32")
     starts = ops.reshape(ops.multiply(rows, blocks), (-1, groups, 1, 1))
     # One flat axis: what every backend and ONNX gathers from as it is.
-    return ops.take(ops.reshape(x, (-1, *x.shape[3:])), _sum(table, starts), axis=0)
+    return ops.take(ops.reshape(x, (-1, *x.shape[3:])), add(table, starts), axis=0)
 
 
 def _side_by_side(tables):
     """Tables whose leading axes broadcast, joined along the last."""
     zero = functools.reduce(ops.subtract, [ops.multiply(x[..., :1], 0) for x in tables])
     return ops.concatenate([ops.subtract(x, zero) for x in tables], axis=-1)
-
-
-def _sum(x, y):
-    # `ops.add` on TensorFlow adds along the wrong axis where its second argument has one axis above
-    # 1, as long as an axis of the first.
-    return ops.subtract(x, ops.negative(y))
 
 
 def _checked(table, blocks):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.masks import real_tokens
 from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.softmax import NEVER, softmax
 
@@ -17,8 +19,23 @@ def real_blocks(query, mask, blocks, size):
     Returns:
         bool (b, nb, size), False behind the end.
     """
-    ones = ops.ones_like(query[:, :, 0, 0], dtype="bool")
-    return _blocks(ones if mask is None else ops.cast(mask, "bool"), blocks, size)
+    return cut(real_tokens(query, mask), blocks, size)
+
+
+def cut(x, blocks, size):
+    """A sequence in blocks.
+
+    Args:
+        x: (b, t, ...).
+        blocks: number of blocks nb, at least `t / size`.
+        size: positions in a block.
+
+    Returns:
+        (b, nb, size, ...), zeros behind the end.
+    """
+    behind = [[0, blocks * size - ops.shape(x)[1]]]
+    x = ops.pad(x, [[0, 0], *behind, *[[0, 0]] * (len(x.shape) - 2)])
+    return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
 
 
 def head_blocks(x, blocks, size, groups):
@@ -34,7 +51,7 @@ def head_blocks(x, blocks, size, groups):
         float (b, g, nb, h / g, size, d), zeros behind the end.
     """
     heads, width = x.shape[2], x.shape[3]
-    x = ops.reshape(_blocks(x, blocks, size), (-1, blocks, size, groups, heads // groups, width))
+    x = ops.reshape(cut(x, blocks, size), (-1, blocks, size, groups, heads // groups, width))
     return ops.transpose(x, (0, 3, 1, 4, 2, 5))
 
 
@@ -113,21 +130,13 @@ def check_self_attention(name, query, key):
         )
 
 
-def _blocks(x, blocks, size):
-    """(b, t, ...) as (b, nb, size, ...), zeros behind."""
-    behind = [[0, blocks * size - ops.shape(x)[1]]]
-    x = ops.pad(x, [[0, 0], *behind, *[[0, 0]] * (len(x.shape) - 2)])
-    return ops.reshape(x, (-1, blocks, size, *x.shape[2:]))
-
-
 def block_scores(query, key, bias):
     """`q k' + bias`, arguments as of `attend_blocks`: float32 or float64 (b, g, u, x, y, s)."""
     sizes = ops.shape(query)
     scores = ops.matmul(flatten(query, 3), ops.swapaxes(key, -1, -2))
     scores = ops.reshape(scores, (*sizes[:5], ops.shape(key)[3]))
     scores = in_full_precision(scores)
-    # Not `ops.add`, which on TensorFlow may take the bias for one of channels.
-    return scores + ops.cast(bias, scores.dtype)
+    return add(scores, ops.cast(bias, scores.dtype))
 
 
 def weigh_blocks(scores, value):

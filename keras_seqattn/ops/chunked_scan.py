@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.blocks import cut
 from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.scan import scan
 
@@ -133,16 +134,16 @@ def _scan_chunks(query, key, value, log_decay, beta, state):
     """All chunks: (n, b, g, r, c, d|e|1), and the state (b, g, r, d, e) that enters the first."""
     weights = _scores((query,) if beta is None else (query, key), key, log_decay)
     since_start = ops.exp(ops.cumsum(log_decay, axis=-2))
-    kept = _swap(since_start[..., -1:, :])
+    kept = ops.swapaxes(since_start[..., -1:, :], -1, -2)
     reading = ops.multiply(query, since_start)
-    writing = ops.multiply(_swap(key), _swap(ops.exp(_sum_after(log_decay))))
+    writing = ops.swapaxes(ops.multiply(key, ops.exp(_sum_after(log_decay))), -1, -2)
     if beta is None:
-        states, state = _carry(_add, state, (kept, ops.matmul(writing, value)))
+        state, states = scan(_add, state, (kept, ops.matmul(writing, value)))
     else:
         inverse = _inverse(ops.multiply(beta, weights[1]))
         value = ops.matmul(inverse, ops.multiply(beta, value))
         own = ops.matmul(inverse, ops.multiply(beta, ops.multiply(key, since_start)))
-        states, state = _carry(_replace, state, (kept, writing, value, own))
+        state, states = scan(_replace, state, (kept, writing, value, own))
         value = ops.subtract(value, ops.matmul(own, states))
     return ops.add(ops.matmul(weights[0], value), ops.matmul(reading, states)), state
 
@@ -159,15 +160,6 @@ def _replace(state, inputs):
     return ops.add(ops.multiply(kept, state), update), state
 
 
-def _carry(body, state, inputs):
-    """(the state that enters each chunk, the last one)."""
-    if inputs[-1].shape[0] == 1:
-        last, first = body(state, tuple(x[0] for x in inputs))
-        return ops.expand_dims(first, 0), last
-    last, states = scan(body, state, inputs)
-    return states, last
-
-
 def _scores(rows, key, log_decay):
     """`sum_d x_id k_jd exp(sum of log_decay after j, to i)` for j <= i, else 0, for x in rows."""
     if log_decay.shape[-1] > 1:
@@ -175,7 +167,7 @@ def _scores(rows, key, log_decay):
     # Summed for each pair: a difference of long sums would lose the digits of short ones.
     after = np.tri(key.shape[-2], k=-1, dtype="bool")
     decay = ops.tril(ops.exp(ops.cumsum(ops.where(after, log_decay, 0.0), axis=-2)))
-    return [ops.multiply(ops.matmul(row, _swap(key)), decay) for row in rows]
+    return [ops.multiply(ops.matmul(row, ops.swapaxes(key, -1, -2)), decay) for row in rows]
 
 
 def _channel_scores(row, key, log_decay):
@@ -192,7 +184,7 @@ def _channel_scores(row, key, log_decay):
         before, after = _halves(log_decay, half)
         later = ops.multiply(later, ops.exp(ops.cumsum(after, axis=-2)))
         earlier = ops.multiply(earlier, ops.exp(_sum_after(before)))
-        corner = ops.matmul(later, _swap(earlier))
+        corner = ops.matmul(later, ops.swapaxes(earlier, -1, -2))
         scores = ops.reshape(scores, (-1, size // (2 * half), 2, half, half))
         scores = _join(scores[:, :, 0], corner, scores[:, :, 1])
         half *= 2
@@ -244,10 +236,8 @@ def _sum_after(x):
 
 def _split(x, groups, length, size):
     """(b, t, h, d) in chunks: (n, b, g, r, c, d), padded by zeros, which change no state."""
-    batch, blocks = ops.shape(x)[0], (length + size - 1) // size
-    x = ops.pad(x, [[0, 0], [0, blocks * size - length], [0, 0], [0, 0]])
-    heads, dim = x.shape[2:]
-    x = ops.reshape(x, (batch, blocks, size, groups, heads // groups, dim))
+    blocks, (heads, dim) = (length + size - 1) // size, x.shape[2:]
+    x = ops.reshape(cut(x, blocks, size), (-1, blocks, size, groups, heads // groups, dim))
     return ops.transpose(x, (1, 0, 3, 4, 2, 5))
 
 
@@ -264,11 +254,6 @@ def _per_key(x):
 def _masked(x, mask):
     mask = ops.cast(ops.cast(mask, "bool"), x.dtype)
     return ops.multiply(x, ops.reshape(mask, (*ops.shape(mask), *[1] * (len(x.shape) - 2))))
-
-
-def _swap(x):
-    axes = list(range(len(x.shape)))
-    return ops.transpose(x, (*axes[:-2], axes[-1], axes[-2]))
 
 
 def _check_shapes(query, value, log_decay):

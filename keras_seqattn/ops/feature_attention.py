@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.blocks import check_self_attention, cut
 from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.scan import scan
 from keras_seqattn.ops.softmax import NEVER
@@ -187,11 +187,8 @@ def _attend_chunks(query, key, value, features, past):
 
 def _chunks(x, size):
     """float (b, n, h, c) in chunks, the last one padded: (ceil(n / size), b, h, size, c)."""
-    batch, length = ops.shape(x)[:2]
-    blocks = (length + size - 1) // size
-    x = ops.pad(x, [[0, 0], [0, blocks * size - length], [0, 0], [0, 0]])
-    x = ops.reshape(x, (batch, blocks, size, *x.shape[2:]))
-    return ops.transpose(x, (1, 0, 3, 2, 4))
+    blocks = (ops.shape(x)[1] + size - 1) // size
+    return ops.transpose(cut(x, blocks, size), (1, 0, 3, 2, 4))
 
 
 def _join_chunks(x, length):
@@ -208,9 +205,6 @@ def _before_chunks(sums, past):
         past = (ops.zeros(shape, sums[0].dtype),)
         if len(sums) == 2:
             past += (ops.full((*shape[:2], 1, 1), _NOTHING, sums[1].dtype),)
-    if sums[0].shape[0] == 1:
-        before = tuple(ops.expand_dims(x, 0) for x in past)
-        return before, _join(past, tuple(x[0] for x in sums))
     last, before = scan(_carry_on, past, sums)
     return before, last
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.attention import attention
+from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.local import local_attention
 
 
@@ -160,22 +161,6 @@ def global_local_attention(
     operation = GlobalLocalAttention(left, right, scale)
     far = global_query, global_key, global_value
     return operation(query, key, value, places, slots, *far, mask)
-
-
-def take_tokens(x, places):
-    """The tokens at some places of each row.
-
-    Args:
-        x: float (b, n, ...).
-        places: int (b, k), at least 0; the last token stands for all from n on.
-
-    Returns:
-        float (b, k, ...).
-    """
-    batch, length = ops.shape(x)[0], ops.shape(x)[1]
-    starts = ops.expand_dims(ops.multiply(ops.arange(batch, dtype="int32"), length), 1)
-    flat = ops.reshape(x, (-1, *x.shape[2:]))
-    return ops.take(flat, ops.add(starts, ops.minimum(places, length - 1)), axis=0)
 
 
 def _readable(x):

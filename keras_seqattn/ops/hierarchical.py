@@ -1,15 +1,15 @@
 """Attention to near keys one by one, and to far ones by the averages of ever larger cells."""
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.blocks import check_self_attention
+from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.precision import full_precision
-from keras_seqattn.ops.softmax import NEVER
+from keras_seqattn.ops.softmax import NEVER, score_scale
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -48,7 +48,7 @@ class HierarchicalAttention(keras.Operation):
         if cells is not None and not self.causal:
             raise ValueError("Hierarchical attention has a state only if it is causal.")
         dtype = full_precision(query.dtype)
-        scale = 1.0 / math.sqrt(query.shape[3]) if self.scale is None else self.scale
+        scale = score_scale(self.scale, query)
         places = _Places(self.block_size, query, mask, length)
         queries = places.align(ops.multiply(ops.cast(query, dtype), scale))
         sums = _Sums(_split_groups(queries, places.blocks, self.block_size, key.shape[2]))
@@ -335,14 +335,9 @@ def _take_rows(x, length, index):
     Returns:
         float (b, u, ...).
     """
-    batch, rest = ops.shape(x)[0], x.shape[2:]
-    flat = ops.reshape(x, (-1, math.prod(rest)))
-    rows = ops.expand_dims(ops.multiply(ops.arange(batch, dtype="int32"), length), 1)
-    # In this order: Keras on TensorFlow takes a column added to a square for a bias of its rows.
-    taken = ops.take(flat, ops.add(rows, ops.clip(index, 0, length - 1)), axis=0)
     inside = ops.logical_and(ops.greater_equal(index, 0), ops.less(index, length))
-    taken = ops.where(ops.expand_dims(inside, 2), taken, 0.0)
-    return ops.reshape(taken, (batch, -1, *rest))
+    inside = ops.reshape(inside, (*ops.shape(inside), *[1] * (len(x.shape) - 2)))
+    return ops.where(inside, take_tokens(x, ops.maximum(index, 0)), 0.0)
 
 
 def _pad(cells, before, behind):

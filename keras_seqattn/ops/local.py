@@ -17,8 +17,9 @@ from keras_seqattn.ops.blocks import (
     head_blocks,
     weigh_blocks,
 )
-from keras_seqattn.ops.masks import band_mask
-from keras_seqattn.ops.softmax import NEVER
+from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.masks import band_mask, real_tokens
+from keras_seqattn.ops.softmax import NEVER, score_scale
 
 _SMALLEST_BLOCK = 32
 
@@ -70,7 +71,7 @@ class LocalAttention(keras.Operation):
     ):
         self._check_call(query, key, past_key, shared_key)
         length, extends = ops.shape(query)[1], past_key is not None
-        real = ops.ones_like(key[:, :, 0, 0], dtype="bool") if mask is None else _as_bool(mask)
+        real = real_tokens(key, mask)
         key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (key, value))
         if extends:
             key, value = (
@@ -104,8 +105,7 @@ class LocalAttention(keras.Operation):
             )
 
     def _scaled(self, query):
-        scale = 1.0 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
-        return ops.multiply(query, scale)
+        return ops.multiply(query, score_scale(self.scale, query))
 
     def _attend(self, query, key, value, real, extends, shared):
         """Without dilation: float (b, t, h, d), (b, g, s, d), (b, g, s, e) and bool (b, s)."""
@@ -266,8 +266,7 @@ def _attend_frames(query, blocks, size, key, value, bias, band, shared):
     query = head_blocks(query, blocks, size, groups)
     scores = block_scores(query, key, ops.where(band, 0.0, NEVER))
     bias = ops.expand_dims(ops.swapaxes(bias, 3, 4), 3)
-    # Not `ops.add`, which on TensorFlow may take the bias for one of channels.
-    scores = scores + ops.cast(bias, scores.dtype)
+    scores = add(scores, ops.cast(bias, scores.dtype))
     if shared is not None:
         shared_scores, shared_value = _shared_frames(shared, blocks, size)
         scores = ops.concatenate([scores, shared_scores], axis=-1)

@@ -3,6 +3,21 @@
 from keras import ops
 
 
+def real_tokens(x, mask=None):
+    """Which tokens are real.
+
+    Args:
+        x: float (b, t, h, d), the tokens.
+        mask: bool or int (b, t), nonzero = real; None if all are.
+
+    Returns:
+        bool (b, t).
+    """
+    if mask is None:
+        return ops.ones_like(x[:, :, 0, 0], dtype="bool")
+    return ops.cast(mask, "bool")
+
+
 def expand_mask(mask):
     """A mask over keys (b, s) or over pairs (b, t, s), as boolean that broadcasts to (b, h, t, s).
 

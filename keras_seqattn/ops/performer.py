@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
+from keras_seqattn.ops.softmax import score_scale
 
 
 def orthogonal_features(num_features, head_dim, seed):
@@ -61,8 +62,7 @@ class PerformerAttention(keras.Operation):
 
     def _features(self, x, projection):
         """Features (..., m) over their largest, and the logarithm (..., 1) of that."""
-        scale = x.shape[-1] ** -0.5 if self.scale is None else self.scale
-        x = ops.multiply(x, scale**0.5)
+        x = ops.multiply(x, score_scale(self.scale, x) ** 0.5)
         products = ops.matmul(x, ops.transpose(ops.cast(projection, x.dtype)))
         largest = ops.stop_gradient(ops.max(products, axis=-1, keepdims=True))
         norms = ops.multiply(ops.sum(ops.square(x), axis=-1, keepdims=True), 0.5)

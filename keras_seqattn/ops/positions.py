@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.broadcasting import add
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class PositionIds(keras.Operation):
@@ -64,11 +66,8 @@ class StreamPositions(keras.Operation):
     """`max(length + cumsum(mask) - 1, 0)`, and `length + sum(mask)`."""
 
     def call(self, attention_mask, length):
-        # The column first: Keras on TensorFlow adds (t, 1) to (t, t) as if it were (1, t).
-        counts = ops.add(
-            ops.expand_dims(ops.cast(length, "int32"), 1),
-            ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1),
-        )
+        counts = ops.cumsum(ops.cast(attention_mask, "int32"), axis=-1)
+        counts = add(counts, ops.expand_dims(ops.cast(length, "int32"), 1))
         return ops.maximum(ops.subtract(counts, 1), 0), counts[:, -1]
 
     def compute_output_spec(self, attention_mask, length):

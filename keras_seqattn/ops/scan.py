@@ -18,6 +18,9 @@ def scan(body, state, xs):
     Returns:
         The last state and the stacked outputs.
     """
+    if xs[0].shape[0] == 1:
+        state, out = body(state, tuple(x[0] for x in xs))
+        return state, keras.tree.map_structure(lambda x: ops.expand_dims(x, 0), out)
     traced = isinstance(xs[0], keras.KerasTensor)
     if traced or keras.backend.backend() != "tensorflow" or xs[0].shape[0] is not None:
         return ops.scan(body, state, xs)

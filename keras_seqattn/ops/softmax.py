@@ -1,4 +1,6 @@
-"""Softmax over allowed positions."""
+"""Softmax over allowed positions, and the scale of what goes into it."""
+
+import math
 
 from keras import ops
 
@@ -6,6 +8,11 @@ from keras_seqattn.ops.precision import in_full_precision
 
 # Far below any score, and far from the overflow of float32.
 NEVER = -1e30
+
+
+def score_scale(scale, query):
+    """The factor of scores: `scale`, or `1 / sqrt(d)` for None, of float (..., d) queries."""
+    return 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
 
 
 def softmax(scores, sinks=None):

@@ -1,7 +1,5 @@
 """The sparse patterns of Child et al. 2019 (https://arxiv.org/abs/1904.10509), O(n sqrt(n))."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
@@ -15,7 +13,7 @@ from keras_seqattn.ops.blocks import (
     merge,
     real_blocks,
 )
-from keras_seqattn.ops.softmax import NEVER
+from keras_seqattn.ops.softmax import NEVER, score_scale
 
 
 class _Sparse(keras.Operation):
@@ -37,10 +35,11 @@ class _Sparse(keras.Operation):
     def call(self, query, key, value, mask=None):
         check_self_attention(type(self).__name__, query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]
-        scale = 1.0 / math.sqrt(query.shape[3]) if self.scale is None else self.scale
         blocks = (length + size - 1) // size
         real = real_blocks(query, mask, blocks, size)
-        query = head_blocks(ops.multiply(query, scale), blocks, size, groups)
+        query = head_blocks(
+            ops.multiply(query, score_scale(self.scale, query)), blocks, size, groups
+        )
         key, value = (flatten(head_blocks(x, blocks, size, groups), 3) for x in (key, value))
         parts = (part(query, key, value, real) for part in (self._near, self._far))
         return from_head_blocks(merge(*parts), length)

@@ -4,11 +4,8 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
-from keras_seqattn.ops.global_local import (
-    global_local_attention,
-    global_tokens,
-    take_tokens,
-)
+from keras_seqattn.ops.gather import take_tokens
+from keras_seqattn.ops.global_local import global_local_attention, global_tokens
 from keras_seqattn.ops.local import local_attention
 
 

@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.masks import real_tokens
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import DYNAMIC_TYPES
 from keras_seqattn.ops.sink_local import SinkLocalAttention
@@ -52,12 +54,11 @@ class SinkLocal(Mechanism):
             raise ValueError(
                 f"{self.path}: SinkLocal is causal; without causal=True take Local or GlobalLocal."
             )
-        real = ops.ones_like(key[:, :, 0, 0], dtype="bool")
-        real = real if mask is None else ops.cast(mask, "bool")
+        real = real_tokens(key, mask)
         counts = ops.cumsum(ops.cast(real, "int32"), axis=1)
         if state is not None:
             *state, count = state
-            counts = ops.add(counts, ops.expand_dims(count, 1))
+            counts = add(counts, ops.expand_dims(count, 1))
         far_query = None
         if self.positions is not None:
             query, far_query, key = self._rotate(query, key, ops.maximum(counts - 1, 0))

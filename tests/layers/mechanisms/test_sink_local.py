@@ -71,7 +71,8 @@ def test_definition(positions):
 
 @pytest.mark.parametrize("positions", [None, POSITIONS], ids=["plain", "rotary"])
 def test_state(positions):
-    check_states(SinkLocal(SINKS, 7, positions), 53, (2, 38, 13))
+    # One piece is as long as there are rows: counts of both must not be added the wrong way round.
+    check_states(SinkLocal(SINKS, 7, positions), 53, (2, 3, 35, 13))
 
 
 def test_export(tmp_path):
