@@ -25,7 +25,7 @@ from attention_study.settings import FULL, SHORT
 from machine import description
 
 STAGES = ("costs", "quality", "streaming", "report")
-ENGINES = ("onnxruntime", *engines.BACKENDS, "onnxruntime-portable")
+ENGINES = ("onnxruntime", *engines.BACKENDS, engines.PORTABLE)
 PACKAGES = ("keras", "tensorflow-cpu", "jax", "torch", "onnxruntime")
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "attention_costs.md"
 
@@ -52,7 +52,7 @@ def main(arguments=None):
         for name in ("claims", "local", "streaming", "quality", "choices"):
             print(f"\n{parts[name]}")
         print(f"\nThe document is {options.document}.")
-    return fits.claims(results, options.engines)
+    return fits.claims(results, options.engines, engines.WIDE)
 
 
 def _parser():

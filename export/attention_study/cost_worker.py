@@ -32,7 +32,9 @@ def make_engine(request):
         return engines.Onnxruntime(pathlib.Path(request["file"]), request["threads"])
     from attention_study import exported
 
-    built = exported.model(request["mechanism"], request["size"], request["longest"])
+    built = exported.model(
+        request["mechanism"], request["num_heads"], request["size"], request["longest"]
+    )
     return engines.ENGINES[request["engine"]](built)
 
 
@@ -41,7 +43,7 @@ def measured(engine, part, length, cells, request):
 
     Args:
         engine: as `make_engine` returns it.
-        part: str, FORWARD or TRAINING.
+        part: str, FORWARD, TRAINING or WIDE.
         length: int.
         cells: dict length -> cell, those known before.
         request: dict.
@@ -65,9 +67,10 @@ def measured(engine, part, length, cells, request):
 
 def _measure(engine, part, length, request):
     from attention_study import engines
-    from attention_study.settings import HEAD_DIM, HEADS
+    from attention_study.settings import HEAD_DIM
 
-    call = engine.call(part, engines.random_inputs(length, HEADS * HEAD_DIM, request["masks"]))
+    width = request["num_heads"] * HEAD_DIM
+    call = engine.call(part, engines.random_inputs(length, width, request["masks"]))
     first = _seconds(call)
     extra = engine.extra_peak(call)
     seconds = []

@@ -1,5 +1,6 @@
 """Time and memory of one layer by length, for every mechanism in every engine."""
 
+import itertools
 import json
 import subprocess
 import tempfile
@@ -7,8 +8,16 @@ import time
 
 from attention_study import engines, exported, memory
 from attention_study.mechanisms import MECHANISMS
+from attention_study.settings import HEADS, WIDE_HEADS
 
 STAGE = "costs"
+_LENGTHS = {
+    engines.FORWARD: "lengths",
+    engines.TRAINING: "training_lengths",
+    engines.WIDE: "wide_lengths",
+}
+# What one process measures is all of one layer.
+_LAYERS = {HEADS: (engines.FORWARD, engines.TRAINING), WIDE_HEADS: (engines.WIDE,)}
 
 
 def key(name, engine, part, length):
@@ -16,17 +25,20 @@ def key(name, engine, part, length):
     return f"{name} | {engine} | {part} | {length}"
 
 
+def lengths(results, part):
+    """The lengths at which a part is measured."""
+    return results.content["settings"][_LENGTHS[part]]
+
+
 def curve(results, name, engine, part):
     """dict length -> cell of what was measured or tried, by rising length."""
     cells = results.stage(STAGE)
-    settings = results.content["settings"]
-    lengths = sorted({*settings["lengths"], *settings["training_lengths"]})
-    found = {length: cells.get(key(name, engine, part, length)) for length in lengths}
+    found = {n: cells.get(key(name, engine, part, n)) for n in lengths(results, part)}
     return {length: cell for length, cell in found.items() if cell is not None}
 
 
 def measure(results, settings, names, chosen, work, deadline):
-    """Measure what is missing; each mechanism and engine has a process of its own.
+    """Measure what is missing; each layer and engine has a process of its own.
 
     Args:
         results: Results.
@@ -38,29 +50,29 @@ def measure(results, settings, names, chosen, work, deadline):
     """
     most_bytes = int(settings.memory_share * memory.available())
     if set(chosen) & set(engines.TARGETS):
-        _export(settings, names, work)
-    for engine in chosen:
-        for name in names:
-            request = _request(results, settings, name, engine)
-            if not any(request["parts"].values()):
-                continue
-            if time.monotonic() > deadline:
-                print("The time is over; run it again to go on.", flush=True)
-                return
-            file = work / exported.file_name(name, engines.TARGETS.get(engine, ""))
-            _run(results, {**request, "file": str(file), "most_bytes": most_bytes})
+        for num_heads in _LAYERS:
+            _export(settings, num_heads, names, work)
+    for engine, num_heads, name in itertools.product(chosen, _LAYERS, names):
+        request = _request(results, settings, name, num_heads, engine)
+        if not any(request["parts"].values()):
+            continue
+        if time.monotonic() > deadline:
+            print("The time is over; run it again to go on.", flush=True)
+            return
+        file = work / exported.file_name(name, num_heads, engines.TARGETS.get(engine, ""))
+        _run(results, {**request, "file": str(file), "most_bytes": most_bytes})
 
 
-def _request(results, settings, name, engine):
+def _request(results, settings, name, num_heads, engine):
     """What the process has to do, and what is known already."""
-    parts = {engines.FORWARD: list(settings.lengths)}
-    if engine in engines.BACKENDS:
-        parts[engines.TRAINING] = list(settings.training_lengths)
+    parts = [part for part in _LAYERS[num_heads] if _is_measured(name, engine, part)]
     known = {part: curve(results, name, engine, part) for part in parts}
+    missing = {part: [n for n in lengths(results, part) if n not in known[part]] for part in parts}
     return {
         "mechanism": name,
+        "num_heads": num_heads,
         "engine": engine,
-        "parts": {part: [n for n in parts[part] if n not in known[part]] for part in parts},
+        "parts": missing,
         "known": known,
         "masks": MECHANISMS[name].inputs,
         "size": settings.size,
@@ -72,8 +84,17 @@ def _request(results, settings, name, engine):
     }
 
 
-def _export(settings, names, work):
-    command = engines.command("exported", work, settings.size, max(settings.lengths), *names)
+def _is_measured(name, engine, part):
+    """Only Keras trains; a wide layer is there for what is claimed, beside dense attention."""
+    if part == engines.TRAINING:
+        return engine in engines.BACKENDS
+    claimed = MECHANISMS[name].linear or name == "dense"
+    return part == engines.FORWARD or (claimed and engine != engines.PORTABLE)
+
+
+def _export(settings, num_heads, names, work):
+    sizes = (num_heads, settings.size, max(settings.lengths))
+    command = engines.command("exported", work, *sizes, *names)
     work.mkdir(parents=True, exist_ok=True)
     subprocess.run(command, env=engines.environment("torch", settings.threads), check=True)
 
@@ -104,4 +125,5 @@ def _run(results, request):
         # What ended the process is the first cell that did not come; a next run goes on after it.
         reason = messages[-1][:200] if messages and status > 0 else f"ended with status {status}"
         results.add(STAGE, key(name, engine, *missing[0]), {"failed": reason})
-    print(f"{name}, {engine}: {cells} cells, {time.perf_counter() - start:.1f} s", flush=True)
+    layer = f"{name} of {request['num_heads']} heads"
+    print(f"{layer}, {engine}: {cells} cells, {time.perf_counter() - start:.1f} s", flush=True)

@@ -10,8 +10,11 @@ from attention_study import memory
 
 BACKENDS = ("tensorflow", "jax", "torch")
 _ROOT = pathlib.Path(__file__).parents[2]
-TARGETS = {"onnxruntime": "ort", "onnxruntime-portable": "portable"}
-FORWARD, TRAINING = "forward", "training"
+PORTABLE = "onnxruntime-portable"
+TARGETS = {"onnxruntime": "ort", PORTABLE: "portable"}
+# What is measured: the forward pass and a training step of the small layer, and the forward pass of
+# a layer of the usual width.
+FORWARD, TRAINING, WIDE = "forward", "training", "wide"
 
 
 class Engine:
@@ -28,14 +31,14 @@ class Engine:
         """A function without arguments that runs the layer and returns its result, complete.
 
         Args:
-            part: FORWARD, or TRAINING: the forward pass, and the gradients of the mean square of
-                the result in the weights and in x.
+            part: FORWARD or WIDE, the forward pass; or TRAINING, that and the gradients of the mean
+                square of the result in the weights and in x.
             inputs: dict of NumPy arrays.
         """
         import keras
 
         tensors = {name: keras.ops.convert_to_tensor(x) for name, x in inputs.items()}
-        run = self.forward if part == FORWARD else self.training
+        run = self.training if part == TRAINING else self.forward
         return lambda: run(tensors)
 
     def extra_peak(self, call):

@@ -40,12 +40,13 @@ def exponent(curve):
     return float(slope)
 
 
-def claims(results, chosen):
+def claims(results, chosen, part):
     """What is claimed of forward passes, and whether it was found.
 
     Args:
         results: Results.
         chosen: engines.
+        part: str, FORWARD or WIDE, for which layer.
 
     Returns:
         List of dicts of mechanism, engine, quantity, exponent, longest length measured, and ok.
@@ -54,7 +55,7 @@ def claims(results, chosen):
     for name, entry in MECHANISMS.items():
         for engine in chosen if entry.linear else ():
             for quantity, limit in LIMITS.items():
-                curve = measured(results, name, engine, engines.FORWARD, quantity)
+                curve = measured(results, name, engine, part, quantity)
                 fitted, longest = exponent(curve), max(curve, default=0)
                 complete = fitted is not None and longest == FITTED[1]
                 found.append(

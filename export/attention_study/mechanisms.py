@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from attention_study.settings import HEAD_DIM, HEADS
+from attention_study.settings import HEAD_DIM
 from keras_seqattn import layers
 from keras_seqattn.layers import mechanisms
 from keras_seqattn.layers.mixer import Mixer
@@ -157,16 +157,18 @@ def block_arguments(name, sizes):
     return {"mixer" if isinstance(made, Mixer) else "attention": made}
 
 
-def attention_layer(name, size, max_length):
+def attention_layer(name, num_heads, size, max_length):
     """The layer from (b, t, m) to (b, t, m) whose cost is measured: attention with its projections,
     or a mixer.
 
     Args:
         name: str, of MECHANISMS.
-        size, max_length: as in `Sizes`.
+        num_heads, size, max_length: as in `Sizes`.
     """
     causal = is_causal(name, MECHANISMS[name].causal_cost)
-    arguments = block_arguments(name, Sizes(HEADS, HEAD_DIM, size, max_length, causal))
+    arguments = block_arguments(name, Sizes(num_heads, HEAD_DIM, size, max_length, causal))
     if "mixer" in arguments:
         return arguments["mixer"]
-    return layers.MultiHeadAttention(HEADS, HEAD_DIM, causal=causal, name="attention", **arguments)
+    return layers.MultiHeadAttention(
+        num_heads, HEAD_DIM, causal=causal, name="attention", **arguments
+    )

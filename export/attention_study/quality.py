@@ -1,4 +1,4 @@
-"""The same small model with every mechanism: what it learns of each task in the same time.
+"""The same small model with every mechanism: what it learns of each task in as many steps.
 
 Each model is trained on one core, and as many at a time as there are cores.
 """
@@ -74,7 +74,7 @@ def _run(name, task, settings, core):
         "mechanism": name,
         "task": task,
         "settings": settings.quality[task],
-        "seconds": settings.quality_seconds[task],
+        "steps": settings.quality_steps[task],
         "size": settings.quality_size,
         "width": settings.width,
         "num_heads": settings.num_heads,

@@ -6,6 +6,7 @@ Usage: python -m attention_study.quality_worker REQUEST, a JSON object as qualit
 import json
 import os
 import sys
+import time
 
 
 def main(request):
@@ -17,7 +18,7 @@ def main(request):
 
 
 def measure(name, task, request):
-    """What a model learns in the time.
+    """What a model learns in its steps.
 
     Args:
         name: str, of MECHANISMS.
@@ -25,7 +26,7 @@ def measure(name, task, request):
         request: dict.
 
     Returns:
-        dict of accuracy by difficulty, parameters, steps, seconds, and the last loss.
+        dict of accuracy by difficulty, parameters, the seconds of training, and the last loss.
     """
     import keras
 
@@ -34,13 +35,22 @@ def measure(name, task, request):
     keras.utils.set_random_seed(request["seed"])
     model = build(name, task, request)
     loss = training.MaskedCrossEntropy()
-    model.compile(keras.optimizers.Adam(0.0, clipnorm=1.0), loss)
-    batches = task.batches(request["seed"])
-    model.fit(batches, steps_per_epoch=1, verbose=0)  # compiles; the learning rate is still 0
-    clock = training.TimeBudget(request["seconds"], request["learning_rate"], request["warmup"])
+    warmup = round(request["warmup"] * request["steps"])
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        request["steps"] - warmup,
+        warmup_target=request["learning_rate"],
+        warmup_steps=warmup,
+    )
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss)
+    epochs, start = min(10, request["steps"]), time.perf_counter()
     history = model.fit(
-        batches, steps_per_epoch=10, epochs=10**6, callbacks=[clock], verbose=0
+        task.batches(request["seed"]),
+        steps_per_epoch=request["steps"] // epochs,
+        epochs=epochs,
+        verbose=0,
     ).history
+    seconds = time.perf_counter() - start
     accuracies = {
         difficulty: _accuracy(model, *test, task.rows)
         for difficulty, test in task.evaluations(request["seed"]).items()
@@ -48,8 +58,7 @@ def measure(name, task, request):
     return {
         "accuracy": accuracies,
         "parameters": model.count_params(),
-        "steps": clock.steps,
-        "seconds": clock.elapsed,
+        "seconds": seconds,
         "loss": history["loss"][-1],
     }
 
