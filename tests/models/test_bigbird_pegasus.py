@@ -6,6 +6,7 @@ from transformers import BigBirdPegasusConfig
 
 from keras_seqattn import models
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.decoding import KerasEncoderDecoder
 from tests.helpers import to_numpy
 from tests.mechanisms import quick
 from tests.models.reference import (
@@ -58,7 +59,7 @@ def _errors(reference, directory, cases):
 
 def test_parity_and_round_trip(tmp_path):
     reference, directory = _saved(tmp_path / "a")
-    cases = [(21, "right"), (53, "left")]
+    cases = [(1, None), (21, "right"), (53, "left")]
     assert max(_errors(reference, directory, cases)) < TOLERANCE
     model = models.load(directory)
     assert (model.family, model.task) == ("bigbird_pegasus", "seq2seq_lm")
@@ -101,3 +102,17 @@ def test_values_that_are_not_implemented_are_named(tmp_path, change):
     save_reference(*_saved(tmp_path), **change)
     with pytest.raises(ConfigError, match=next(iter(change))):
         models.load(directory)
+
+
+def test_generation_reads_the_source_in_blocks(tmp_path):
+    """Not padded to a power of two: blocks of padding would change what the others attend to."""
+    _, directory = _saved(tmp_path)
+    model = models.load(directory)
+    inputs = sample_inputs(model, length=29, padding="right")
+    decoder = KerasEncoderDecoder(model)
+    decoder.encode(inputs["input_ids"], inputs["attention_mask"])
+    tokens = inputs["decoder_input_ids"]
+    decoder.start(*tokens.shape)
+    actual = to_numpy(decoder(tokens, np.ones_like(tokens)))
+    expected = to_numpy(model(inputs, training=False)["logits"])[:, -1]
+    assert np.abs(actual - expected).max() < TOLERANCE * np.abs(expected).max()

@@ -45,14 +45,12 @@ def test_rolling_state(left, dilation):
 
 
 @pytest.mark.parametrize(
-    "mechanism, causal", [(Local(64, 64), False), (Local(70), True)], ids=["both", "causal"]
+    "mechanism, causal",
+    [(Local(64, 64), False), (Local(70), True), (Local(9, 5, 2), False)],
+    ids=["both", "causal", "dilated"],
 )
 def test_export(mechanism, causal, tmp_path):
     check_export(mechanism, tmp_path, causal)
-
-
-def test_export_with_dilation(tmp_path):
-    check_export(Local(9, 5, 2), tmp_path, lengths=(1, 70))
 
 
 @pytest.mark.backend_free
