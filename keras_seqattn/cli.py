@@ -176,6 +176,8 @@ def _add_verify(commands):
 
 
 def _verify(arguments):
+    if arguments.lengths and arguments.against is None:
+        raise InputError("--lengths says what to compare: name the checkpoint with --against")
     if arguments.against is None:
         from keras_seqattn.runtime.bundle import open_bundle
 

@@ -151,6 +151,10 @@ def test_verify(bundles, checkpoints, capsys):
         assert "agrees with" in capsys.readouterr().out
 
 
+def test_lengths_need_something_to_compare_with(bundles, capsys):
+    fails(["verify", bundles["encoder"], "--lengths", "9"], capsys, "--against")
+
+
 def test_verify_fails_against_other_weights(bundles, tmp_path, capsys):
     other = randomise(
         models.load(write_checkpoint(tmp_path / "other", "bert", intermediate_size=40)), 4

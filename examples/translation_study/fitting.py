@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_seqattn import models, training
 from translation_study.corpus import batches
+from translation_study.time_budget import TimeBudget
 
 # The learning rate is set anew after so many batches.
 _STEPS = 20
@@ -46,7 +47,7 @@ def fit(family, corpus, settings, folder):
     data = batches(corpus, corpus.split.train, settings)
     compile_seconds = _compile_shapes(model, data)
     rate, warmup = settings.learning_rates[family], settings.warmups[family]
-    clock = training.TimeBudget(settings.seconds, rate, warmup)
+    clock = TimeBudget(settings.seconds, rate, warmup)
     stream = _Stream(data)
     history = model.fit(
         stream.forever(),

@@ -1,6 +1,8 @@
 """The names by which the values of one decoding step reach the next, for Keras and ONNX alike."""
 
 _RENAMED = {"encoder_hidden_states": "last_hidden_state"}
+# The most tokens that a decoder with states reads at once: what it keeps of them has a fixed size.
+LARGEST_CHUNK = 1024
 # How many real tokens a streaming decoder has read so far.
 LENGTH = "past_states.length"
 _CARRIED = {"past_key_values.": "present.", "past_states.": "present_states."}

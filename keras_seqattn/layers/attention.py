@@ -5,10 +5,10 @@ import functools
 import keras
 from keras import ops
 
-from keras_seqattn.layers.mechanisms.dense import Dense
+from keras_seqattn.layers.mechanisms.dense import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
-from keras_seqattn.layers.templates import from_template, template
+from keras_seqattn.layers.templates import from_template
 from keras_seqattn.ops.attention import Attention, apply_attention, join_past
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.cache import cache_write
@@ -119,7 +119,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.norm_kinds = {"query_norm": query_norm, "key_norm": key_norm}
         self.output_gate = output_gate
         self.layer_norm_epsilon = layer_norm_epsilon
-        self.attention = None if isinstance(attention, Dense) else template(attention, "mechanism")
+        self.attention = mechanism_template(attention)
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -224,19 +224,24 @@ class MultiHeadAttention(keras.layers.Layer):
         value_mask=None,
         key_mask=None,
     ):
-        if attention_mask is None and cache is None:
+        knows = self.mechanism is not None and "global_mask" in self.mechanism.extras
+        if global_attention_mask is not None and not knows:
+            raise ValueError(
+                f"{self.path}: global_attention_mask needs attention with global tokens, as "
+                "`attention=GlobalLocal(...)` has them."
+            )
+        # A state is not masked: a mechanism's mask is over the new keys alone.
+        if attention_mask is None and (cache is None or self.mechanism is not None):
             key_masks = (query_mask,) if value is None else (key_mask, value_mask)
             attention_mask = combine_masks(mask, *key_masks)
         if self.mechanism is not None:
             self._check_mechanism_call(
                 bias, position_ids, cache, cache_position, frozen_cache or return_attention_scores
             )
-            extras = {
-                "inputs": query,
-                "global_mask": global_attention_mask,
-                "position_ids": position_ids,
-            }
-            return self._mix(query, value, key, attention_mask, cache, extras, training)
+            extras = {"inputs": query, "global_mask": global_attention_mask}
+            return self._mix(
+                query, value, key, attention_mask, cache, position_ids, extras, training
+            )
         crosses = value is not None and cache is not None and cache_position is None
         scored = return_attention_scores or is_recording()
         operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
@@ -268,10 +273,10 @@ class MultiHeadAttention(keras.layers.Layer):
         record(self, scores)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _mix(self, query, value, key, mask, state, extras, training):
+    def _mix(self, query, value, key, mask, state, position_ids, extras, training):
         query, key, value, gate = self._project(query, value, key, frozen_cache=False)
         slots = _query_slots(query, None, None)
-        query, key = self._rotate(query, key, extras["position_ids"], slots)
+        query, key = self._rotate(query, key, position_ids, slots)
         result = self.mechanism(
             query,
             key,

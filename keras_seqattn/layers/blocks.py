@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.feed_forward import FeedForward
+from keras_seqattn.layers.mechanisms.dense import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.masks import combine_masks
@@ -87,7 +88,7 @@ class _Block(keras.layers.Layer):
             "sinks": sinks,
             "positions": positions,
             "output_gate": output_gate,
-            "attention": template(attention, "mechanism"),
+            "attention": mechanism_template(attention),
         }
         self.mixer = template(mixer, "mixer")
         self.attention_dropout = attention_dropout

@@ -9,6 +9,7 @@ from keras_seqattn.layers.short_convolution import CausalConv1D
 from keras_seqattn.layers.time_steps import TimeSteps
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
+from keras_seqattn.ops.precision import in_full_precision
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -180,8 +181,8 @@ class GatedDelta(Mixer):
 
 
 def _unit(x):
-    """The vectors of the last axis scaled to length 1, in float32; zeros stay zeros."""
-    x = ops.cast(x, "float32")
+    """The vectors of the last axis scaled to length 1, in full precision; zeros stay zeros."""
+    x = in_full_precision(x)
     squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return ops.multiply(x, ops.rsqrt(ops.add(squares, 1e-6)))
 

@@ -7,6 +7,7 @@ from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
+from keras_seqattn.ops.precision import in_full_precision
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -94,7 +95,7 @@ class GatedLinearAttention(Mixer):
     ):
         if attention_mask is None:
             attention_mask = combine_masks(mask, x_mask)
-        decay = ops.cast(self.decay_up(self.decay_down(x)), "float32")
+        decay = in_full_precision(self.decay_up(self.decay_down(x)))
         out, state = chunked_scan(
             self._heads(ops.multiply(self.query(x), self.head_dim**-0.5), self.head_dim),
             self._heads(self.key(x), self.head_dim),

@@ -141,9 +141,10 @@ class LatentAttention(Mixer):
         training=None,
         *,
         mask=None,
+        x_mask=None,
     ):
         if attention_mask is None and cache is None:
-            attention_mask = mask
+            attention_mask = combine_masks(mask, x_mask)
         past_key = None if cache is None else cache[0]
         slots, key_slots = slot_positions(x, past_key, cache_position)
         content, rotated, key, latent = self._project(x, position_ids, slots)

@@ -25,7 +25,10 @@ class ZeroCenteredRMSNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, x_shape):
-        self.scale = self.add_weight(name="scale", shape=x_shape[-1:], initializer="zeros")
+        # Not cast to half precision, where 1 + w would keep few digits of w.
+        self.scale = self.add_weight(
+            name="scale", shape=x_shape[-1:], initializer="zeros", autocast=False
+        )
 
     def call(self, x):
         # As a tensor: what is computed of a weight alone has no name of its own in an export.

@@ -9,6 +9,7 @@ from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.relative_shift import distance_sinusoids, relative_shift
 
 
@@ -125,9 +126,10 @@ class TransformerXLAttention(Mixer):
         training=None,
         *,
         mask=None,
+        x_mask=None,
     ):
         if attention_mask is None:
-            attention_mask = mask
+            attention_mask = combine_masks(mask, x_mask)
         context = x
         if cache is not None:
             context, attention_mask = self._remember(x, attention_mask, *cache)

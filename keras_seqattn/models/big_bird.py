@@ -15,7 +15,14 @@ from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
 from keras_seqattn.models.encoder import EmbeddingSum, adapt_pooler, build_encoder, encoder_rows
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import BERT_HEADS, answer_spans, classify, pool_first
+from keras_seqattn.models.heads import (
+    BERT_HEADS,
+    answer_spans,
+    classify,
+    head_dropout,
+    head_initializer,
+    pool_first,
+)
 from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
 
 SPARSE_DEFAULTS = {"attention_type": "block_sparse", "block_size": 64, "num_random_blocks": 3}
@@ -128,18 +135,14 @@ def _beside_pooler(head):
     return build
 
 
-def _new(settings):
-    return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
-
-
 def _sequence_classification(hidden, embedding, settings):
-    rate = settings["classifier_dropout"]
-    rate = settings["hidden_dropout_prob"] if rate is None else rate
+    rate = head_dropout(settings)
     if rate:
         hidden = keras.layers.Dropout(rate, name="classifier_dense_dropout")(hidden)
     activation = activation_function(settings["hidden_act"])
     pooled = pool_first(hidden, settings, "classifier_dense", activation)
-    return classify(pooled, settings["num_labels"], rate, _new(settings), "classifier_out")
+    new = head_initializer(settings)
+    return classify(pooled, settings["num_labels"], rate, new, "classifier_out")
 
 
 def _question_answering(hidden, embedding, settings):
@@ -149,7 +152,7 @@ def _question_answering(hidden, embedding, settings):
     hidden = FeedForward(
         settings["intermediate_size"],
         activation=settings["hidden_act"],
-        kernel_initializer=_new(settings),
+        kernel_initializer=head_initializer(settings),
         name="qa_feed_forward",
     )(hidden)
     if rate:
@@ -157,7 +160,7 @@ def _question_answering(hidden, embedding, settings):
     hidden = EmbeddingSum(name="qa_sum")(hidden, encoded)
     policy, width = keras.config.dtype_policy(), settings["hidden_size"]
     norm = normalization("layer_norm", settings["layer_norm_eps"], width, policy, "qa_norm")
-    return answer_spans(norm(hidden), _new(settings))
+    return answer_spans(norm(hidden), head_initializer(settings))
 
 
 _HEADS = {

@@ -7,8 +7,12 @@ import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.big_bird import SPARSE_DEFAULTS, sparse_attentions
-from keras_seqattn.models.transformer import LOGITS_BIAS, transformer_like, weight_table
-from keras_seqattn.weights.table import dense_rows
+from keras_seqattn.models.transformer import (
+    LOGITS_BIAS,
+    attention_rows,
+    transformer_like,
+    weight_table,
+)
 
 
 def _positions(settings):
@@ -25,10 +29,8 @@ def _attentions(settings, initializer):
 
 
 def _encoder_attention_rows(checkpoint, variable):
-    names = ("query", "key", "value")
-    rows = [dense_rows(f"{checkpoint}.self.{name}", f"{variable}/{name}") for name in names]
-    rows.append(dense_rows(f"{checkpoint}.output", f"{variable}/output_dense"))
-    return tuple(row for pair in rows for row in pair)
+    names = ("self.query", "self.key", "self.value", "output")
+    return attention_rows(checkpoint, variable, names)
 
 
 FAMILY = transformer_like(

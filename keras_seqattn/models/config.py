@@ -88,7 +88,7 @@ _NULLABLE = {
     "scale_decoder_outputs": True,
 }
 # The least values of whole numbers, where that is not 1.
-_LEAST = {"max_window_layers": 0, "num_experts": 0, "clamp_len": -1}
+_LEAST = {"max_window_layers": 0, "num_experts": 0, "clamp_len": -1, "random_features_seed": 0}
 # Keys with one value for all layers, or a list with one for each.
 _PER_LAYER = {"attention_window"}
 _ROPE_KEYS = {
@@ -176,6 +176,26 @@ def complete_keys(config, family):
                 raise ConfigError(f"{family.model_type}: {name!r} is given twice.")
             named[name] = value
     return named
+
+
+def check_layer_types(model_type, kinds, known, count):
+    """Refuse kinds of layers that are unknown, or that are not one for each layer.
+
+    Args:
+        model_type: str, for the message.
+        kinds: list of str, from config.json.
+        known: tuple of str, those that the family has.
+        count: number of layers.
+
+    Raises:
+        ConfigError: says which.
+    """
+    unknown = sorted(set(kinds) - set(known))
+    if unknown or len(kinds) != count:
+        raise ConfigError(
+            f"{model_type}: layer_types must name {count} layers, each {' or '.join(known)}; it "
+            f"names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
+        )
 
 
 def read_rotary_positions(settings, unbounded=False, fraction=None):

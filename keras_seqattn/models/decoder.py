@@ -9,7 +9,7 @@ from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import LastToken, OutputBias, classify
+from keras_seqattn.models.heads import LastToken, OutputBias, classify, head_initializer
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
 
@@ -126,7 +126,7 @@ def decoder_model(spec, settings, task, initializer):
     if task == "causal_lm":
         return inputs, {"logits": _logits(layers, hidden)}
     last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
-    new = keras.initializers.RandomNormal(stddev=settings["initializer_range"])
+    new = head_initializer(settings)
     return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
 
 

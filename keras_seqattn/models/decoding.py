@@ -6,12 +6,16 @@ from keras import ops
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.generation.settings import position_limit
-from keras_seqattn.generation.steps import is_cache, is_streaming, output_for, varies_per_beam
+from keras_seqattn.generation.steps import (
+    LARGEST_CHUNK,
+    is_cache,
+    is_streaming,
+    output_for,
+    varies_per_beam,
+)
 from keras_seqattn.models.compiled import compiled
 
 _SMALLEST_BUCKET = 16
-# The most tokens that a model with states reads at once: what it keeps of them has a fixed size.
-_LARGEST_CHUNK = 1024
 
 
 class KerasDecoder:
@@ -100,7 +104,8 @@ class KerasDecoder:
 class KerasEncoderDecoder:
     """A sequence-to-sequence model as `keras_seqattn.generation` drives it.
 
-    The source is encoded once, padded to a power of two; its keys and values (or, of recurrent
+    The source is encoded once, padded to a power of two (BigBird's, whose attention depends on the
+    number of blocks, to whole blocks); its keys and values (or, of recurrent
     families, its states and memory) are computed with it. Beams share them.
 
     Args:
@@ -117,6 +122,8 @@ class KerasEncoderDecoder:
         self._positions = position_limit(model.config)
         self._source_positions = position_limit(model.config, "encoder")
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
+        sparse = model.config.get("attention_type") == "block_sparse"
+        self._block_size = model.config["block_size"] if sparse else None
         self._has_global_tokens = "global_attention_mask" in encoder.input
         self._inputs = list(step.input)
         self._carried = [name for name in self._inputs if varies_per_beam(name)]
@@ -136,7 +143,7 @@ class KerasEncoderDecoder:
         """
         length = input_ids.shape[1]
         _check_length(length, self._source_positions)
-        width = min(_bucket(length), self._source_positions or _bucket(length))
+        width = self._source_width(length)
         mask = _padded(attention_mask, width)
         fed = {"input_ids": _padded(input_ids, width), "attention_mask": mask}
         if self._has_global_tokens:
@@ -146,6 +153,12 @@ class KerasEncoderDecoder:
         self._encoded = {
             name: outputs[output_for(name)] for name in self._inputs if output_for(name) in outputs
         }
+
+    def _source_width(self, length):
+        """What sources are padded to: few lengths, for few compilations."""
+        size = self._block_size
+        width = _bucket(length) if size is None else -(-length // size) * size
+        return min(width, self._source_positions or width)
 
     def start(self, batch_size, max_length):
         """Begin to decode what was encoded.
@@ -253,7 +266,7 @@ def _pieces(length):
     """The (start, end) of pieces that are powers of two, the largest first."""
     start = 0
     while start < length:
-        end = start + min(_LARGEST_CHUNK, 1 << ((length - start).bit_length() - 1))
+        end = start + min(LARGEST_CHUNK, 1 << ((length - start).bit_length() - 1))
         yield start, end
         start = end
 

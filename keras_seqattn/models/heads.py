@@ -146,17 +146,21 @@ def pool_first(hidden, settings, name="pooler", activation="tanh"):
         float (b, m).
     """
     dense = keras.layers.Dense(
-        settings["hidden_size"], activation, kernel_initializer=_new(settings), name=name
+        settings["hidden_size"],
+        activation,
+        kernel_initializer=head_initializer(settings),
+        name=name,
     )
     return dense(FirstToken(name="first_token")(hidden))
 
 
-def _new(settings):
+def head_initializer(settings):
     """An initializer for a head's kernel."""
     return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
 
 
-def _head_dropout(settings):
+def head_dropout(settings):
+    """The rate of the dropout before a head's last layer."""
     rate = settings["classifier_dropout"]
     return settings["hidden_dropout_prob"] if rate is None else rate
 
@@ -170,26 +174,32 @@ def _embedding(hidden, embedding, settings):
 
 def _sequence_classification(hidden, embedding, settings):
     pooled = pool_first(hidden, settings)
-    return classify(pooled, settings["num_labels"], _head_dropout(settings), _new(settings))
+    return classify(
+        pooled, settings["num_labels"], head_dropout(settings), head_initializer(settings)
+    )
 
 
 def _dense_sequence_classification(hidden, embedding, settings):
     pooled = pool_first(hidden, settings, "classifier_dense")
-    dropout, labels = _head_dropout(settings), settings["num_labels"]
-    return classify(pooled, labels, dropout, _new(settings), "classifier_out")
+    dropout, labels = head_dropout(settings), settings["num_labels"]
+    return classify(pooled, labels, dropout, head_initializer(settings), "classifier_out")
 
 
 def _token_classification(hidden, embedding, settings):
-    return classify(hidden, settings["num_labels"], _head_dropout(settings), _new(settings))
+    return classify(
+        hidden, settings["num_labels"], head_dropout(settings), head_initializer(settings)
+    )
 
 
 def _question_answering(hidden, embedding, settings):
-    return answer_spans(hidden, _new(settings))
+    return answer_spans(hidden, head_initializer(settings))
 
 
 def _masked_lm(hidden, embedding, settings):
     width, epsilon = settings["hidden_size"], settings["layer_norm_eps"]
-    dense = keras.layers.Dense(width, kernel_initializer=_new(settings), name="masked_lm_dense")
+    dense = keras.layers.Dense(
+        width, kernel_initializer=head_initializer(settings), name="masked_lm_dense"
+    )
     activate = activation_function(settings["hidden_act"])
     x = keras.layers.Activation(activate, name="masked_lm_activation")(dense(hidden))
     policy = keras.config.dtype_policy()

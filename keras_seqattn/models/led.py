@@ -5,8 +5,7 @@ import keras
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.bart import DEFAULTS, FIXED
 from keras_seqattn.models.longformer import MAX_GLOBAL_TOKENS, global_rows, window_attentions
-from keras_seqattn.models.transformer import transformer_like, weight_table
-from keras_seqattn.weights.table import dense_rows
+from keras_seqattn.models.transformer import attention_rows, transformer_like, weight_table
 
 
 def _positions(settings):
@@ -25,10 +24,10 @@ def _attentions(settings, initializer):
 
 
 def _encoder_attention_rows(checkpoint, variable):
-    own = f"{checkpoint}.longformer_self_attn"
-    rows = [dense_rows(f"{own}.{name}", f"{variable}/{name}") for name in ("query", "key", "value")]
-    rows.append(dense_rows(f"{checkpoint}.output", f"{variable}/output_dense"))
-    return (*(row for pair in rows for row in pair), *global_rows(own, variable))
+    own = "longformer_self_attn"
+    names = (*(f"{own}.{name}" for name in ("query", "key", "value")), "output")
+    rows = attention_rows(checkpoint, variable, names)
+    return (*rows, *global_rows(f"{checkpoint}.{own}", variable))
 
 
 FAMILY = transformer_like(

@@ -1,8 +1,7 @@
 """LFM2 (https://arxiv.org/abs/2511.23404): gated short convolutions, attention in some layers."""
 
-from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.short_convolution import ShortConvolution
-from keras_seqattn.models.config import read_rotary_positions
+from keras_seqattn.models.config import check_layer_types, read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama import read_heads
@@ -80,12 +79,7 @@ def _kinds(settings):
         chosen = settings["full_attn_idxs"]
         chosen = range(count) if chosen is None else chosen
         return ["full_attention" if index in chosen else "conv" for index in range(count)]
-    unknown = sorted(set(kinds) - {"full_attention", "conv"})
-    if unknown or len(kinds) != count:
-        raise ConfigError(
-            f"lfm2: layer_types must name {count} layers, each full_attention or conv; it names "
-            f"{len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
-        )
+    check_layer_types("lfm2", kinds, ("full_attention", "conv"), count)
     return kinds
 
 

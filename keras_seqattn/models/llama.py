@@ -5,7 +5,7 @@ from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.models.config import read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.table import Row, Table, dense_rows
 
 DEFAULTS = {
     "vocab_size": 32000,
@@ -59,7 +59,7 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
         defaults=defaults,
         fixed=fixed,
         build=build,
-        table=_TABLE,
+        table=TABLE,
         step=step_model,
     )
 
@@ -133,18 +133,14 @@ def _spec(settings, task, layers, block):
 
 
 def _dense(checkpoint, variable):
-    checkpoint, variable = f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}"
-    return (
-        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
-        Row(f"{checkpoint}.bias", f"{variable}/bias"),
-    )
+    return dense_rows(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}")
 
 
 def _norm(checkpoint, variable):
     return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
-_TABLE = Table(
+TABLE = Table(
     body=(
         Row("model.embed_tokens.weight", "token_embedding/embeddings"),
         _norm("input_layernorm", "attention_norm"),

@@ -1,6 +1,6 @@
 """Qwen3 (https://arxiv.org/abs/2505.09388): LLaMA with RMS norms over each query and key head."""
 
-from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.llama import DEFAULTS, llama_like, window_layer
 
 
@@ -11,13 +11,7 @@ def _layers(settings):
     kinds = settings["layer_types"]
     if kinds is None:
         kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
-    unknown = sorted(set(kinds) - {"sliding_attention", "full_attention"})
-    if unknown or len(kinds) != count:
-        raise ConfigError(
-            f"qwen3: layer_types must name {count} layers, each sliding_attention or "
-            f"full_attention; "
-            f"it names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
-        )
+    check_layer_types("qwen3", kinds, ("sliding_attention", "full_attention"), count)
     slides = [window and kind == "sliding_attention" for kind in kinds]
     return tuple(window_layer(settings, window if slide else None) for slide in slides)
 

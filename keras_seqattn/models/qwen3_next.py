@@ -2,13 +2,15 @@
 with an output gate in the others; with dense feed-forwards.
 """
 
+import dataclasses
+
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.gated_delta import GatedDelta
-from keras_seqattn.models.config import read_rotary_positions
+from keras_seqattn.models.config import check_layer_types, read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import read_heads
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.models.llama import TABLE, read_heads
+from keras_seqattn.weights.table import Row, dense_rows
 
 DEFAULTS = {
     "vocab_size": 151936,
@@ -108,21 +110,17 @@ def _kinds(settings):
     if kinds is None:
         interval = settings["full_attention_interval"]
         return [names[(index + 1) % interval == 0] for index in range(count)]
-    unknown = sorted(set(kinds) - set(names))
-    if unknown or len(kinds) != count:
-        raise ConfigError(
-            f"qwen3_next: layer_types must name {count} layers, each {' or '.join(names)}; it "
-            f"names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
-        )
+    check_layer_types("qwen3_next", kinds, names, count)
     return kinds
 
 
 def _row(checkpoint, variable, axes=None):
+    checkpoint, variable = f"linear_attn.{checkpoint}", f"mixer/{variable}"
     return Row(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
 
 
-def _dense(checkpoint, variable):
-    return dense_rows(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}")
+def _dense(name):
+    return dense_rows(f"model.layers.{{i}}.linear_attn.{name}", f"layers_{{i}}/mixer/{name}")
 
 
 FAMILY = Family(
@@ -136,34 +134,17 @@ FAMILY = Family(
     fixed={},
     build=_build,
     step=step_model,
-    table=Table(
+    table=dataclasses.replace(
+        TABLE,
         body=(
-            Row("model.embed_tokens.weight", "token_embedding/embeddings"),
-            _row("input_layernorm.weight", "attention_norm/scale"),
-            *_dense("self_attn.q_proj", "attention/query"),
-            *_dense("self_attn.k_proj", "attention/key"),
-            *_dense("self_attn.v_proj", "attention/value"),
-            *_dense("self_attn.o_proj", "attention/output_dense"),
-            _row("self_attn.q_norm.weight", "attention/query_norm/scale"),
-            _row("self_attn.k_norm.weight", "attention/key_norm/scale"),
-            *_dense("linear_attn.in_proj_qkvz", "mixer/in_proj_qkvz"),
-            *_dense("linear_attn.in_proj_ba", "mixer/in_proj_ba"),
-            _row("linear_attn.conv1d.weight", "mixer/conv/kernel", "c () k -> k c"),
-            _row("linear_attn.A_log", "mixer/time_steps/A_log"),
-            _row("linear_attn.dt_bias", "mixer/time_steps/dt_bias"),
-            _row("linear_attn.norm.weight", "mixer/norm/scale"),
-            *_dense("linear_attn.out_proj", "mixer/out_proj"),
-            _row("post_attention_layernorm.weight", "feed_forward_norm/scale"),
-            *_dense("mlp.gate_proj", "feed_forward/gate"),
-            *_dense("mlp.up_proj", "feed_forward/up"),
-            *_dense("mlp.down_proj", "feed_forward/down"),
-            Row("model.norm.weight", "norm/scale"),
+            *TABLE.body,
+            *_dense("in_proj_qkvz"),
+            *_dense("in_proj_ba"),
+            _row("conv1d.weight", "conv/kernel", "c () k -> k c"),
+            _row("A_log", "time_steps/A_log"),
+            _row("dt_bias", "time_steps/dt_bias"),
+            _row("norm.weight", "norm/scale"),
+            *_dense("out_proj"),
         ),
-        head=(
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", None),
-            Row("score.weight", "score/kernel", "o i -> i o"),
-        ),
-        prefix="model.",
     ),
 )

@@ -174,11 +174,10 @@ def _adapt(config, names):
     return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
 
 
-def attention_rows(checkpoint, variable):
-    """The rows of an attention whose projections are q_proj, k_proj, v_proj and out_proj."""
-    names = {f"{name[0]}_proj": name for name in ("query", "key", "value")}
-    rows = [dense_rows(f"{checkpoint}.{a}", f"{variable}/{b}") for a, b in names.items()]
-    rows.append(dense_rows(f"{checkpoint}.out_proj", f"{variable}/output_dense"))
+def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "out_proj")):
+    """The rows of an attention; the names are those of its four projections."""
+    pairs = zip(names, ("query", "key", "value", "output_dense"), strict=True)
+    rows = [dense_rows(f"{checkpoint}.{theirs}", f"{variable}/{ours}") for theirs, ours in pairs]
     return tuple(row for pair in rows for row in pair)
 
 

@@ -68,19 +68,26 @@ class Sampler:
         A Transformer-XL's steps equal a full pass for as long as its memory has all that was
         before, unless every query sees equally far.
         """
-        limits = [20, self.max_length() - 7]
+        limits = [20, self.max_length("decoder") - 7]
         if "mem_len" in self.config and not self.config.get("same_length"):
             limits.append(self.config["mem_len"] - 6)
         return max(0, min(limits))
 
-    def max_length(self):
-        """The longest input; dynamic rotary scaling is about what lies beyond the table."""
+    def max_length(self, side="encoder"):
+        """The longest input, of an encoder-decoder that of one side.
+
+        Dynamic rotary scaling is about what lies beyond the table.
+        """
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         if rope.get("rope_type") == "dynamic":
             return sys.maxsize
         names = ("max_sequence_length", "sequence_length", "max_length")
-        limits = [getattr(layer, n, None) for layer in _layers(self.model) for n in names]
-        limits += [position_limit(self.config, side) for side in ("encoder", "decoder")]
+        layers = list(_layers(self.model))
+        if "decoder_input_ids" in self.tensors:
+            other = "decoder_" if side == "encoder" else "encoder_"
+            layers = [layer for layer in layers if not layer.name.startswith(other)]
+        limits = [getattr(layer, name, None) for layer in layers for name in names]
+        limits.append(position_limit(self.config, side))
         return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
     def inputs(self, batch, length, side):

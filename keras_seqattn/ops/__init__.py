@@ -38,6 +38,7 @@ from keras_seqattn.ops.positions import (
 from keras_seqattn.ops.relative_shift import RelativeShift, distance_sinusoids, relative_shift
 from keras_seqattn.ops.rotary import RotaryEmbedding, rotary_embedding
 from keras_seqattn.ops.short_convolution import CausalConvolution, causal_convolution
+from keras_seqattn.ops.sink_local import SinkLocalAttention, sink_local_attention
 from keras_seqattn.ops.sparse import (
     FixedAttention,
     StridedAttention,
@@ -63,6 +64,7 @@ __all__ = [
     "PositionIds",
     "RelativeShift",
     "RotaryEmbedding",
+    "SinkLocalAttention",
     "SlotPositions",
     "StreamPositions",
     "StridedAttention",
@@ -90,6 +92,7 @@ __all__ = [
     "relative_position_bias",
     "relative_shift",
     "rotary_embedding",
+    "sink_local_attention",
     "slot_positions",
     "stream_positions",
     "strided_attention",

@@ -30,7 +30,7 @@ class LinformerAttention(keras.Operation):
             )
         places = None
         if mask is not None:
-            mask = ops.cast(mask, "int32")
+            mask = ops.cast(ops.cast(mask, "bool"), "int32")
             places = ops.maximum(ops.subtract(ops.cumsum(mask, axis=1), 1), 0)
         keys = values = _rows(key_projection, places, mask, key)
         if value_projection is not key_projection:

@@ -264,9 +264,9 @@ def _attend_frames(query, blocks, size, key, value, bias, band, shared):
     """
     groups, length = key.shape[1], ops.shape(query)[1]
     query = head_blocks(query, blocks, size, groups)
-    scores = block_scores(query, key, ops.where(band, 0.0, NEVER))
     bias = ops.expand_dims(ops.swapaxes(bias, 3, 4), 3)
-    scores = add(scores, ops.cast(bias, scores.dtype))
+    # Together first: the scores, which have every head, are gone through once.
+    scores = block_scores(query, key, add(bias, ops.where(band, 0.0, NEVER)))
     if shared is not None:
         shared_scores, shared_value = _shared_frames(shared, blocks, size)
         scores = ops.concatenate([scores, shared_scores], axis=-1)

@@ -4,13 +4,17 @@ import numpy as np
 from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
-from keras_seqattn.generation.steps import is_cache, is_streaming, output_for, varies_per_beam
+from keras_seqattn.generation.steps import (
+    LARGEST_CHUNK,
+    is_cache,
+    is_streaming,
+    output_for,
+    varies_per_beam,
+)
 from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past
 
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _ROOM = 128
-# The most tokens that a streaming graph reads at once: what it keeps of them has a fixed size.
-_LARGEST_CHUNK = 1024
 
 
 class OrtDecoder:
@@ -74,7 +78,7 @@ class OrtDecoder:
             )
         if before + steps > self._max_length:
             raise InputError(f"the sequence is longer than the {self._max_length} tokens planned")
-        chunk = _LARGEST_CHUNK if self.is_streaming else steps
+        chunk = LARGEST_CHUNK if self.is_streaming else steps
         for start in range(0, steps, chunk):
             ids = input_ids[:, start : start + chunk]
             self._run(ids, attention_mask[:, : before + start + ids.shape[1]])

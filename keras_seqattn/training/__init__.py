@@ -14,7 +14,6 @@ from keras_seqattn.training.schedules import NoamSchedule, WarmupSchedule
 from keras_seqattn.training.span_corruption import corrupted_lengths, raw_length, span_corruption
 from keras_seqattn.training.split import Split, split_pairs, without_near_duplicates
 from keras_seqattn.training.targets import IGNORED, next_tokens, shift_right
-from keras_seqattn.training.time_budget import TimeBudget
 from keras_seqattn.training.translation import (
     TranslationScores,
     corpus_bleu,
@@ -31,7 +30,6 @@ __all__ = [
     "NoamSchedule",
     "Perplexity",
     "Split",
-    "TimeBudget",
     "TokenBatches",
     "TranslationScores",
     "WarmupSchedule",

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_seqattn.layers import ALiBi, MultiHeadAttention, RotaryPositions
+from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.layers.normalization import ZeroCenteredRMSNormalization
 from keras_seqattn.ops import alibi_slopes
 from tests.helpers import check_layer, randomise, to_numpy
@@ -308,3 +309,28 @@ def test_projections_start_differently():
 def test_groups_must_divide_heads():
     with pytest.raises(ValueError, match="must divide num_heads"):
         MultiHeadAttention(5, D, 2)
+
+
+def test_global_tokens_need_a_mechanism_that_has_them():
+    x, mask = normal(B, T, M), np.ones((B, T), "int32")
+    for attention in (None, Local(1, 1)):
+        layer = MultiHeadAttention(2, D, attention=attention)
+        with pytest.raises(ValueError, match="global_attention_mask needs"):
+            layer(x, global_attention_mask=mask)
+
+
+def test_the_implicit_mask_reaches_a_state():
+    embedding = keras.layers.Embedding(9, M, mask_zero=True)
+    ids, positions = np.array([[0, 0, 1, 4], [2, 7, 1, 8]]), np.arange(4)[None]
+    layer = MultiHeadAttention(2, D, causal=True, attention=Local(3))
+    layer.build((None, None, M))
+    cache = tuple(
+        np.zeros((2, *shape), dtype or "float32") for shape, dtype in layer.state_shapes().values()
+    )
+    call = {"cache": cache, "position_ids": positions}
+    x = embedding(ids)
+    implicit, state = layer(x, **call)
+    explicit, expected = layer(to_numpy(x), attention_mask=(ids != 0).astype("int32"), **call)
+    np.testing.assert_array_equal(to_numpy(implicit), to_numpy(explicit))
+    np.testing.assert_array_equal(to_numpy(state[2]), to_numpy(expected[2]))
+    assert to_numpy(state[2]).tolist() == [[0, 1, 1], [1, 1, 1]]

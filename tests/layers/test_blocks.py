@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from keras_seqattn.layers import DecoderBlock, EncoderBlock, RotaryPositions
+from keras_seqattn.layers.mechanisms import Dense
 from tests.helpers import check_layer, randomise, to_numpy
 
 B, T, S, M, C, F, D = 2, 5, 7, 11, 13, 3, 4
@@ -161,3 +162,15 @@ def test_dropout_acts_in_training_only():
     plain = to_numpy(layer(x))
     np.testing.assert_array_equal(to_numpy(layer(x, training=False)), plain)
     assert np.abs(to_numpy(layer(x, training=True)) - plain).max() > 1e-3
+
+
+def test_dense_is_what_no_mechanism_is():
+    plain = block(DecoderBlock, window=(2, 0), softcap=3.0)
+    given = block(DecoderBlock, window=(2, 0), softcap=3.0, attention=Dense())
+    x, cache = normal(B, T, M), (np.zeros((B, 2, 0, D), "float32"),) * 2
+    for layer in (plain, given):
+        layer(x)
+        randomise(layer, seed=3)
+    assert given.get_config()["attention"] is None and given.state_shapes() is None
+    outputs = [to_numpy(layer(x, cache=cache)[0]) for layer in (plain, given)]
+    np.testing.assert_array_equal(*outputs)

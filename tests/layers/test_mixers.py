@@ -118,6 +118,22 @@ def test_in_a_block_with_the_implicit_mask():
     assert "block/mixer/conv/kernel" in [v.path for v in block.weights]
 
 
+@pytest.mark.parametrize("mixer", [layers.TransformerXLAttention, layers.LatentAttention])
+def test_the_implicit_mask_beside_other_arguments(mixer):
+    sizes = (2, 5, 7) if mixer is layers.TransformerXLAttention else (2, 5, 4, 6)
+    ids = np.array([[0, 0, 1, 4, 5], [2, 7, 1, 3, 8]])
+    embedded = keras.layers.Embedding(9, 10, mask_zero=True)(ids)
+    layer = mixer(*sizes)
+    layer.build((None, None, 10))
+    randomise(layer, seed=2)
+    positions = np.arange(5)[None]
+    y = to_numpy(layer(embedded, position_ids=positions))
+    mask = (ids != 0).astype("int32")
+    explicit = to_numpy(layer(to_numpy(embedded), attention_mask=mask, position_ids=positions))
+    np.testing.assert_array_equal(y, explicit)
+    assert not np.allclose(y[0], to_numpy(layer(to_numpy(embedded), position_ids=positions))[0])
+
+
 @pytest.mark.parametrize("name", MIXERS)
 def test_export(name, tmp_path):
     x = keras.Input((None, WIDTH), name="x")

@@ -182,3 +182,7 @@ def test_encoder_file(target, lengths, tmp_path):
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="head_dim=5 must be even"):
         _model(head_dim=5)
+
+
+def test_any_whole_number_is_a_seed():
+    assert _model(random_features_seed=0).config["random_features_seed"] == 0

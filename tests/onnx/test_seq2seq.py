@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 
 from keras_seqattn import models
-from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.errors import BundleError, ExportError, InputError
 from keras_seqattn.inspection import inspect
 from keras_seqattn.onnx import build_graph, build_graphs, export, verify
+from tests.helpers import randomise
 from tests.onnx import tiny
 
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
@@ -179,3 +180,13 @@ def test_inspect_shows_both_graphs(t5):
     report = str(found)
     assert report.index(ENCODER) < report.index("last_hidden_state") < report.index(DECODER)
     assert inspect(t5[0] / DECODER).graphs[0].outputs[0].name == "logits"
+
+
+def test_sources_may_be_longer_than_targets(tmp_path):
+    """Lengths to verify are those of the sources; LED's encoder takes far more than its decoder."""
+    config = tiny.LED | {"max_decoder_position_embeddings": 16}
+    model = randomise(models.build("led", **config), seed=5)
+    report = export(model, tmp_path / "led", lengths=[40])
+    assert any("source length 40" in case.name for case in report.cases)
+    with pytest.raises(InputError, match="from 1 to the model's 64"):
+        verify(tmp_path / "led", model, lengths=[65])

@@ -47,8 +47,7 @@ class BlockSparse(Mechanism):
                 "BlockSparse attends to later positions (its last block is global), so it cannot "
                 "be causal; use Local, Strided or Fixed."
             )
-        if state is not None:
-            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        self.refuse(state)
         return BlockSparseAttention(**self.settings, scale=scale)(query, key, value, mask)
 
     def get_config(self):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.layers.templates import template
 from keras_seqattn.ops.attention import attention
 
 
@@ -20,6 +21,10 @@ class Dense(Mechanism):
     def call(
         self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
     ):
-        if state is not None:
-            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        self.refuse(state)
         return attention(query, key, value, mask, causal=causal, scale=scale)
+
+
+def mechanism_template(attention):
+    """`template` of an `attention=`; None for `Dense`, which a layer computes itself."""
+    return None if isinstance(attention, Dense) else template(attention, "mechanism")

@@ -111,8 +111,7 @@ class GlobalLocal(Mechanism):
         return global_local_attention(query, key, value, places, slots, *far, mask, **window)
 
     def _check_call(self, query, key, state, causal, inputs, global_mask):
-        if state is not None:
-            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], None)
+        self.refuse(state)
         if causal:
             raise ValueError(
                 f"{self.path}: global tokens attend to the future, so GlobalLocal cannot be "

@@ -61,8 +61,7 @@ class Linformer(Mechanism):
                 f"{self.path}: Linformer mixes keys of all places, so it cannot be causal; use "
                 "Linear, Performer or Local."
             )
-        if state is not None:
-            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        self.refuse(state)
         projections = (self.key_projection, self.value_projection)
         return LinformerAttention(scale)(query, key, value, *projections, mask)
 

@@ -11,8 +11,7 @@ class Mechanism(keras.layers.Layer):
 
     Attributes:
         extras: names of further call arguments that a `MultiHeadAttention` hands on: "inputs",
-            float (b, t, m), what it projects; "global_mask", int (b, t); "position_ids", int
-            (b, t).
+            float (b, t, m), what it projects; "global_mask", int (b, t).
 
     Call arguments:
         query: float (b, t, h, d).
@@ -55,9 +54,19 @@ class Mechanism(keras.layers.Layer):
         Raises:
             ValueError: the mechanism has no such state.
         """
-        raise ValueError(
-            f"{type(self).__name__} has no state of a fixed size, so it cannot decode step by step."
-        )
+        self.refuse(())
+
+    def refuse(self, state):
+        """Refuse a state, where a mechanism has none.
+
+        Raises:
+            ValueError: there is one.
+        """
+        if state is not None:
+            raise ValueError(
+                f"{type(self).__name__} has no state of a fixed size, so it cannot decode step by "
+                "step."
+            )
 
     def compute_output_spec(self, query, key, value, mask=None, state=None, **kwargs):
         out = keras.KerasTensor((*query.shape[:3], value.shape[3]), query.dtype)

@@ -19,8 +19,7 @@ class _Sparse(Mechanism):
     def call(
         self, query, key, value, mask=None, state=None, causal=False, scale=None, training=None
     ):
-        if state is not None:
-            self.state_shapes(query.shape[2], key.shape[2], key.shape[3], value.shape[3])
+        self.refuse(state)
         return self.operation(**self.settings, causal=causal, scale=scale)(query, key, value, mask)
 
     def get_config(self):

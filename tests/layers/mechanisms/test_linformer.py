@@ -10,6 +10,7 @@ from tests.mechanisms import (
     check_export,
     check_mechanism,
     heads,
+    ragged_mask,
     softmax_attention,
 )
 
@@ -64,3 +65,10 @@ def test_what_is_refused():
         mechanism(*heads(38))
     with pytest.raises(ValueError, match="Linformer has no state"):
         mechanism(*heads(5), state=())
+
+
+def test_any_number_but_zero_is_a_real_token():
+    mechanism, arrays = _linformer(), heads(7)
+    mask = ragged_mask(7)
+    expected = to_numpy(mechanism(*arrays, mask=mask))
+    np.testing.assert_array_equal(to_numpy(mechanism(*arrays, mask=3 * mask)), expected)

@@ -8,7 +8,8 @@ from keras_seqattn import runtime
 from keras_seqattn.layers import MultiHeadAttention, RotaryPositions
 from keras_seqattn.layers.mechanisms import SinkLocal
 from keras_seqattn.onnx import export
-from tests.helpers import check_layer
+from keras_seqattn.ops import sink_local_attention
+from tests.helpers import check_layer, to_numpy
 from tests.mechanisms import (
     check_export,
     check_mechanism,
@@ -107,3 +108,12 @@ def test_what_cannot_be():
         SinkLocal(4, 4, RotaryPositions(4, scaling=scaling))
     with pytest.raises(ValueError, match="SinkLocal is causal"):
         SinkLocal(4, 4)(*heads(3))
+
+
+def test_operation():
+    mechanism, arrays = SinkLocal(SINKS, 5), heads(17)
+    real = ragged_mask(17).astype(bool)
+    counts = real.cumsum(1).astype("int32")
+    out = sink_local_attention(*arrays, real, counts, num_sinks=SINKS, left=5)
+    expected = mechanism(*arrays, mask=real, causal=True)
+    np.testing.assert_array_equal(to_numpy(out), to_numpy(expected))
