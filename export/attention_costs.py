@@ -18,7 +18,7 @@ import time
 # For the names of the mechanisms; what is measured runs in processes with backends of their own.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-from attention_study import costs, engines, fits, memory, quality, report, streaming
+from attention_study import costs, engines, memory, quality, report, streaming
 from attention_study.mechanisms import MECHANISMS
 from attention_study.results import Results
 from attention_study.settings import FULL, SHORT
@@ -34,6 +34,7 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     settings = SHORT if options.short else FULL
     results = Results(options.output / "results.json", settings)
+    document = options.document or (options.output / DOCUMENT.name if options.short else DOCUMENT)
     deadline = time.monotonic() + 60 * options.minutes
     if set(options.stages) - {"report"}:
         memory.check()
@@ -46,13 +47,12 @@ def main(arguments=None):
         if "quality" in options.stages:
             quality.measure(results, settings, options.mechanisms, deadline)
         if "streaming" in options.stages:
-            streaming.measure(results, settings, work)
+            streaming.measure(results, settings, work, deadline)
     if "report" in options.stages:
-        parts = report.write(results, options.engines, options.document)
+        parts = report.write(results, options.engines, document)
         for name in ("claims", "local", "streaming", "quality", "choices"):
             print(f"\n{parts[name]}")
-        print(f"\nThe document is {options.document}.")
-    return fits.claims(results, options.engines, engines.WIDE)
+        print(f"\nThe document is {document}.")
 
 
 def _parser():
@@ -64,7 +64,9 @@ def _parser():
         "--minutes", type=float, default=60.0, help="after so many nothing new is begun"
     )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("attention_costs"))
-    parser.add_argument("--document", type=pathlib.Path, default=DOCUMENT)
+    parser.add_argument(
+        "--document", type=pathlib.Path, help="default: docs/; of the short form, FOLDER"
+    )
     parser.add_argument("--short", action="store_true", help="tiny lengths and models, for CI")
     return parser
 

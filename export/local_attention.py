@@ -18,11 +18,10 @@ import tempfile
 import time
 
 import numpy as np
-import onnxruntime
+from attention_study.memory import extra_peak
 from machine import description, table
 from onnx import TensorProto, helper, numpy_helper
 
-FOLDER = pathlib.Path(__file__).resolve().parent
 HEADS, SIZE = 2, 64
 WIDTH = HEADS * SIZE
 # Inclusive (left, right): 256 keys beside the query's own, and 256 with it.
@@ -139,12 +138,9 @@ def check(files, length=777):
 
 def measure(file, length, rounds):
     """The least milliseconds of a call, and the MiB that one needs, of a graph."""
-    sys.path.insert(0, str(FOLDER / "attention_study"))
-    import memory
-
     x, session, frugal = _inputs(length), _session(file), _session(file, arena=False)
     _run(frugal, _inputs(8))
-    extra = memory.extra_peak(lambda: _run(frugal, x))
+    extra = extra_peak(lambda: _run(frugal, x))
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
@@ -154,11 +150,9 @@ def measure(file, length, rounds):
 
 
 def _session(file, arena=True):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 2, 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = arena
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    from keras_seqattn.runtime.session import create_session
+
+    return create_session(file, threads=2, spinning=False, arena=arena)
 
 
 def _inputs(length):

@@ -48,10 +48,7 @@ def measure(results, settings, names, chosen, work, deadline):
         work: pathlib.Path of a folder for ONNX files.
         deadline: float, of time.monotonic(), after which no process is started.
     """
-    most_bytes = int(settings.memory_share * memory.available())
-    if set(chosen) & set(engines.TARGETS):
-        for num_heads in _LAYERS:
-            _export(settings, num_heads, names, work)
+    most_bytes, exported_heads = int(settings.memory_share * memory.available()), set()
     for engine, num_heads, name in itertools.product(chosen, _LAYERS, names):
         request = _request(results, settings, name, num_heads, engine)
         if not any(request["parts"].values()):
@@ -59,6 +56,9 @@ def measure(results, settings, names, chosen, work, deadline):
         if time.monotonic() > deadline:
             print("The time is over; run it again to go on.", flush=True)
             return
+        if engine in engines.TARGETS and num_heads not in exported_heads:
+            _export(settings, num_heads, names, work)
+            exported_heads.add(num_heads)
         file = work / exported.file_name(name, num_heads, engines.TARGETS.get(engine, ""))
         _run(results, {**request, "file": str(file), "most_bytes": most_bytes})
 
@@ -67,7 +67,10 @@ def _request(results, settings, name, num_heads, engine):
     """What the process has to do, and what is known already."""
     parts = [part for part in _LAYERS[num_heads] if _is_measured(name, engine, part)]
     known = {part: curve(results, name, engine, part) for part in parts}
-    missing = {part: [n for n in lengths(results, part) if n not in known[part]] for part in parts}
+    missing = {
+        part: [n for n in lengths(results, part) if not _is_done(known[part].get(n, {}))]
+        for part in parts
+    }
     return {
         "mechanism": name,
         "num_heads": num_heads,
@@ -82,6 +85,11 @@ def _request(results, settings, name, num_heads, engine):
         "fewest_calls": settings.fewest_calls,
         "longest_call": settings.longest_call,
     }
+
+
+def _is_done(cell):
+    """Whether nothing more is to be found out; else a process ended between memory and time."""
+    return bool({"calls", "failed", "skipped"} & set(cell))
 
 
 def _is_measured(name, engine, part):
@@ -116,8 +124,8 @@ def _run(results, request):
             if line.startswith("["):
                 part, length, cell = json.loads(line)
                 results.add(STAGE, key(name, engine, part, length), cell)
-                missing.remove((part, length))
-                cells += 1
+                missing = [pair for pair in missing if pair != (part, length)]
+                cells += _is_done(cell)
         status = process.wait()
         errors.seek(0)
         messages = errors.read().strip().splitlines()

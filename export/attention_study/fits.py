@@ -1,7 +1,5 @@
 """How costs grow: exponents, and what the study set out to show."""
 
-import math
-
 import numpy as np
 
 from attention_study import costs, engines
@@ -88,16 +86,3 @@ def local_against_dense(results, engine):
     )
     speedup, share = dense_seconds / seconds, memory / dense_memory
     return {"speedup": speedup, "memory": share, "ok": speedup >= SPEEDUP and share <= MEMORY_SHARE}
-
-
-def crossover(results, name, engine):
-    """The least length from which on a mechanism was never slower than dense attention, or None."""
-    ours, dense = (
-        measured(results, each, engine, engines.FORWARD, "seconds") for each in (name, "dense")
-    )
-    best = math.inf
-    for length in sorted(ours.keys() & dense.keys(), reverse=True):
-        if ours[length] > dense[length]:
-            break
-        best = length
-    return None if best == math.inf else best

@@ -6,6 +6,7 @@ that grows. The bundles decode greedily in a process without Keras.
 
 import json
 import subprocess
+import time
 
 from attention_study import engines
 
@@ -13,20 +14,23 @@ STAGE = "streaming"
 _PROMPT = [1, 2, 3]
 
 
-def measure(results, settings, work):
+def measure(results, settings, work, deadline):
     """Measure what is missing.
 
     Args:
         results: Results.
         settings: Settings.
         work: pathlib.Path of a folder for the bundles.
+        deadline: float, of time.monotonic(), after which nothing is begun.
     """
-    if all(kind in results.stage(STAGE) for kind in settings.streaming["tokens"]):
+    wanted = settings.streaming["tokens"]
+    wanted = {kind: n for kind, n in wanted.items() if kind not in results.stage(STAGE)}
+    if not wanted or time.monotonic() > deadline:
         return
-    request = {**settings.streaming, "prompt": _PROMPT, "work": str(work)}
+    request = {**settings.streaming, "tokens": wanted, "prompt": _PROMPT, "work": str(work)}
     request["threads"] = settings.threads
     _run("write", request, settings)
-    for kind in settings.streaming["tokens"]:
+    for kind in wanted:
         found = _run("decode", {**request, "kind": kind}, settings)
         tokens = found.pop("first_tokens")
         checked = _run("check", {**request, "kind": kind, "decoded": tokens}, settings)

@@ -32,7 +32,7 @@ def test_the_short_form_goes_on_where_it_stopped(tmp_path):
     second = study(tmp_path, *stages)
     assert second.returncode == 0, second.stderr[-2000:]
     cells = json.loads((tmp_path / "results.json").read_text())["cells"]["costs"]
-    assert len(cells) == 2 * (3 + 3 + 1)
+    assert len(cells) == 2 * (3 + 2 + 3 + 1 + 2)
     assert all(cell["seconds"] > 0 for cell in cells.values()), cells
     # The scores of dense attention alone are 512 KiB at 256 tokens.
     assert cells["dense | onnxruntime | forward | 256"]["bytes"] > 1 << 19
