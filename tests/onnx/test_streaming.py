@@ -8,6 +8,8 @@ import pytest
 
 import keras_seqattn
 from keras_seqattn import models, runtime
+from keras_seqattn.layers import GatedLinearAttention, LatentAttention, RotaryPositions, StateSpace
+from keras_seqattn.layers.mechanisms import Hierarchical, Linear, Local
 from keras_seqattn.onnx import export
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.runtime.session import create_session
@@ -91,6 +93,46 @@ def test_long_prompts_are_read_in_pieces(exported):
     assert np.abs(driver(ids, mask) - logits).max() < bound
     forgotten = at_once(mask * (np.arange(1030) >= 1024))
     assert np.abs(forgotten - logits).max() > 100 * bound
+
+
+STEPPED = {
+    "local": {"attention": Local(3, dilation=2)},
+    "linear": {"attention": Linear()},
+    "hierarchical": {"attention": Hierarchical(4, 2)},
+    # At the default temperature the decay is so slow that it hardly counts in 27 tokens.
+    "gated_linear": {
+        "mixer": GatedLinearAttention(3, 5, value_dim=7, gate_temperature=2.0, chunk_size=4)
+    },
+    "state_space": {"mixer": StateSpace(6, 5, state_dim=7, num_groups=2, chunk_size=4)},
+    "latent": {"mixer": LatentAttention(3, 6, 4, 10, positions=RotaryPositions(4))},
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_of_every_layer(name, target, tmp_path):
+    """Mechanisms and mixers that no family of the other tests has."""
+    model = streaming.decoder((STEPPED[name],) * 2)
+    report = export(model, tmp_path / "bundle", target=target)
+    names = " | ".join(case.name for case in report.cases)
+    for part in ("length 33, left padding", "prefill 7 + 20 cached steps", "20 greedy"):
+        assert part in names
+    assert 0 < report.worst <= 1e-4
+
+
+def test_a_growing_cache_of_unequal_keys_and_values(target, tmp_path):
+    model = streaming.decoder((STEPPED["latent"],) * 2)
+    export(model, tmp_path / "bundle", target=target, verify=False)
+    bundle = runtime.load(tmp_path / "bundle", threads=1)
+    shapes = {value.name: value.shape for value in bundle.session.get_inputs()}
+    for name, size in (("key", 4), ("value", 10)):
+        past = ["batch_size", 1, "past_sequence_length", size]
+        assert shapes[f"past_key_values.1.{name}"] == past
+    # onnxruntime-genai knows caches of one size only.
+    assert not (tmp_path / "bundle" / "genai_config.json").exists()
+    rows = [[7, 11, 60, 9, 23], [42]]
+    for settings in ({}, {"num_beams": 3}):
+        wanted = keras_seqattn.generate(model, rows, max_new_tokens=9, **settings)
+        assert bundle.generate(rows, max_new_tokens=9, **settings) == wanted
 
 
 FAMILIES = {
