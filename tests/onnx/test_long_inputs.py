@@ -21,6 +21,11 @@ LONGFORMER = tiny.LONGFORMER | {"max_position_embeddings": 4101}
 MODELS = {
     "longformer": ("longformer", "masked_lm", LONGFORMER),
     "led": ("led", None, tiny.LED | {"max_encoder_position_embeddings": 4099}),
+    "bigbird_pegasus": (
+        "bigbird_pegasus",
+        None,
+        tiny.BART | tiny.BIG_BIRD | {"max_position_embeddings": 4099},
+    ),
 }
 
 

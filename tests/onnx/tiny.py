@@ -188,10 +188,10 @@ SEQ2SEQ = {
 }
 
 
-def decoder(name):
-    """A decoder of the list, its weights redrawn."""
+def decoder(name, **changes):
+    """A decoder of the list, with changes to its configuration, its weights redrawn."""
     family, config = DECODERS[name]
-    model = randomise(models.build(family, task="causal_lm", **config), seed=3)
+    model = randomise(models.build(family, task="causal_lm", **(config | changes)), seed=3)
     if family == "transfo_xl":
         # It scales its token vectors, without which attention is not all or nothing.
         table = model.get_layer("token_embedding").embeddings
