@@ -92,14 +92,17 @@ _EXPORT = """
 import sys
 from keras_seqattn.onnx import build_graphs, export, write_onnx
 from tests.onnx import recurrence, tiny
+single = {"loops": recurrence.attentive_model()}
+for name in ("bert", "big_bird-masked", "longformer-masked"):
+    single[name] = tiny.encoder(name)
+for name in ("llama-yarn", "llama-deep", "lfm2", "qwen3_next", "transfo_xl", "xlnet"):
+    single[name] = tiny.decoder(name)
+pairs = {name: tiny.seq2seq(name) for name in tiny.SEQ2SEQ}
 for target in ("ort", "portable"):
-    settings = {"target": target, "verify": False}
-    export(tiny.decoder("llama-yarn"), f"{sys.argv[1]}/llama-{target}.onnx", **settings)
-    export(tiny.encoder("bert"), f"{sys.argv[1]}/bert-{target}.onnx", **settings)
-    export(tiny.decoder("llama-deep"), f"{sys.argv[1]}/deep-{target}.onnx", **settings)
-    export(recurrence.attentive_model(), f"{sys.argv[1]}/loops-{target}.onnx", **settings)
-    for name in tiny.SEQ2SEQ:
-        for part, graph in build_graphs(tiny.seq2seq(name), target).items():
+    for name, model in single.items():
+        export(model, f"{sys.argv[1]}/{name}-{target}.onnx", target=target, verify=False)
+    for name, model in pairs.items():
+        for part, graph in build_graphs(model, target).items():
             write_onnx(graph, f"{sys.argv[1]}/{name}-{target}-{part}.onnx")
 """
 
@@ -113,7 +116,7 @@ def test_every_backend_writes_the_same_bytes(tmp_path):
         environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.getcwd()}
         subprocess.run([sys.executable, "-c", _EXPORT, str(folder)], env=environment, check=True)
         digests.append({name: digest(folder / name) for name in sorted(os.listdir(folder))})
-    assert len(digests[0]) == 2 * 4 + 2 * 2 * len(tiny.SEQ2SEQ)
+    assert len(digests[0]) == 2 * 10 + 2 * 2 * len(tiny.SEQ2SEQ)
     assert digests[0] == digests[1] == digests[2]
 
 

@@ -154,6 +154,7 @@ ENCODERS = {
     ),
     "llama-embedding": ("llama", "embedding", LLAMA),
     "big_bird-masked": ("big_bird", "masked_lm", BERT | BIG_BIRD),
+    "longformer-masked": ("longformer", "masked_lm", LONGFORMER),
 }
 SEQ2SEQ = {
     "rnn_seq2seq": ("rnn_seq2seq", RECURRENT | {"num_hidden_layers": 2}),
