@@ -106,6 +106,7 @@ class TransformerXLAttention(Mixer):
             dtype=self.dtype_policy,
             name=name,
         )
+        layer.supports_masking = True
         layer.build(input_shape)
         return layer
 
