@@ -61,6 +61,30 @@ def gradients(function, *arrays):
     return [ops.convert_to_numpy(x) for x in grads]
 
 
+def check_slopes(function, definition, arrays, tolerance, step=1e-5):
+    """Gradients along random directions against central differences of the definition.
+
+    Args:
+        function: of the arrays by their names, a scalar on the current backend.
+        definition: of the same arrays in float64, the same scalar in NumPy.
+        arrays: dict of float32 arrays.
+        tolerance: largest error, relative to the norm of the gradient and one more.
+        step: of the differences.
+    """
+    random = np.random.default_rng(3)
+    wide = {name: x.astype("float64") for name, x in arrays.items()}
+    found = gradients(
+        lambda *values: function(**dict(zip(arrays, values, strict=True))), *arrays.values()
+    )
+    for name, gradient in zip(arrays, found, strict=True):
+        assert np.isfinite(gradient).all(), name
+        direction = random.standard_normal(gradient.shape)
+        ends = [definition(**wide | {name: wide[name] + s * step * direction}) for s in (1, -1)]
+        bound = tolerance * (np.linalg.norm(gradient.astype("float64")) + 1.0)
+        slope = (ends[0] - ends[1]) / (2 * step)
+        assert abs((gradient * direction).sum() - slope) <= bound, name
+
+
 def weight_gradients(layer, loss):
     """The gradients of `loss(call)` in the trainable weights, where `call` calls the layer."""
     backend = keras.backend.backend()
