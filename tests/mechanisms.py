@@ -7,25 +7,22 @@ from keras import ops
 
 from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.onnx import export
-from tests.helpers import check_slopes, compiled, randomise, to_numpy
+from tests.helpers import check_slopes, compiled, compiled_on_jax, randomise, to_numpy
 
 HEADS, GROUPS, HEAD_DIM, VALUE_DIM = 4, 2, 5, 7
 EXPORT_LENGTHS = (1, 17, 333, 4099)
 
 
 def softmax_attention(q, k, v, allowed, scale=None):
-    """`softmax(q k' / sqrt(d)) v` in float64 over the allowed pairs; rows without any give zeros.
+    """`softmax(q k' / sqrt(d) + log(allowed)) v` in float64; rows without any pair give zeros.
 
     Args:
         q, k, v: float64 (b, t, h, d), (b, s, h, d), (b, s, h, e).
-        allowed: bool, broadcasts to (b, h, t, s).
+        allowed: bool, or how often each key counts; broadcasts to (b, h, t, s).
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
     scores = np.einsum("bthd,bshd->bhts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    allowed = np.broadcast_to(allowed, scores.shape)
-    scores = np.where(allowed, scores, -np.inf)
-    top = np.where(allowed.any(-1), scores.max(-1), 0.0)[..., None]
-    weights = np.exp(scores - top)
+    weights = allowed * np.exp(scores - scores.max(-1, keepdims=True))
     total = weights.sum(-1, keepdims=True)
     return np.einsum("bhts,bshe->bthe", weights / np.where(total == 0, 1.0, total), v)
 
@@ -35,11 +32,6 @@ def heads(length, batch=4, seed=0):
     random = np.random.default_rng([seed, length])
     shapes = ((HEADS, HEAD_DIM), (GROUPS, HEAD_DIM), (GROUPS, VALUE_DIM))
     return [random.standard_normal((batch, length, *shape)).astype("float32") for shape in shapes]
-
-
-def quick(function):
-    """Compiled on JAX, which without it compiles every operation for every shape."""
-    return compiled(function) if keras.backend.backend() == "jax" else function
 
 
 def ragged_mask(length):
@@ -64,7 +56,7 @@ def check_mechanism(mechanism, definition, lengths, causal=False, tolerance=1e-5
         tolerance: largest error, relative to the largest value of the output where that is over 1.
         extras: function of the mask -> further call arguments.
     """
-    run = quick(lambda q, k, v, **call: mechanism(q, k, v, causal=causal, **call))
+    run = compiled_on_jax(lambda q, k, v, **call: mechanism(q, k, v, causal=causal, **call))
     for length in (1, *lengths):
         q, k, v = heads(length)
         mask = ragged_mask(length)
@@ -100,7 +92,7 @@ def check_gradients(mechanism, definition, length, causal, extras=None):
         return (_define(definition, q, k, v, mask) * weight).sum()
 
     # float32: a derivative sums thousands of products.
-    check_slopes(quick(loss), define, arrays, tolerance=6e-4)
+    check_slopes(compiled_on_jax(loss), define, arrays, tolerance=6e-4)
 
 
 def check_leakage(mechanism, length, extras=None):
@@ -135,7 +127,7 @@ def check_states(mechanism, length, chunks, tolerance=1e-5, extras=None):
     q, k, v = (x[rows] for x in heads(length))
     mask = ragged_mask(length)[rows]
     more = extras(mask) if extras else {}
-    run = quick(lambda q, k, v, **call: mechanism(q, k, v, causal=True, **call))
+    run = compiled_on_jax(lambda q, k, v, **call: mechanism(q, k, v, causal=True, **call))
     expected = to_numpy(run(q, k, v, mask=mask, **more))
     shapes = mechanism.state_shapes(HEADS, GROUPS, HEAD_DIM, VALUE_DIM)
     real = mask.astype(bool)
@@ -168,7 +160,7 @@ def check_export(mechanism, tmp_path, causal=False, lengths=EXPORT_LENGTHS, glob
         global_mask: the layer takes a `global_attention_mask`, nonzero for each row's first token.
     """
     model = attention_model(mechanism, causal, global_mask)
-    run = quick(lambda **feeds: model(feeds))
+    run = compiled_on_jax(lambda **feeds: model(feeds))
     for target in ("portable", "ort"):
         path = tmp_path / f"{target}.onnx"
         export(model, path, target=target, verify=False)

@@ -10,8 +10,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
 from keras_seqattn.layers import DecoderBlock, LatentAttention, RotaryPositions
 from keras_seqattn.onnx import export
-from tests.helpers import check_layer, compiled, randomise, to_numpy
-from tests.mechanisms import quick
+from tests.helpers import check_layer, compiled, compiled_on_jax, randomise, to_numpy
 
 # transformers wants a width that is a multiple of the heads, and even sizes.
 HEADS, DIM, ROTARY, LATENT, VALUE, WIDTH, QUERY_LATENT = 3, 6, 4, 10, 7, 39, 9
@@ -116,7 +115,7 @@ def _error(ours, module, config, rope):
     mask = torch.full((11, 11), -1e9).triu(1)[None, None]
     with torch.no_grad():
         expected = theirs(tensor, attention_mask=mask, position_embeddings=angles)[0].numpy()
-    return np.abs(to_numpy(quick(layer)(x)) - expected).max() / np.abs(expected).max()
+    return np.abs(to_numpy(compiled_on_jax(layer)(x)) - expected).max() / np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_absorbed_equals_written_out(slots, given):
     layer, x, mask = build(), normal(2, 11, WIDTH), left_padded(11)
     ids = np.maximum(mask.cumsum(1) - 1, 0).astype("int32")
     given = {"position_ids": ids} if given else {}
-    expected = to_numpy(quick(layer)(x, attention_mask=mask, **given))
+    expected = to_numpy(compiled_on_jax(layer)(x, attention_mask=mask, **given))
     shapes = layer.cache_shapes()
     assert shapes == {"key": (1, ROTARY), "value": (1, LATENT)}
     cache = tuple(np.zeros((2, g, slots or 0, size), "float32") for g, size in shapes.values())
@@ -193,7 +192,7 @@ def test_in_a_block():
     block.build(x.shape)
     assert block.state_shapes() is None
     cache = tuple(np.zeros((2, 1, 0, size), "float32") for _, size in block.cache_shapes().values())
-    run = quick(block)
+    run = compiled_on_jax(block)
     y, cache = run(x, cache=cache)
     assert_close(y, to_numpy(run(x)))
     assert [part.shape for part in cache] == [(2, 1, 7, ROTARY), (2, 1, 7, LATENT)]
@@ -224,7 +223,7 @@ def test_export(absorbed, tmp_path):
     feeds = {n: {"x": normal(2, n, WIDTH), "attention_mask": left_padded(n)} for n in lengths}
     # One row at the longest: the scores are as large as its square.
     feeds[4099] = {name: array[1:] for name, array in feeds[4099].items()}
-    expected = {n: to_numpy(quick(layer)(**feed)) for n, feed in feeds.items()}
+    expected = {n: to_numpy(compiled_on_jax(layer)(**feed)) for n, feed in feeds.items()}
     for target in ("portable", "ort"):
         path = tmp_path / f"{target}.onnx"
         export(model, path, target=target, verify=False)

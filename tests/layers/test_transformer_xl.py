@@ -7,8 +7,7 @@ from keras import ops
 from keras_seqattn.layers import DecoderBlock, TransformerXLAttention
 from keras_seqattn.layers.recording import recording
 from keras_seqattn.onnx import export
-from tests.helpers import check_layer, compiled, gradients, randomise, to_numpy
-from tests.mechanisms import quick
+from tests.helpers import check_layer, compiled, compiled_on_jax, gradients, randomise, to_numpy
 
 HEADS, DIM, WIDTH, MEMORY = 3, 5, 10, 6
 # Float32 of products of three projections, with values of about ten.
@@ -79,7 +78,7 @@ VARIANTS = {"plain": {}, "same length": {"same_length": True}, "clamped": {"clam
 @pytest.mark.parametrize("length", [1, 11])
 def test_definition(settings, length):
     layer, x, mask = build(**settings), normal(3, length, WIDTH), ragged(length)
-    run = quick(layer)
+    run = compiled_on_jax(layer)
     assert_close(run(x, attention_mask=mask), define(layer, x, mask), mask)
     memory, memory_mask = normal(3, MEMORY, WIDTH, seed=2), ragged(MEMORY)[::-1]
     y, present = run(x, attention_mask=mask, cache=(memory, memory_mask))
@@ -102,7 +101,7 @@ def test_segments_equal_one_long_pass(settings):
     """Where the memory holds all that was before, or queries see as far from any segment."""
     layer, x, mask = build(**settings), normal(3, 13, WIDTH), ragged(13)
     x, mask = x[:2], mask[:2]
-    expected = to_numpy(quick(layer)(x, attention_mask=mask))
+    expected = to_numpy(compiled_on_jax(layer)(x, attention_mask=mask))
     step = compiled(lambda inputs: layer(**inputs))
     for sizes in ((5, 1, 7), (1,) * 13):
         shapes = layer.state_shapes().values()
@@ -142,7 +141,8 @@ def test_no_gradient_flows_through_the_memory():
         # The second term gives the memory a gradient at all, which must stay what it is.
         return ops.add(ops.sum(ops.square(y)), ops.multiply(3.0, ops.sum(memory)))
 
-    through_x, through_memory = gradients(quick(loss), x, normal(3, MEMORY, WIDTH, seed=2))
+    memory = normal(3, MEMORY, WIDTH, seed=2)
+    through_x, through_memory = gradients(compiled_on_jax(loss), x, memory)
     assert np.abs(through_x).max() > 0
     np.testing.assert_array_equal(through_memory, 3.0)
 
@@ -186,7 +186,7 @@ def test_export(settings, lengths, tmp_path):
     y, present = layer(x, attention_mask=mask, cache=tuple(cache.values()))
     outputs = {"y": y, "new_memory": present[0], "new_mask": present[1]}
     model = keras.Model({"x": x, "attention_mask": mask, **cache}, outputs, name="own")
-    run = quick(lambda feeds: model(feeds))
+    run = compiled_on_jax(lambda feeds: model(feeds))
     expected = {length: to_numpy(run(export_inputs(length))) for length in lengths}
     for target in ("portable", "ort"):
         path = tmp_path / f"{target}.onnx"

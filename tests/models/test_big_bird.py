@@ -12,12 +12,12 @@ from keras_seqattn import models
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.onnx import export
 from tests.helpers import randomise, to_numpy
-from tests.mechanisms import quick
 from tests.models.reference import (
     TOLERANCE,
     check_round_trip,
     make_reference,
     relative_error,
+    run,
     run_reference,
     sample_inputs,
     save_reference,
@@ -54,13 +54,12 @@ def saved(directory, architecture="BigBirdModel", **changes):
 def errors(reference, directory, cases):
     """The relative errors of the model in the directory at some lengths and paddings."""
     model = models.load(directory)
-    run = quick(lambda inputs: model(inputs, training=False))
     found = []
     for length, padding in cases:
         inputs = sample_inputs(model, length=length, padding=padding)
         # One short input changes it for good.
         reference.base_model.set_attention_type(reference.config.attention_type)
-        ours, theirs = to_numpy(run(inputs)), run_reference(reference, inputs)
+        ours, theirs = run(model, inputs), run_reference(reference, inputs)
         if padding == "left":
             # Made of the first position, which is padding in some rows.
             for outputs in (ours, theirs):
@@ -128,7 +127,7 @@ def test_answers_are_not_in_the_question(tmp_path):
     inputs["input_ids"][0, [4, 7]] = inputs["input_ids"][1, 0] = 36
     question = np.zeros((3, 11), bool)
     question[0, 1:5] = True
-    ours = to_numpy(quick(lambda x: model(x, training=False))(inputs))
+    ours = run(model, inputs)
     theirs = run_reference(reference, inputs)
     for name, logits in theirs.items():
         np.testing.assert_array_equal(ours[name] < -9e5, question)

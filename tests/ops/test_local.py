@@ -1,13 +1,15 @@
 """Local attention as an operation: shared keys, sizes of blocks, lengths that are not known."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_seqattn.ops import local_attention
-from tests.helpers import to_numpy
-from tests.mechanisms import GROUPS, HEAD_DIM, HEADS, VALUE_DIM, heads, quick, ragged_mask
+from tests.helpers import compiled_on_jax, to_numpy
+from tests.mechanisms import GROUPS, HEAD_DIM, HEADS, VALUE_DIM, heads, ragged_mask
 
 SHARED = 3
 # float32 sums of about ten products of size one.
@@ -48,7 +50,7 @@ def test_shared_keys(length):
     call = dict(
         zip(("shared_query", "shared_key", "shared_value", "shared_mask"), shared, strict=True)
     )
-    run = quick(lambda q, k, v, **call: local_attention(q, k, v, **call, **window))
+    run = compiled_on_jax(lambda q, k, v, **call: local_attention(q, k, v, **call, **window))
     out = run(q, k, v, mask=mask, **call)
     expected = definition(q, k, v, mask, shared, 5, 4)
     np.testing.assert_allclose(to_numpy(out), expected, rtol=0, atol=TOLERANCE)
@@ -66,16 +68,15 @@ def test_the_size_of_blocks_changes_nothing():
     mask = ragged_mask(23)
     outs = []
     for size in (1, 9, 16, 64):
-        window = {"left": 6, "right": 3, "block_size": size}
-        run = quick(lambda q, k, v, mask, window=window: local_attention(q, k, v, mask, **window))
-        outs.append(to_numpy(run(q, k, v, mask)))
+        window = functools.partial(local_attention, left=6, right=3, block_size=size)
+        outs.append(to_numpy(compiled_on_jax(window)(q, k, v, mask)))
     for other in outs[1:]:
         np.testing.assert_allclose(other, outs[0], rtol=0, atol=TOLERANCE)
 
 
 def test_half_precision_sums_in_float32():
     q, k, v = (ops.cast(x, "bfloat16") for x in heads(40))
-    run = quick(lambda q, k, v: local_attention(q, k, v, left=30, block_size=16))
+    run = compiled_on_jax(lambda q, k, v: local_attention(q, k, v, left=30, block_size=16))
     out = run(q, k, v)
     assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
     exact = run(*(to_numpy(x) for x in (q, k, v)))

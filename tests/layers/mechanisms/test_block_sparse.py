@@ -1,26 +1,16 @@
 """BigBird's block-sparse attention: both modes against their definitions, and its random blocks."""
 
-import math
-
 import keras
 import numpy as np
 import pytest
 
 from keras_seqattn.layers.mechanisms import BlockSparse
 from keras_seqattn.ops import block_sparse_attention
-from tests.helpers import to_numpy
-from tests.mechanisms import GROUPS, HEADS, check_export, check_mechanism, heads, quick
+from tests.helpers import compiled_on_jax, to_numpy
+from tests.mechanisms import GROUPS, HEADS, check_export, check_mechanism, heads, softmax_attention
 
 SIZE, RANDOM, SEED = 3, 2, 7
 PRIME = 46337
-
-
-def softmax_attention(q, k, v, counts):
-    """`softmax(q k' / sqrt(d) + log(counts)) v`: each key counts so many times."""
-    scores = np.einsum("bthd,bshd->bhts", q, k) / math.sqrt(q.shape[-1])
-    weights = counts * np.exp(scores - scores.max(-1, keepdims=True))
-    total = weights.sum(-1, keepdims=True)
-    return np.einsum("bhts,bshe->bthe", weights / np.where(total == 0, 1.0, total), v)
 
 
 def random_blocks(group, place, count):
@@ -92,7 +82,7 @@ def test_another_setting_does_not_pass(change):
 def test_without_random_blocks():
     q, k, v = heads(37)
     settings = {"block_size": 5, "num_random_blocks": 0}
-    outs = [quick(BlockSparse(**settings, mode=mode))(q, k, v) for mode in DEFINITIONS]
+    outs = [compiled_on_jax(BlockSparse(**settings, mode=mode))(q, k, v) for mode in DEFINITIONS]
     np.testing.assert_allclose(*(to_numpy(x) for x in outs), atol=1e-6)  # the order of the keys
 
 
@@ -100,7 +90,7 @@ def test_blocks_of_padding_change_nothing():
     q, k, v = heads(43)
     mask = np.ones((4, 43), "int32")
     mask[:, 40:] = 0
-    run = quick(mechanism("random"))
+    run = compiled_on_jax(mechanism("random"))
     expected = to_numpy(run(q, k, v, mask=mask))
     before, behind = 2 * SIZE, 5 * SIZE
     sides = ((0, 0), (before, behind))
@@ -116,7 +106,7 @@ def test_random_blocks_spread():
     value = np.broadcast_to(np.eye(64, dtype="float32")[None, :, None], (1, 64, 2, 64))
     seen = []
     for seed in (0, 1):
-        out = to_numpy(quick(BlockSparse(1, 3, seed))(np.repeat(q, 2, 2), k, value))
+        out = to_numpy(compiled_on_jax(BlockSparse(1, 3, seed))(np.repeat(q, 2, 2), k, value))
         seen += [out[0, 1:-1, head, 1:-1] > 0 for head in range(2)]
     for first in range(4):
         assert seen[first].sum() >= 62 * 3 + 0.9 * 62 * 3 - 4
@@ -133,8 +123,8 @@ def test_configuration():
 
 def test_half_precision():
     q, k, v = heads(29)
-    expected = to_numpy(quick(mechanism("random"))(q, k, v))
-    out = quick(mechanism("random", dtype="mixed_bfloat16"))(q, k, v)
+    expected = to_numpy(compiled_on_jax(mechanism("random"))(q, k, v))
+    out = compiled_on_jax(mechanism("random", dtype="mixed_bfloat16"))(q, k, v)
     assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
     np.testing.assert_allclose(to_numpy(out), expected, atol=0.03)  # eight bits
 

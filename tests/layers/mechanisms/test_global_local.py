@@ -6,7 +6,7 @@ import pytest
 
 from keras_seqattn.layers import MultiHeadAttention
 from keras_seqattn.layers.mechanisms import GlobalLocal
-from tests.helpers import check_layer, compiled, randomise, to_numpy
+from tests.helpers import check_layer, compiled, compiled_on_jax, randomise, to_numpy
 from tests.mechanisms import (
     GROUPS,
     HEAD_DIM,
@@ -15,7 +15,6 @@ from tests.mechanisms import (
     check_export,
     check_mechanism,
     heads,
-    quick,
     softmax_attention,
 )
 
@@ -74,7 +73,7 @@ def test_definition(window):
 
 def _runner(mechanism):
     """Calls it with query, key, value and what comes with them."""
-    return quick(lambda *arrays, **call: mechanism(*arrays, **call))
+    return compiled_on_jax(lambda *arrays, **call: mechanism(*arrays, **call))
 
 
 def test_global_tokens_are_counted_once():

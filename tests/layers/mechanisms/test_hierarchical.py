@@ -3,8 +3,8 @@ import pytest
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.layers.mechanisms import Hierarchical
-from tests.helpers import to_numpy
-from tests.mechanisms import check_export, check_mechanism, check_states, heads, quick
+from tests.helpers import compiled_on_jax, to_numpy
+from tests.mechanisms import check_export, check_mechanism, check_states, heads
 
 SIZE = 4
 
@@ -66,7 +66,7 @@ def test_padding_on_the_left_moves_nothing(causal):
     mechanism, padded = Hierarchical(SIZE, 2), 3
     q, k, v = (x[:1] for x in heads(29))
     mask = np.arange(29)[None] >= padded
-    run = quick(lambda q, k, v, **call: mechanism(q, k, v, causal=causal, **call))
+    run = compiled_on_jax(lambda q, k, v, **call: mechanism(q, k, v, causal=causal, **call))
     alone = to_numpy(run(*(x[:, padded:] for x in (q, k, v))))
     beside = to_numpy(run(q, k, v, mask=mask))[:, padded:]
     np.testing.assert_allclose(beside, alone, rtol=0, atol=1e-6)  # the same sums
@@ -78,7 +78,7 @@ def test_beyond_the_last_level_nothing_is_attended():
     for x in far:
         x[:, :48] += 1.0
     mechanism = Hierarchical(SIZE, 2)
-    run = quick(lambda q, k, v: mechanism(q, k, v, causal=True))
+    run = compiled_on_jax(lambda q, k, v: mechanism(q, k, v, causal=True))
     before, after = (to_numpy(run(q, *x)) for x in ((k, v), far))
     # Blocks at the last level have 16 tokens: the first 48 are out of reach from 64 on.
     assert np.array_equal(before[:, 64:], after[:, 64:])

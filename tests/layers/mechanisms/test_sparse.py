@@ -6,8 +6,8 @@ import pytest
 
 from keras_seqattn.layers.mechanisms import Fixed, Strided
 from keras_seqattn.ops.attention import attention
-from tests.helpers import to_numpy
-from tests.mechanisms import check_export, check_mechanism, heads, quick, softmax_attention
+from tests.helpers import compiled_on_jax, to_numpy
+from tests.mechanisms import check_export, check_mechanism, heads, softmax_attention
 
 STRIDE, BLOCK, SUMMARY = 5, 5, 2
 
@@ -47,7 +47,7 @@ def test_every_key(mechanism):
     """A stride of 1, and blocks summed up by all they have, leave nothing out."""
     q, k, v = heads(13)
     expected = attention(q, k, v)
-    actual = quick(mechanism)(q, k, v)
+    actual = compiled_on_jax(mechanism)(q, k, v)
     np.testing.assert_allclose(to_numpy(actual), to_numpy(expected), atol=1e-5)
 
 
@@ -73,9 +73,9 @@ def test_configuration_and_half_precision(cls, settings):
     config = mechanism.get_config()
     assert settings.items() <= config.items()
     assert cls.from_config(config).get_config() == config
-    out = quick(cls(**settings, dtype="mixed_bfloat16"))(q, k, v)
+    out = compiled_on_jax(cls(**settings, dtype="mixed_bfloat16"))(q, k, v)
     assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
-    expected = to_numpy(quick(mechanism)(q, k, v))
+    expected = to_numpy(compiled_on_jax(mechanism)(q, k, v))
     np.testing.assert_allclose(to_numpy(out), expected, atol=0.03)  # eight bits
 
 
