@@ -9,7 +9,9 @@ from keras import ops
 from keras_seqattn import layers
 from keras_seqattn.onnx import export
 from tests.helpers import check_layer, compiled_on_jax, randomise, to_numpy
+from tests.layers.definition import check_definition
 from tests.mechanisms import EXPORT_LENGTHS, ragged_mask
+from tests.ops.recurrence import recurrence
 
 WIDTH = 11
 MIXERS = {
@@ -58,6 +60,35 @@ def test_contract(name, tmp_path):
     settings = {"chunk_size": 2} if name in CHUNKED else {}
     # Products of three projections: bfloat16's 8 bits three times.
     check_layer(MIXERS[name](name="mixer", **settings), inputs(3), tmp_path, half_tolerance=0.15)
+
+
+# So large that the scale of the queries, which a norm would undo, counts.
+EPSILON = 0.1
+
+
+def gated_linear(x, mask, w):
+    """The formulas of `GatedLinearAttention` with the settings of `MIXERS` and `EPSILON`."""
+
+    def heads(x, size):
+        return x.reshape(*x.shape[:2], 3, size)
+
+    query, key, value, gate = (x @ w[f"{n}/kernel"] for n in ("query", "key", "value", "gate"))
+    decay = x @ w["decay_down/kernel"] @ w["decay_up/kernel"] + w["decay_up/bias"]
+    log_decay = -np.log1p(np.exp(-decay)) / 2.0
+    out, _ = recurrence(
+        heads(query, 5) / 5**0.5, heads(key, 5), heads(value, 7), heads(log_decay, 5), mask=mask
+    )
+    out /= np.sqrt((out**2).mean(-1, keepdims=True) + EPSILON)
+    out = (out * w["norm/scale"]).reshape(gate.shape)
+    return out * gate / (1.0 + np.exp(-gate)) @ w["output_dense/kernel"]
+
+
+# Within a chunk of four, one chunk, and several of which the last is not full.
+@pytest.mark.parametrize("length", [1, 3, 4, 9])
+def test_gated_linear_by_definition(length):
+    layer = build("gated_linear", layer_norm_epsilon=EPSILON)
+    # float32 through four projections and their sums over time.
+    check_definition(layer, gated_linear, inputs(length)["x"], tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", MIXERS)
