@@ -11,6 +11,8 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 from keras_seqattn.layers import DecoderBlock, LatentAttention, RotaryPositions
 from keras_seqattn.onnx import export
 from tests.helpers import check_layer, compiled, compiled_on_jax, randomise, to_numpy
+from tests.layers.definition import check_definition
+from tests.mechanisms import softmax_attention
 
 # transformers wants a width that is a multiple of the heads, and even sizes.
 HEADS, DIM, ROTARY, LATENT, VALUE, WIDTH, QUERY_LATENT = 3, 6, 4, 10, 7, 39, 9
@@ -135,6 +137,42 @@ def test_deepseek_beyond_its_first_length():
     scale = float((DIM + ROTARY) ** -0.5 * stretch**2)
     assert _error(build(positions=positions(scaling=YARN), scale=scale), *parts) < TOLERANCE
     assert _error(build(positions=positions(scaling=YARN)), *parts) > 100 * TOLERANCE
+
+
+def rotate(x):
+    """Neighbours in (b, t, h, dr) as complex numbers, turned by their places."""
+    rates = 10000.0 ** (-np.arange(0, ROTARY, 2) / ROTARY)
+    angles = np.arange(x.shape[1])[:, None, None] * rates
+    turned = (x[..., ::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)
+    return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
+
+
+def define(x, mask, w):
+    """The formula with the keys and values of each head written out, the norms' epsilon 0.1."""
+
+    def norm(x, name):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.1) * w[f"{name}_norm/scale"]
+
+    query = norm(x @ w["query_down/kernel"], "query") @ w["query/kernel"]
+    query = query.reshape(*x.shape[:2], HEADS, DIM + ROTARY)
+    query = np.concatenate([query[..., :DIM], rotate(query[..., DIM:])], axis=-1)
+    latent = x @ w["latent/kernel"]
+    shared = rotate(latent[:, :, None, LATENT:]).repeat(HEADS, axis=2)
+    both = np.einsum("btr,rhc->bthc", norm(latent[..., :LATENT], "latent"), w["key_value"])
+    key = np.concatenate([both[..., :DIM], shared], axis=-1)
+    allowed = np.tri(x.shape[1]) * mask[:, None, None]
+    out = softmax_attention(query, key, both[..., DIM:], allowed)
+    return out.reshape(*x.shape[:2], -1) @ w["output_dense/kernel"]
+
+
+@pytest.mark.parametrize("absorbed", [False, True])
+@pytest.mark.parametrize("length", [1, 11])
+def test_definition(length, absorbed):
+    layer, call = build(layer_norm_epsilon=0.1), {}
+    if absorbed:
+        shapes = layer.cache_shapes().values()
+        call["cache"] = tuple(np.zeros((4, g, 0, size), "float32") for g, size in shapes)
+    check_definition(layer, define, normal(4, length, WIDTH), TOLERANCE, **call)
 
 
 @pytest.mark.parametrize("change", [{"positions": RotaryPositions(ROTARY)}, {"positions": None}])

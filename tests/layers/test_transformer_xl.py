@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import onnxruntime
@@ -8,6 +10,8 @@ from keras_seqattn.layers import DecoderBlock, TransformerXLAttention
 from keras_seqattn.layers.recording import recording
 from keras_seqattn.onnx import export
 from tests.helpers import check_layer, compiled, compiled_on_jax, gradients, randomise, to_numpy
+from tests.layers.definition import check_definition
+from tests.mechanisms import ragged_mask
 
 HEADS, DIM, WIDTH, MEMORY = 3, 5, 10, 6
 # Float32 of products of three projections, with values of about ten.
@@ -24,44 +28,31 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype("float32")
 
 
-def ragged(length):
-    """int32 (3, t): a full row, one padded on the left, one on the right."""
-    mask = np.ones((3, length), "int32")
-    mask[1, : length // 3] = 0
-    mask[2, length - length // 3 :] = 0
-    return mask
-
-
-def define(layer, x, mask, memory=None, memory_mask=None):
-    """The formula, pair by pair, in float64."""
-    w = {v.path.removeprefix("mixer/"): to_numpy(v.value).astype("float64") for v in layer.weights}
+def define(layer, x, mask, w, memory=None, memory_mask=None):
+    """The formula, query by query, in float64."""
+    context = x
     if memory is not None:
         context, mask = np.concatenate([memory, x], 1), np.concatenate([memory_mask, mask], 1)
-    else:
-        context = x
-    q = np.einsum("btm,mhd->bthd", x, w["query/kernel"])
-    k = np.einsum("btm,mhd->bthd", context, w["key/kernel"])
-    v = np.einsum("btm,mhd->bthd", context, w["value/kernel"])
-    (batch, t), s = x.shape[:2], context.shape[1]
-    frequencies = 10000.0 ** (-np.arange(0, WIDTH, 2) / WIDTH)
-    out = np.zeros((batch, t, HEADS, DIM))
-    for i in range(t):
-        places = range(max(0, i + s - t - layer.memory_length + 1) if layer.same_length else 0, s)
-        places = [j for j in places if j <= i + s - t]
-        for row in range(batch):
-            real = [j for j in places if mask[row, j]]
-            scores = []
-            for j in real:
-                distance = min(i + s - t - j, layer.clamp_distance or s)
-                angles = distance * frequencies
-                r = np.concatenate([np.sin(angles), np.cos(angles)]) @ np.moveaxis(
-                    w["distance/kernel"], 1, 0
-                )
-                by_content = (q[row, i] + w["content_bias"]) * k[row, j]
-                scores.append((by_content + (q[row, i] + w["distance_bias"]) * r).sum(-1))
-            if real:
-                weights = np.exp(np.array(scores) / DIM**0.5)
-                out[row, i] = np.einsum("jh,jhd->hd", weights / weights.sum(0), v[row, real])
+    q, k, v = (
+        np.einsum("btm,mhd->bthd", tokens, w[f"{name}/kernel"])
+        for name, tokens in (("query", x), ("key", context), ("value", context))
+    )
+    keys = context.shape[1]
+    distances = np.minimum(np.arange(keys), layer.clamp_distance or keys)
+    angles = distances[:, None] * 10000.0 ** (-np.arange(0, WIDTH, 2) / WIDTH)
+    sinusoids = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    r = np.einsum("sm,mhd->shd", sinusoids, w["distance/kernel"])
+    reach = layer.memory_length if layer.same_length else keys
+    out = np.zeros_like(q)
+    for row, i in np.ndindex(*x.shape[:2]):
+        place = keys - x.shape[1] + i
+        seen = np.flatnonzero(mask[row, : place + 1])
+        seen = seen[place - seen < reach]
+        if len(seen):
+            by_content = (q[row, i] + w["content_bias"]) * k[row, seen]
+            by_distance = (q[row, i] + w["distance_bias"]) * r[place - seen]
+            weights = np.exp((by_content + by_distance).sum(-1) / DIM**0.5)
+            out[row, i] = np.einsum("jh,jhd->hd", weights / weights.sum(0), v[row, seen])
     return np.einsum("bthd,hdm->btm", out, w["output_dense/kernel"])
 
 
@@ -77,30 +68,31 @@ VARIANTS = {"plain": {}, "same length": {"same_length": True}, "clamped": {"clam
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("length", [1, 11])
 def test_definition(settings, length):
-    layer, x, mask = build(**settings), normal(3, length, WIDTH), ragged(length)
-    run = compiled_on_jax(layer)
-    assert_close(run(x, attention_mask=mask), define(layer, x, mask), mask)
-    memory, memory_mask = normal(3, MEMORY, WIDTH, seed=2), ragged(MEMORY)[::-1]
-    y, present = run(x, attention_mask=mask, cache=(memory, memory_mask))
-    assert_close(y, define(layer, x, mask, memory, memory_mask), mask)
-    kept = [np.concatenate(pair, 1)[:, -MEMORY:] for pair in ((memory, x), (memory_mask, mask))]
-    for new, expected in zip(present, kept, strict=True):
-        np.testing.assert_array_equal(to_numpy(new), expected)
+    layer, x, mask = build(**settings), normal(4, length, WIDTH), ragged_mask(length)
+    check_definition(layer, functools.partial(define, layer), x, TOLERANCE)
+    # The last row has no memory either.
+    memory = normal(4, MEMORY, WIDTH, seed=2), ragged_mask(MEMORY)[[2, 1, 0, 3]]
+
+    def with_memory(x, mask, weights):
+        return define(layer, x, mask, weights, *memory)
+
+    check_definition(layer, with_memory, x, TOLERANCE, cache=memory)
+    _, present = compiled_on_jax(layer)(x, attention_mask=mask, cache=memory)
+    for old, added, new in zip(memory, (x, mask), present, strict=True):
+        kept = np.concatenate([old, added], axis=1)[:, -MEMORY:]
+        np.testing.assert_array_equal(to_numpy(new), kept)
 
 
 def test_another_distance_does_not_pass():
-    layer, x, mask = build(), normal(3, 11, WIDTH), ragged(11)
-    expected = define(layer, x, mask)
-    layer.clamp_distance = 9
-    with pytest.raises(AssertionError):
-        assert_close(layer(x, attention_mask=mask), expected, mask)
+    definition = functools.partial(define, build())
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        check_definition(build(clamp_distance=9), definition, normal(4, 11, WIDTH), TOLERANCE)
 
 
 @pytest.mark.parametrize("settings", [{"memory": 13}, {"same_length": True}])
 def test_segments_equal_one_long_pass(settings):
     """Where the memory holds all that was before, or queries see as far from any segment."""
-    layer, x, mask = build(**settings), normal(3, 13, WIDTH), ragged(13)
-    x, mask = x[:2], mask[:2]
+    layer, x, mask = build(**settings), normal(2, 13, WIDTH), ragged_mask(13)[:2]
     expected = to_numpy(compiled_on_jax(layer)(x, attention_mask=mask))
     step = compiled(lambda inputs: layer(**inputs))
     for sizes in ((5, 1, 7), (1,) * 13):
@@ -128,20 +120,20 @@ def test_the_future_does_not_reach_the_past():
 
 def test_contract(tmp_path):
     layer = TransformerXLAttention(HEADS, DIM, MEMORY, name="mixer")
-    inputs = {"x": normal(3, 7, WIDTH), "attention_mask": ragged(7)}
+    inputs = {"x": normal(4, 7, WIDTH), "attention_mask": ragged_mask(7)}
     # Products of four projections: bfloat16's 8 bits four times.
     check_layer(layer, inputs, tmp_path, half_tolerance=0.2)
 
 
 def test_no_gradient_flows_through_the_memory():
-    layer, x, mask = build(), normal(3, 7, WIDTH), ragged(MEMORY)
+    layer, x, mask = build(), normal(4, 7, WIDTH), ragged_mask(MEMORY)
 
     def loss(x, memory):
         y, _ = layer(x, cache=(memory, mask))
         # The second term gives the memory a gradient at all, which must stay what it is.
         return ops.add(ops.sum(ops.square(y)), ops.multiply(3.0, ops.sum(memory)))
 
-    memory = normal(3, MEMORY, WIDTH, seed=2)
+    memory = normal(4, MEMORY, WIDTH, seed=2)
     through_x, through_memory = gradients(compiled_on_jax(loss), x, memory)
     assert np.abs(through_x).max() > 0
     np.testing.assert_array_equal(through_memory, 3.0)
@@ -169,9 +161,9 @@ def test_dropout_is_for_training():
 
 def export_inputs(length):
     # One row at the longest: the scores are as large as its square.
-    rows = 3 if length < 999 else 1
-    feeds = {"x": normal(rows, length, WIDTH), "attention_mask": ragged(length)[:rows]}
-    return feeds | {"memory": normal(rows, MEMORY, WIDTH), "mask": ragged(MEMORY)[:rows]}
+    rows = 4 if length < 999 else 1
+    feeds = {"x": normal(rows, length, WIDTH), "attention_mask": ragged_mask(length)[:rows]}
+    return feeds | {"memory": normal(rows, MEMORY, WIDTH), "mask": ragged_mask(MEMORY)[:rows]}
 
 
 @pytest.mark.parametrize(
