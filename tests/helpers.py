@@ -47,7 +47,8 @@ def gradients(function, *arrays):
     if backend == "jax":
         import jax
 
-        grads = jax.grad(function, argnums=tuple(range(len(arrays))))(*arrays)
+        # As a whole: each operation that is new to JAX costs a compilation.
+        grads = jax.jit(jax.grad(function, argnums=tuple(range(len(arrays)))))(*arrays)
     elif backend == "torch":
         tensors = [ops.convert_to_tensor(x).detach().requires_grad_() for x in arrays]
         function(*tensors).backward()
