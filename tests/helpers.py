@@ -216,10 +216,7 @@ def _check_saving(layer, inputs, expected, tmp_path):
 def _check_precision(layer, inputs, expected, tolerance):
     for policy in ("mixed_bfloat16", "mixed_float16", keras.DTypePolicy("mixed_bfloat16")):
         copy = _copy(layer, inputs, dtype=policy)
-        run = functools.partial(_call, copy)
-        # JAX's attention finds out in eager calls only that a CPU has no products of float16.
-        if copy.compute_dtype != "float16":
-            run = compiled_on_jax(run)
+        run = compiled_on_jax(functools.partial(_call, copy))
         results = run(tree.map_structure(ops.convert_to_tensor, inputs))
         for x in tree.flatten(results):
             assert keras.backend.standardize_dtype(x.dtype) == copy.compute_dtype

@@ -149,14 +149,13 @@ def check_states(mechanism, length, chunks, tolerance=1e-5, extras=None):
         np.testing.assert_allclose(actual[real], expected[real], rtol=0, atol=bound)
 
 
-def check_export(mechanism, tmp_path, causal=False, lengths=EXPORT_LENGTHS, global_mask=False):
+def check_export(mechanism, tmp_path, causal=False, global_mask=False):
     """The file of an attention layer with the mechanism, in onnxruntime, at every length, padded.
 
     Args:
         mechanism: a template.
         tmp_path: a folder.
         causal: as in `MultiHeadAttention`.
-        lengths: what to run.
         global_mask: the layer takes a `global_attention_mask`, nonzero for each row's first token.
     """
     model = attention_model(mechanism, causal, global_mask)
@@ -167,7 +166,7 @@ def check_export(mechanism, tmp_path, causal=False, lengths=EXPORT_LENGTHS, glob
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for length in lengths:
+        for length in EXPORT_LENGTHS:
             # Two rows at the longest: the definition is checked elsewhere, memory is short.
             feeds = _layer_inputs(length, global_mask, rows=slice(None, 4 if length < 999 else 2))
             real = feeds["attention_mask"].astype(bool)

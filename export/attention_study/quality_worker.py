@@ -6,7 +6,6 @@ Usage: python -m attention_study.quality_worker REQUEST, a JSON object as qualit
 import json
 import os
 import sys
-import time
 
 
 def main(request):
@@ -26,7 +25,7 @@ def measure(name, task, request):
         request: dict.
 
     Returns:
-        dict of accuracy by difficulty, parameters, the seconds of training, and the last loss.
+        dict of accuracy by difficulty, parameters, and the last loss.
     """
     import keras
 
@@ -43,14 +42,13 @@ def measure(name, task, request):
         warmup_steps=warmup,
     )
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), loss)
-    epochs, start = min(10, request["steps"]), time.perf_counter()
+    epochs = min(10, request["steps"])
     history = model.fit(
         task.batches(request["seed"]),
         steps_per_epoch=request["steps"] // epochs,
         epochs=epochs,
         verbose=0,
     ).history
-    seconds = time.perf_counter() - start
     accuracies = {
         difficulty: _accuracy(model, *test, task.rows)
         for difficulty, test in task.evaluations(request["seed"]).items()
@@ -58,7 +56,6 @@ def measure(name, task, request):
     return {
         "accuracy": accuracies,
         "parameters": model.count_params(),
-        "seconds": seconds,
         "loss": history["loss"][-1],
     }
 

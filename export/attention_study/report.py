@@ -209,14 +209,14 @@ def _streaming(results):
 
 
 def _quality(results):
-    """Accuracy by task and difficulty, and how long the training took on one core."""
+    """Accuracy by task and difficulty."""
     settings, cells = results.content["settings"], results.stage(quality.STAGE)
     header, columns = ["mechanism"], []
     for task in settings["quality"]:
         found = quality.accuracies(results, task)
         difficulties = list(next(iter(found.values()), {}))
         unit = tasks.TASKS[task].name_of_difficulty
-        header += [f"{tasks.TITLES[task]}: {x} {unit}" for x in difficulties] + ["s"]
+        header += [f"{tasks.TITLES[task]}: {x} {unit}" for x in difficulties]
         columns.append((task, difficulties))
     rows = []
     for name, entry in MECHANISMS.items():
@@ -226,7 +226,6 @@ def _quality(results):
             accuracy = cell.get("accuracy", {})
             missing = "failed" if "failed" in cell else "-"
             row += [f"{accuracy[x]:.3f}" if x in accuracy else missing for x in difficulties]
-            row.append(number(cell.get("seconds")))
         if not entry.causal_cost:
             rows.append(row)
     return table(header, rows)

@@ -122,7 +122,7 @@ class Attention(keras.Operation):
             return False
         backend = keras.backend.backend()
         if backend == "jax":
-            return query.shape[-1] == value.shape[-1]
+            return query.shape[-1] == value.shape[-1] and _jax_has_products(query)
         # Keras repeats grouped keys on torch, and has no kernel on TensorFlow.
         return backend == "torch" and query.shape[2] == key.shape[1]
 
@@ -288,6 +288,14 @@ def _check_heads(heads, groups):
             "The number of key/value heads must divide the number of heads. Received: "
             f"{groups} key/value heads, {heads} heads"
         )
+
+
+def _jax_has_products(query):
+    """Not of float16 on a CPU, which JAX's kernel finds out in eager calls only."""
+    import jax
+
+    is_half = keras.backend.standardize_dtype(query.dtype) == "float16"
+    return not is_half or jax.default_backend() != "cpu"
 
 
 def _group_heads(query, groups):
