@@ -22,6 +22,7 @@ class Results:
         self.path = path
         chosen = json.loads(json.dumps(dataclasses.asdict(settings)))
         self.content = {"settings": chosen, "machine": {}, "cells": {}}
+        self._machine = None
         if path.exists():
             self.content = json.loads(path.read_text("utf-8"))
             if self.content["settings"] != chosen:
@@ -39,12 +40,12 @@ class Results:
             cell: what JSON can hold.
         """
         self.content["cells"].setdefault(stage, {})[name] = cell
+        self.content["machine"] = self._machine or self.content["machine"]
         self._write()
 
     def describe(self, machine):
-        """Keep what is measured on."""
-        self.content["machine"] = machine
-        self._write()
+        """Say what is measured on, which is kept with the next cell."""
+        self._machine = machine
 
     def _write(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)

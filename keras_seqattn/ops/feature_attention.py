@@ -137,14 +137,17 @@ def _attend_whole(query, key, value, features, mask):
     real = None if mask is None else ops.expand_dims(ops.cast(mask, "bool"), (1, 3))
     if weights is not None:
         weights = weights if real is None else ops.where(real, weights, NEVER)
-        key = ops.multiply(key, ops.exp(ops.subtract(weights, _largest(weights, 2))))
+        # Onto the values, which are narrower than the features.
+        weights = ops.exp(ops.subtract(weights, _largest(weights, 2)))
+        value = ops.multiply(value, weights)
     elif real is not None:
         key = ops.where(real, key, 0.0)
     heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
     query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
     key = ops.swapaxes(key, 2, 3)
     out = ops.matmul(query, ops.matmul(key, value))
-    total = ops.matmul(query, ops.sum(key, axis=3, keepdims=True))
+    sums = ops.sum(key, axis=3, keepdims=True) if weights is None else ops.matmul(key, weights)
+    total = ops.matmul(query, sums)
     out = ops.reshape(_ratio(out, total), (-1, heads, length, value.shape[3]))
     return ops.transpose(out, (0, 2, 1, 3))
 
