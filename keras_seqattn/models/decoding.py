@@ -105,8 +105,8 @@ class KerasEncoderDecoder:
     """A sequence-to-sequence model as `keras_seqattn.generation` drives it.
 
     The source is encoded once, padded to a power of two (BigBird's, whose attention depends on the
-    number of blocks, to whole blocks); its keys and values (or, of recurrent
-    families, its states and memory) are computed with it. Beams share them.
+    number of blocks, to whole blocks); its keys and values (or, of recurrent families, its states
+    and memory) are computed with it. Beams share them.
 
     Args:
         model: a `SequenceModel` for seq2seq_lm.

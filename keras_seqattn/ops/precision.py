@@ -5,7 +5,7 @@ from keras import ops
 
 
 def full_precision(dtype):
-    """ "float64" for float64, else "float32"."""
+    """The name of the dtype to sum in: float64 for float64, else float32."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
