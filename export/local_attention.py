@@ -18,7 +18,7 @@ import tempfile
 import time
 
 import numpy as np
-from attention_study.memory import extra_peak
+from attention_study import memory
 from machine import description, table
 from onnx import TensorProto, helper, numpy_helper
 
@@ -138,9 +138,10 @@ def check(files, length=777):
 
 def measure(file, length, rounds):
     """The least milliseconds of a call, and the MiB that one needs, of a graph."""
+    memory.give_back_freed()
     x, session, frugal = _inputs(length), _session(file), _session(file, arena=False)
     _run(frugal, _inputs(8))
-    extra = extra_peak(lambda: _run(frugal, x))
+    extra = memory.extra_peak(lambda: _run(frugal, x))
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()

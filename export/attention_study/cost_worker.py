@@ -19,7 +19,7 @@ def main(request):
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
     memory.give_way()
-    memory.one_pool()
+    memory.give_back_freed()
     engine, cells = make_engine(request), {}
     for part, lengths in request["parts"].items():
         cells[part] = {int(length): cell for length, cell in request["known"][part].items()}

@@ -1,9 +1,9 @@
 """The peak memory of a call, beyond what its process held before: Linux with glibc.
 
 The kernel keeps the highest resident size of a process, and forgets it on demand. What counts for a
-call is the difference to the resident size just before, when the allocator has given back all that
-is free. During the call it maps every block of some size afresh and gives it back when it is freed,
-so that neither its pools nor leftovers of earlier calls hide in the figure.
+call is the difference to the resident size just before. A process that measures has every block of
+some size mapped afresh and given back when it is freed, from its start: blocks that once lay in the
+allocator's own heap leave holes there, into which later blocks are put, and which stay.
 
 Time is the other way round. By itself the allocator gives every block above 32 MiB back when it is
 freed, and has its pages mapped anew in the next call, which takes longer than most of what is
@@ -18,11 +18,31 @@ import pathlib
 _PROCESS = pathlib.Path("/proc/self")
 # Of mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
-_SMALL, _LARGE = 1 << 16, 1 << 25
+_SMALL = 1 << 16
+
+
+def give_back_freed():
+    """Let this process hold no more memory than is in use, so that `extra_peak` sees what is.
+
+    To be called before anything large is held and before there are other threads, which share
+    one pool then.
+    """
+    glibc = ctypes.CDLL(None)
+    glibc.mallopt(_ARENA_MAX, 1)
+    glibc.mallopt(_MMAP_THRESHOLD, _SMALL)
+
+
+def keep_freed():
+    """The opposite, from now on: nothing is given back, and `extra_peak` is over."""
+    glibc = ctypes.CDLL(None)
+    glibc.mallopt(_MMAP_MAX, 0)
+    glibc.mallopt(_TRIM_THRESHOLD, -1)
 
 
 def extra_peak(call):
     """Bytes that a call needs beyond what is held before it, its result included.
+
+    To a few dozen KiB after `give_back_freed`; otherwise with what the allocator holds in reserve.
 
     Args:
         call: function without arguments, called once.
@@ -30,29 +50,14 @@ def extra_peak(call):
     Returns:
         int.
     """
-    glibc = ctypes.CDLL(None)
     gc.collect()
-    glibc.mallopt(_MMAP_THRESHOLD, _SMALL)
-    glibc.malloc_trim(0)
+    ctypes.CDLL(None).malloc_trim(0)
     before = resident()
     (_PROCESS / "clear_refs").write_text("5")
     result = call()
     peak = _status("VmHWM")
     del result
-    glibc.mallopt(_MMAP_THRESHOLD, _LARGE)
     return max(0, peak - before)
-
-
-def one_pool():
-    """Let all threads of this process share one pool, of any size; to be called before they run."""
-    ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
-
-
-def keep_freed():
-    """Let this process keep all memory that is freed, from now on; `extra_peak` is over then."""
-    glibc = ctypes.CDLL(None)
-    glibc.mallopt(_MMAP_MAX, 0)
-    glibc.mallopt(_TRIM_THRESHOLD, -1)
 
 
 def check():
