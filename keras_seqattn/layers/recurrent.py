@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.layers.additive_attention import AdditiveAttention, allowed_keys
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.scan import scan
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -116,8 +117,8 @@ class AttentiveDecoder(keras.layers.Layer):
         if scored:
             carry.append(ops.zeros((batch, ops.shape(context)[1]), dtype))
 
-        def step(carry, gates):
-            state = carry[0]
+        def step(carry, slices):
+            (gates,), state = slices, carry[0]
             attended, scores = self.attention.attend(
                 ops.expand_dims(state, 1), context, keys, allowed
             )
@@ -126,7 +127,7 @@ class AttentiveDecoder(keras.layers.Layer):
 
         # The inputs' part of the gates needs no state: one product for all steps.
         gates = ops.transpose(self.input_gates(inputs), (1, 0, 2))
-        (last, *_), outputs = ops.scan(step, carry, gates)
+        (last, *_), outputs = scan(step, carry, (gates,))
         states, contexts, *scores = (ops.transpose(x, (1, 0, 2)) for x in outputs)
         if scored:
             record(self, scores[0])

@@ -10,9 +10,9 @@ def scan(body, state, xs):
     """`keras.ops.scan` over several tensors, of unknown length too; ONNX Scan.
 
     Args:
-        body: function of a state and one slice of each of `xs` to a new state and an output, which
-            TensorFlow needs to have the shapes of the state.
-        state: tuple of tensors.
+        body: function of a state and a tuple of one slice of each of `xs` to a new state and an
+            output, which TensorFlow needs to have the shapes of the state.
+        state: tuple or list of tensors.
         xs: tuple of tensors (n, ...).
 
     Returns:
@@ -21,8 +21,12 @@ def scan(body, state, xs):
     if xs[0].shape[0] == 1:
         state, out = body(state, tuple(x[0] for x in xs))
         return state, keras.tree.map_structure(lambda x: ops.expand_dims(x, 0), out)
-    traced = isinstance(xs[0], keras.KerasTensor)
-    if traced or keras.backend.backend() != "tensorflow" or xs[0].shape[0] is not None:
+    if isinstance(xs[0], keras.KerasTensor):
+        return ops.scan(body, state, xs)
+    if keras.backend.backend() == "torch":
+        return _scan_slices(body, state, xs)
+    known = len(xs) == 1 or xs[0].shape[0] is not None
+    if keras.backend.backend() != "tensorflow" or known:
         return ops.scan(body, state, xs)
     # Keras on TensorFlow fails on the second of several tensors whose length is unknown.
     shapes = [ops.shape(x)[1:] for x in xs]
@@ -37,3 +41,17 @@ def scan(body, state, xs):
         return body(state, tuple(slices))
 
     return ops.scan(unpack, state, ops.concatenate(rows, axis=1))
+
+
+def _scan_slices(body, state, xs):
+    """A loop over slices that are taken all at once.
+
+    The gradient of a single slice is as large as all of them: of n taken by themselves, as Keras
+    does on PyTorch, it takes time O(n^2).
+    """
+    state, xs = keras.tree.map_structure(ops.convert_to_tensor, (state, xs))
+    outputs = []
+    for slices in zip(*(ops.unstack(x) for x in xs), strict=True):
+        state, output = body(state, slices)
+        outputs.append(output)
+    return state, keras.tree.map_structure(lambda *steps: ops.stack(steps), *outputs)

@@ -47,6 +47,25 @@ def test_steps_of_unknown_length():
         np.testing.assert_allclose(to_numpy(run(q, k, v)), expected, rtol=0, atol=1e-5)
 
 
+def test_gradients_cost_no_square():
+    """PyTorch's gradient of one slice, `x[i]`, is as large as x."""
+    if keras.backend.backend() != "torch":
+        pytest.skip("other backends add to one gradient in place")
+    import torch
+
+    a, b = (torch.randn(5, 3, 7, requires_grad=True) for _ in range(2))
+    (last, _), _ = scan(_body, (torch.zeros(3, 7), torch.tensor(0.0)), (a, b))
+    found, ahead = set(), [last.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        found.add(node.name())
+        ahead += [after for after, _ in node.next_functions if after is not None]
+    assert "UnbindBackward0" in found and "SelectBackward0" not in found, found
+    slopes = torch.autograd.grad(last.sum(), (a, b))
+    grown = torch.exp(a.flip(0).cumsum(0).flip(0) - a)
+    torch.testing.assert_close(slopes[1], grown)
+
+
 def _of_unknown_length(function):
     """Compiled on TensorFlow, with no size known but those behind the second axis."""
     if keras.backend.backend() != "tensorflow":
