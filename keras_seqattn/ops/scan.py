@@ -1,4 +1,4 @@
-"""`keras.ops.scan` where Keras cannot do it."""
+"""`keras.ops.scan`, also where Keras cannot do it or takes the square of the length."""
 
 import math
 
@@ -21,26 +21,13 @@ def scan(body, state, xs):
     if xs[0].shape[0] == 1:
         state, out = body(state, tuple(x[0] for x in xs))
         return state, keras.tree.map_structure(lambda x: ops.expand_dims(x, 0), out)
-    if isinstance(xs[0], keras.KerasTensor):
-        return ops.scan(body, state, xs)
-    if keras.backend.backend() == "torch":
+    # A trace must give the same operations on every backend.
+    backend = None if isinstance(xs[0], keras.KerasTensor) else keras.backend.backend()
+    if backend == "torch":
         return _scan_slices(body, state, xs)
-    known = len(xs) == 1 or xs[0].shape[0] is not None
-    if keras.backend.backend() != "tensorflow" or known:
-        return ops.scan(body, state, xs)
-    # Keras on TensorFlow fails on the second of several tensors whose length is unknown.
-    shapes = [ops.shape(x)[1:] for x in xs]
-    sizes = [math.prod(shape) for shape in shapes]
-    rows = [ops.reshape(x, (-1, size)) for x, size in zip(xs, sizes, strict=True)]
-
-    def unpack(state, row):
-        slices, start = [], 0
-        for shape, size in zip(shapes, sizes, strict=True):
-            slices.append(ops.reshape(row[start : start + size], shape))
-            start += size
-        return body(state, tuple(slices))
-
-    return ops.scan(unpack, state, ops.concatenate(rows, axis=1))
+    if backend == "tensorflow" and len(xs) > 1 and xs[0].shape[0] is None:
+        return _scan_rows(body, state, xs)
+    return ops.scan(body, state, xs)
 
 
 def _scan_slices(body, state, xs):
@@ -55,3 +42,22 @@ def _scan_slices(body, state, xs):
         state, output = body(state, slices)
         outputs.append(output)
     return state, keras.tree.map_structure(lambda *steps: ops.stack(steps), *outputs)
+
+
+def _scan_rows(body, state, xs):
+    """A loop over one tensor with the slices side by side.
+
+    Keras on TensorFlow fails on the second of several tensors whose length is unknown.
+    """
+    shapes = [ops.shape(x)[1:] for x in xs]
+    sizes = [math.prod(shape) for shape in shapes]
+    rows = [ops.reshape(x, (-1, size)) for x, size in zip(xs, sizes, strict=True)]
+
+    def unpack(state, row):
+        slices, start = [], 0
+        for shape, size in zip(shapes, sizes, strict=True):
+            slices.append(ops.reshape(row[start : start + size], shape))
+            start += size
+        return body(state, tuple(slices))
+
+    return ops.scan(unpack, state, ops.concatenate(rows, axis=1))
