@@ -140,17 +140,16 @@ def _attend_whole(query, key, value, features, mask):
         # Onto the values, which are narrower than the features.
         weights = ops.exp(ops.subtract(weights, _largest(weights, 2)))
         value = ops.multiply(value, weights)
+        weights = ops.expand_dims(ops.squeeze(weights, 3), 2)  # (b, g, 1, s)
     elif real is not None:
         key = ops.where(real, key, 0.0)
     heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
     query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
     # Of features and values the latter are narrower: these are what is transposed.
     sums = ops.swapaxes(ops.matmul(ops.swapaxes(value, 2, 3), key), 2, 3)
-    if weights is None:
-        total = ops.sum(key, axis=2)
-    else:
-        total = ops.squeeze(ops.matmul(ops.expand_dims(ops.squeeze(weights, 3), 2), key), 2)
-    out, total = ops.matmul(query, sums), ops.matmul(query, ops.expand_dims(total, 3))
+    total = ops.sum(key, axis=2, keepdims=True) if weights is None else ops.matmul(weights, key)
+    total = ops.expand_dims(ops.squeeze(total, 2), 3)  # (b, g, m, 1)
+    out, total = ops.matmul(query, sums), ops.matmul(query, total)
     out = ops.reshape(_ratio(out, total), (-1, heads, length, value.shape[3]))
     return ops.transpose(out, (0, 2, 1, 3))
 
