@@ -8,6 +8,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import pytest
 
 
+def pytest_addoption(parser):
+    """How much fuzzing: see tests/fuzz."""
+    parser.addoption("--cases", type=int, help="cases of each fuzz test (default: a few)")
+    parser.addoption("--case", type=int, help="replay one case of a fuzz test")
+
+
 def pytest_collection_modifyitems(items):
     """Tests that do not depend on the backend run in the TensorFlow pass only."""
     if os.environ["KERAS_BACKEND"] == "tensorflow":
