@@ -5,6 +5,7 @@ import os
 
 import onnxruntime
 
+from keras_seqattn.arguments import integer, shown
 from keras_seqattn.errors import BundleError, InputError
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -12,6 +13,7 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SLOW_FUSIONS = "SkipLayerNormFusion"
 # onnxruntime names shapes and values at length.
 _LONGEST_LINE = 500
+_MOST_THREADS = 1024
 
 
 class Session(onnxruntime.InferenceSession):
@@ -66,18 +68,11 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
             for lengths seen before: quicker. Without it no more is held than is in use.
 
     Raises:
-        InputError: a provider is not available.
+        InputError: a provider is not available, or an argument is of a wrong kind.
         BundleError: onnxruntime refuses the file.
     """
-    available = onnxruntime.get_available_providers()
-    if providers is None:
-        providers = [name for name in (_CUDA, _CPU) if name in available]
+    providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
-    missing = [name for name in names if name not in available]
-    if missing:
-        raise InputError(
-            f"providers {', '.join(missing)} are not available; there are {', '.join(available)}"
-        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
@@ -91,6 +86,38 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
         return Session(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
+
+
+def check_session_options(providers, threads):
+    """What `create_session` takes, providers chosen where there are none.
+
+    Raises:
+        InputError: a provider is not available, or an argument is of a wrong kind.
+    """
+    if threads is not None:
+        threads = integer(threads, "threads", least=1, most=_MOST_THREADS)
+    available = onnxruntime.get_available_providers()
+    if providers is None:
+        return [name for name in (_CUDA, _CPU) if name in available], threads
+    if not isinstance(providers, (list, tuple)) or not providers:
+        raise InputError(
+            f"providers={shown(providers)} must be a list of onnxruntime's execution providers, "
+            f"such as {available}"
+        )
+    missing = [shown(item) for item in providers if _provider_name(item) not in available]
+    if missing:
+        raise InputError(
+            f"providers {', '.join(missing[:4])} are not available; there are "
+            f"{', '.join(available)}"
+        )
+    return list(providers), threads
+
+
+def _provider_name(item):
+    """The name of a provider, given alone or as (name, dict of its options)."""
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], dict):
+        item = item[0]
+    return item if isinstance(item, str) else None
 
 
 def _first_line(error):

@@ -3,6 +3,8 @@
 import json
 import threading
 
+from keras_seqattn import arguments
+from keras_seqattn.arguments import flag, integer, shown
 from keras_seqattn.errors import BundleError, InputError
 
 # Backends that truncate are kept for so many lengths; a model asks for one.
@@ -44,6 +46,8 @@ class Tokenizer:
 
     def encode(self, text, special_tokens=True):
         """List of int, the token ids of one text."""
+        arguments.text(text)
+        flag(special_tokens, "special_tokens")
         return self._backend.encode(text, add_special_tokens=special_tokens).ids
 
     def encode_batch(self, texts, pairs=None, max_length=None):
@@ -54,12 +58,16 @@ class Tokenizer:
             pairs: None, or a list of str, the second text of each.
             max_length: int, longer ones are cut to it (special tokens are kept), or None.
         """
-        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        inputs = texts = arguments.texts(texts)
+        if pairs is not None:
+            pairs = arguments.texts(pairs, "pairs")
+            if len(pairs) != len(texts):
+                raise InputError(f"there are {len(texts)} texts and {len(pairs)} pairs")
+            inputs = list(zip(texts, pairs, strict=True))
+        if max_length is not None:
+            integer(max_length, "max_length", least=1, most=2**32 - 1)
         backend = self._backend if max_length is None else self._backend_of(max_length)
-        try:
-            return backend.encode_batch(inputs)
-        except TypeError as error:
-            raise InputError(f"texts must be str: {error}") from None
+        return backend.encode_batch(inputs)
 
     def _backend_of(self, max_length):
         """A backend that truncates: its setting is its own, so that no call changes another's."""
@@ -80,7 +88,11 @@ class Tokenizer:
 
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""
-        return self._backend.decode(ids, skip_special_tokens=not special_tokens)
+        flag(special_tokens, "special_tokens")
+        try:
+            return self._backend.decode(ids, skip_special_tokens=not special_tokens)
+        except (TypeError, OverflowError):
+            raise InputError(f"ids must be a list of token ids, not {shown(ids)}") from None
 
     def special_tokens(self):
         """dict name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
