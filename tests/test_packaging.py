@@ -34,13 +34,17 @@ ALLOWED = {
     "samples": {"files"},
     "inspection": set(),
     "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
-    "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress", "files"},
+    "console": set(),
+    "cli": {
+        *("console", "models", "onnx", "generation", "runtime", "inspection", "quickstart"),
+        *("progress", "files"),
+    },
 }
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
 KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory"}
-KERAS_FREE |= {"progress", "samples", "inspection", "cli"}
+KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
 
 
 def module_paths():

@@ -60,7 +60,7 @@ def load(path, providers=None, *, check=False, threads=None):
 def _load(path, providers, check, threads):
     flag(check, "check")
     options = check_session_options(providers, threads)
-    bundle = open_bundle(arguments.path(path, "the bundle"), check)
+    bundle = open_bundle(path, check)
     sessions = [
         # Of several sessions in a process only the last one, the busiest, may spin.
         create_session(bundle.path / name, *options, name == bundle.graphs[-1])

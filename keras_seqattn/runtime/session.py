@@ -104,13 +104,18 @@ def check_session_options(providers, threads):
             f"providers={shown(providers)} must be a list of onnxruntime's execution providers, "
             f"such as {available}"
         )
-    missing = [shown(item).strip("'") for item in providers if _provider_name(item) not in available]
+    missing = [
+        shown(item).strip("'") for item in providers if _provider_name(item) not in available
+    ]
     if missing:
         raise InputError(
-            f"providers {', '.join(missing[:4])} are not available; there are "
-            f"{', '.join(available)}"
+            f"providers {_listed(missing)} are not available; there are {', '.join(available)}"
         )
     return list(providers), threads
+
+
+def _listed(providers):
+    return ", ".join(shown(item).strip("'") for item in providers[:4])
 
 
 def _provider_name(item):
