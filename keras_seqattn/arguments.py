@@ -6,6 +6,7 @@ import pathlib
 import reprlib
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.memory import check_memory
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
@@ -64,7 +65,9 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if hasattr(value, "__array__") and hasattr(value, "tolist"):
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+        # An array may be one text that is repeated without an end.
+        check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:
         raise InputError(f"{name} must be a str or a list of at least one str, not {shown(value)}")

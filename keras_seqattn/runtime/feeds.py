@@ -5,7 +5,6 @@ import numpy as np
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.prompts import as_array, as_integers, check_token_ids
-from keras_seqattn.memory import check_memory
 from keras_seqattn.runtime.values import check_filled
 
 _DTYPES = {
@@ -68,8 +67,6 @@ def _typed(declared, value):
     if any(isinstance(wanted, int) and size != wanted for size, wanted in fixed):
         raise InputError(f"{name} must be {_shape(declared.shape)}, not {_shape(sizes)}")
     check_filled(name, array)
-    # What is broadcast becomes whole.
-    check_memory(2 * array.size * np.dtype(dtype).itemsize, f"{name} {sizes}", "give less")
     if np.issubdtype(dtype, np.integer):
         array = as_integers(array, name)
         limits = np.iinfo(dtype)
