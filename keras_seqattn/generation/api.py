@@ -1,14 +1,21 @@
 """`keras_seqattn.generate`: generation with a Keras model."""
 
+import copy
 import json
+import threading
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.generator import Generator
+from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
+
+_MAKING = threading.Lock()
 
 
 def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
     """Generate with a Keras `SequenceModel`, over a step compiled once.
+
+    Threads may share the model, as long as none changes its weights.
 
     Args:
         model: SequenceModel of task causal_lm or seq2seq_lm.
@@ -44,7 +51,7 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         tokenizer = Tokenizer(assets)
     file = json.loads(assets.get("generation_config.json", b"{}"))
     generator = Generator(
-        _decoder_of(model),
+        _decoders_of(model),
         tokenizer=tokenizer,
         defaults=checkpoint_defaults(model.config, file),
         context_length=position_limit(model.config),
@@ -52,13 +59,16 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
     return generator.generate(inputs, attention_mask, **settings)
 
 
-def _decoder_of(model):
-    """The model's decoder, made once, so that its step is compiled once."""
-    decoder = getattr(model, "_decoder", None)
-    if decoder is None:
-        # Imported here: this package must not import Keras.
-        from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
+def _decoders_of(model):
+    """The model's decoders, which share a step made once, so that it is compiled once."""
+    with _MAKING:
+        decoders = getattr(model, "_decoders", None)
+        if decoders is None:
+            # Imported here: this package must not import Keras.
+            from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 
-        driver = KerasEncoderDecoder if model.task == "seq2seq_lm" else KerasDecoder
-        decoder = model._decoder = driver(model)
-    return decoder
+            decoder = (KerasEncoderDecoder if model.task == "seq2seq_lm" else KerasDecoder)(model)
+            # `start` makes the past anew, so that there is nothing to keep for the next generation.
+            decoders = DecoderPool(lambda: copy.copy(decoder), most_idle=0)
+            model._decoders = decoders
+        return decoders

@@ -1,5 +1,6 @@
 """Text or token ids in, text or token ids out, over any decoder."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.beam import beam_search
 from keras_seqattn.generation.loop import decode
+from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.prompts import check_token_ids, prepare_prompts
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.generation.stopping import TextStream
@@ -19,8 +21,9 @@ class Generator:
     """Generates with a decoder, its tokenizer and its checkpoint's defaults.
 
     Args:
-        decoder: follows the protocol of `keras_seqattn.generation`. What the prompts of an
-            encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
+        decoder: follows the protocol of `keras_seqattn.generation`; it holds one generation at a
+            time. A `DecoderPool` of such decoders lets any number run at once. What the prompts of
+            an encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
         tokenizer: None, or an object with `encode(text, special_tokens) -> list of int` and
             `decode(ids) -> str`, special tokens left out.
         defaults: dict of the checkpoint's generation settings.
@@ -29,10 +32,13 @@ class Generator:
     """
 
     def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
-        self.decoder = decoder
+        if isinstance(decoder, DecoderPool):
+            self.decoder, self._lend = decoder.example, decoder.lend
+        else:
+            self.decoder, self._lend = decoder, lambda: contextlib.nullcontext(decoder)
         self.tokenizer = tokenizer
         self.defaults = defaults or {}
-        streams = getattr(decoder, "is_streaming", False)
+        streams = getattr(self.decoder, "is_streaming", False)
         self.context_length = None if streams else context_length
 
     def generate(
@@ -133,7 +139,10 @@ class Generator:
         check_token_ids(np.array(words, np.int64), size, "bad_words_ids")
 
     def _decode(self, task):
-        return decode(self.decoder, *task.begin, task.config, task.steps, task.texts, task.source)
+        with self._lend() as decoder:
+            yield from decode(
+                decoder, *task.begin, task.config, task.steps, task.texts, task.source
+            )
 
     def _search(self, task):
         stops = task.config.stop_strings
@@ -142,14 +151,15 @@ class Generator:
             texts = map(self.tokenizer.decode, rows.tolist())
             return np.array([any(stop in text for stop in stops) for text in texts])
 
-        ids, lengths = beam_search(
-            self.decoder,
-            *task.begin,
-            task.config,
-            task.steps,
-            has_stop_string if stops else None,
-            task.source,
-        )
+        with self._lend() as decoder:
+            ids, lengths = beam_search(
+                decoder,
+                *task.begin,
+                task.config,
+                task.steps,
+                has_stop_string if stops else None,
+                task.source,
+            )
         if task.prompts.kind == "text":
             for step in range(ids.shape[1]):
                 task.texts(ids[:, step], step < lengths)

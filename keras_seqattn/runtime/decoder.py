@@ -64,8 +64,7 @@ class OrtDecoder:
             self._values[name] = self._empty(name, batch_size)
         self._next_states = {name: self._empty(name, batch_size) for name in self._states}
         if self._shared and (batch_size != self._room[0] or max_length > self._room[1]):
-            self._room = (batch_size, -(-max_length // _ROOM) * _ROOM)
-            self._bind_buffers()
+            self._bind_buffers(batch_size, -(-max_length // _ROOM) * _ROOM)
 
     def __call__(self, input_ids, attention_mask):
         """Run the next tokens; float32 (b, v), the last logits, valid until the next call."""
@@ -131,11 +130,12 @@ class OrtDecoder:
             presents = self._binding.get_outputs()[-len(self._growing) :]
             self._values.update(zip(self._growing, presents, strict=True))
 
-    def _bind_buffers(self):
+    def _bind_buffers(self, *room):
         for name in self._shared:
-            cache = self._values[name] = self._empty(name, *self._room)
+            cache = self._values[name] = self._empty(name, *room)
             self._binding.bind_ortvalue_input(name, cache)
             self._binding.bind_ortvalue_output(output_for(name), cache)
+        self._room = room
 
     def _empty(self, name, *sizes):
         return self._value(empty_past(self._pasts[name], *sizes))

@@ -1,11 +1,14 @@
 """`keras_seqattn.runtime.load`: a bundle ready to run."""
 
 import json
+import threading
 
 import numpy as np
 
 from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.files import read_settled
 from keras_seqattn.generation.generator import Generator
+from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import as_integers, check_token_ids
 from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
@@ -25,6 +28,7 @@ from keras_seqattn.runtime.pooling import Pooling, normalize
 from keras_seqattn.runtime.session import create_session
 from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
+from keras_seqattn.runtime.values import check_filled
 
 _DTYPES = {
     "tensor(int64)": np.int64,
@@ -55,6 +59,10 @@ def load(path, providers=None, *, check=False, threads=None):
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
         >>> model.chat("What is the capital of France?", max_new_tokens=32)
     """
+    return read_settled(path, lambda: _load(path, providers, check, threads))
+
+
+def _load(path, providers, check, threads):
     bundle = open_bundle(path, check)
     sessions = [
         # Of several sessions in a process only the last one, the busiest, may spin.
@@ -66,6 +74,9 @@ def load(path, providers=None, *, check=False, threads=None):
 
 class BundleModel:
     """A bundle and its sessions; which methods fit depends on `task`.
+
+    Threads may share it: what it holds does not change, and each generation has caches and buffers
+    of its own, in streams that are read in turns too. After a fork the child loads its own.
 
     Args:
         bundle: Bundle.
@@ -84,7 +95,8 @@ class BundleModel:
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         self.task = self.metadata.get("keras_seqattn.task") or _task_of(sessions)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
-        self._parts = {}
+        # Parts are made when they are first asked for, and one may be made of another.
+        self._parts, self._lock = {}, threading.RLock()
 
     def generate(self, inputs, attention_mask=None, **settings):
         """Return what follows the prompts, or what an encoder-decoder makes of them.
@@ -246,7 +258,7 @@ class BundleModel:
             dict name -> array of every output.
 
         Raises:
-            InputError: an input is missing, unknown, or of a wrong type or rank.
+            InputError: an input is missing, unknown, empty, or of a wrong type or rank.
         """
         if len(self.sessions) > 1:
             raise InputError(
@@ -277,11 +289,13 @@ class BundleModel:
         return self.bundle.assets
 
     def _part(self, name, make):
-        if name not in self._parts:
-            self._parts[name] = make()
-        return self._parts[name]
+        with self._lock:
+            if name not in self._parts:
+                self._parts[name] = make()
+            return self._parts[name]
 
     def _require(self, tasks, method):
+        self.session.check_process()
         if self.task not in tasks.split(" or "):
             raise InputError(
                 f"{method} needs a bundle of task {tasks}, and the task of this one is {self.task}"
@@ -298,7 +312,7 @@ class BundleModel:
 
     def _make_generator(self, **defaults):
         return Generator(
-            self._part("decoder", self._make_decoder),
+            self._part("decoders", lambda: DecoderPool(self._make_decoder)),
             tokenizer=self.tokenizer,
             defaults={**self.generation_defaults, **defaults},
             context_length=position_limit(self.config),
@@ -364,6 +378,7 @@ class BundleModel:
             raise InputError(f"{declared.name} must be {np.dtype(dtype)}, not {array.dtype}")
         if array.ndim != len(declared.shape):
             raise InputError(f"{declared.name} must be {declared.shape}, not {array.shape}")
+        check_filled(declared.name, array)
         if declared.name == "input_ids" and "vocab_size" in self.config:
             check_token_ids(array, self.config["vocab_size"])
         return array.astype(dtype, copy=False)

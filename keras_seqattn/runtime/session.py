@@ -1,5 +1,7 @@
 """Creates onnxruntime sessions."""
 
+import os
+
 import onnxruntime
 
 from keras_seqattn.errors import BundleError, InputError
@@ -7,6 +9,32 @@ from keras_seqattn.errors import BundleError, InputError
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
+
+
+class Session(onnxruntime.InferenceSession):
+    """An onnxruntime session that knows its process: its threads are not in a forked child, which
+    would now and then wait for them without an end."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self._process = os.getpid()
+
+    def check_process(self):
+        """Raise BundleError in another process than that which made the session."""
+        if os.getpid() != self._process:
+            raise BundleError(
+                f"this bundle was loaded in process {self._process}, of which {os.getpid()} is a "
+                "fork, and onnxruntime's threads do not survive a fork: load the bundle in each "
+                "process, after the fork"
+            )
+
+    def run(self, *arguments, **settings):
+        self.check_process()
+        return super().run(*arguments, **settings)
+
+    def run_with_iobinding(self, *arguments, **settings):
+        self.check_process()
+        return super().run_with_iobinding(*arguments, **settings)
 
 
 def create_session(path, providers=None, threads=None, spinning=True, arena=True):
@@ -44,7 +72,7 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return Session(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
 

@@ -1,12 +1,16 @@
 """The checkpoint's tokenizer (tokenizer.json), over the tokenizers library."""
 
 import json
+import threading
 
 from keras_seqattn.errors import BundleError, InputError
 
+# Backends that truncate are kept for so many lengths; a model asks for one.
+_MOST_LIMITS = 2
+
 
 class Tokenizer:
-    """Texts to token ids and back.
+    """Texts to token ids and back. Threads may share it.
 
     Args:
         assets: dict file name -> bytes; tokenizer.json, and perhaps tokenizer_config.json.
@@ -16,18 +20,14 @@ class Tokenizer:
     """
 
     def __init__(self, assets):
-        from tokenizers import Tokenizer as Backend
-
         if "tokenizer.json" not in assets:
             raise BundleError("there is no tokenizer.json: give token ids instead of text")
         try:
-            self._backend = Backend.from_str(bytes(assets["tokenizer.json"]).decode("utf-8"))
+            self._backend = _backend(bytes(assets["tokenizer.json"]).decode("utf-8"))
             self.config = json.loads(assets.get("tokenizer_config.json", b"{}"))
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"the tokenizer files cannot be read: {error}") from None
-        # A saved truncation or padding would change what is asked for here.
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._truncating, self._lock = {}, threading.Lock()
         self._pad_id = self._find_pad_id()
 
     @property
@@ -55,14 +55,22 @@ class Tokenizer:
             max_length: int, longer ones are cut to it (special tokens are kept), or None.
         """
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        if max_length is not None:
-            self._backend.enable_truncation(max_length)
+        backend = self._backend if max_length is None else self._backend_of(max_length)
         try:
-            return self._backend.encode_batch(inputs)
+            return backend.encode_batch(inputs)
         except TypeError as error:
             raise InputError(f"texts must be str: {error}") from None
-        finally:
-            self._backend.no_truncation()
+
+    def _backend_of(self, max_length):
+        """A backend that truncates: its setting is its own, so that no call changes another's."""
+        with self._lock:
+            if max_length not in self._truncating:
+                backend = _backend(self._backend.to_str())
+                backend.enable_truncation(max_length)
+                while len(self._truncating) >= _MOST_LIMITS:
+                    del self._truncating[next(iter(self._truncating))]
+                self._truncating[max_length] = backend
+            return self._truncating[max_length]
 
     def special_token_id(self, token):
         """int, the id of one special token by its text, or None: pieces of words do not count."""
@@ -95,3 +103,14 @@ class Tokenizer:
             if identity is not None:
                 return identity
         return 0
+
+
+def _backend(content):
+    """The tokenizers library's tokenizer, from the content of a tokenizer.json."""
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_str(content)
+    # A saved truncation or padding would change what is asked for.
+    backend.no_truncation()
+    backend.no_padding()
+    return backend

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_seqattn.errors import BundleError
+from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.steps import is_cache
 
 _TYPES = {
@@ -91,6 +91,17 @@ def empty_past(value, batch_size, length=0):
     grown = 2 if is_cache(value.name) else None
     sizes = [length if axis == grown else static_size(value, axis) for axis in rest]
     return np.zeros((batch_size, *sizes), dtype_of(value))
+
+
+def check_filled(name, array):
+    """Raise InputError if an input of a graph has no row or no element.
+
+    The rule of the runtime for batches and lengths of 0: there is nothing to compute, and kernels
+    for recurrent layers would end the process. Only the past of a cache may be empty.
+    """
+    past = is_cache(name) and array.ndim > 2
+    if 0 in (array.shape[:2] + array.shape[3:] if past else array.shape):
+        raise InputError(f"{name} is {array.shape}: give it at least one row and one element")
 
 
 def bind_integers(binding, name, values):
