@@ -1,5 +1,6 @@
 """Creates onnxruntime sessions."""
 
+import contextlib
 import os
 
 import onnxruntime
@@ -9,14 +10,19 @@ from keras_seqattn.errors import BundleError, InputError
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
+# onnxruntime names shapes and values at length.
+_LONGEST_LINE = 500
 
 
 class Session(onnxruntime.InferenceSession):
-    """An onnxruntime session that knows its process: its threads are not in a forked child, which
-    would now and then wait for them without an end."""
+    """An onnxruntime session that knows its file and its process, and whose errors are InputError.
 
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, **settings)
+    Its threads are not in a forked child, which would now and then wait for them without an end.
+    """
+
+    def __init__(self, path, *arguments, **settings):
+        super().__init__(str(path), *arguments, **settings)
+        self._path = path
         self._process = os.getpid()
 
     def check_process(self):
@@ -29,12 +35,22 @@ class Session(onnxruntime.InferenceSession):
             )
 
     def run(self, *arguments, **settings):
-        self.check_process()
-        return super().run(*arguments, **settings)
+        with self._explained():
+            return super().run(*arguments, **settings)
 
     def run_with_iobinding(self, *arguments, **settings):
+        with self._explained():
+            return super().run_with_iobinding(*arguments, **settings)
+
+    @contextlib.contextmanager
+    def _explained(self):
         self.check_process()
-        return super().run_with_iobinding(*arguments, **settings)
+        try:
+            yield
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise InputError(
+                f"{self._path}: the graph cannot run these inputs: {_first_line(error)}"
+            ) from None
 
 
 def create_session(path, providers=None, threads=None, spinning=True, arena=True):
@@ -72,10 +88,11 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        return Session(str(path), options, providers=list(providers))
+        return Session(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_LONGEST_LINE]
