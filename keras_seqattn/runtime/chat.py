@@ -11,10 +11,10 @@ _OUTPUT_PER_BYTE = 16
 
 
 class ChatTemplate:
-    """A checkpoint's chat template, rendered as transformers renders it, in bounded time and memory.
+    """A checkpoint's chat template, rendered as transformers renders it.
 
     Templates come from strangers: they run in Jinja's sandbox, may call only what is listed there,
-    and every operation is paid for (`keras_seqattn.runtime.template_budget`).
+    and every operation is paid for, so that time and memory are bounded.
 
     Args:
         source: str, the template.
@@ -28,7 +28,7 @@ class ChatTemplate:
         try:
             from keras_seqattn.runtime.template_environment import compile_template
         except ImportError:
-            raise BundleError("chat templates need jinja2: pip install 'jinja2>=3.1.6'") from None
+            raise BundleError("chat templates need jinja2: pip install jinja2") from None
         self._special_tokens = special_tokens
         try:
             self._template = compile_template(source)

@@ -1,4 +1,4 @@
-"""Chat templates: as transformers renders them, and in bounded time and memory whoever wrote them."""
+"""Chat templates: rendered as by transformers, in bounded time and memory."""
 
 import copy
 
@@ -45,7 +45,8 @@ TEMPLATES = {
 {%- if tools is not none %}{{- tools | tojson(indent=4) }}{%- endif %}
 {%- for message in messages %}
     {%- if not (message.role == 'ipython' or 'tool_calls' in message) %}
-        {{- '<|head|>' + message['role'] + '<|tail|>\\n\\n'+ message['content'] | trim + '<|end|>' }}
+        {{- '<|head|>' + message['role'] + '<|tail|>\\n\\n' }}
+        {{- message['content'] | trim + '<|end|>' }}
     {%- elif message.tool_calls|length != 1 %}
         {{- raise_exception("one tool at a time") }}
     {%- endif %}
@@ -94,7 +95,8 @@ TEMPLATES = {
 {%- if enable_thinking is defined and enable_thinking is false %}no thoughts{%- endif %}""",
     "functions": """{%- set roles = messages | map(attribute='role') | unique | list %}
 {{ roles | join(', ') | upper }}
-{%- for key, value in {'b': 1, 'a': [1.5, none, true]}.items() | sort %} {{ key }}={{ value }}{% endfor %}
+{%- for key, value in {'b': 1, 'a': [1.5, none, true]}.items() | sort %} {{ key }}={{ value }}
+{%- endfor %}
 {% for m in messages | rejectattr('role', 'equalto', 'system') | selectattr('content') %}
 {{ loop.cycle('odd', 'even') }} {{ m | tojson }} {{ m.content | length // 2 ** 2 }}
 {%- if not loop.first and loop.previtem.role == m.role %}again{% continue %}{% endif %}
@@ -102,9 +104,7 @@ TEMPLATES = {
 {% endfor %}
 {% set joined %}{% for m in messages %}{{ m.content[:4] | indent(2) }}{% endfor %}{% endset %}
 {{ joined | default('none') | capitalize }} {{ missing | default('none') }} {{ [3, 1] | max }}
-{% call(x) outer() %}{{ x }}{% endcall %}{% macro outer() %}{{ caller(1) }}{% endmacro %}""".replace(
-        "{% call(x)", "{% macro outer() %}{{ caller(1) }}{% endmacro %}{% call(x)", 1
-    ),
+{% macro outer() %}{{ caller(1) }}{% endmacro %}{% call(x) outer() %}{{ x }}{% endcall %}""",
 }
 
 
@@ -149,12 +149,12 @@ ENDLESS = {
     "products": "{% set ns = namespace(x=99) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}"
     "{% endfor %}",
     "hexadecimal": "{{ ('f' * 9**7) | int(0, 16) }}",
-    "doubling": "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}"
-    "{% endfor %}",
+    "doubling": "{% set ns = namespace(x='a') %}{% for i in range(99) %}"
+    "{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "joining": "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}"
     "{% endfor %}",
-    "shared lists": "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x]"
-    " %}{% endfor %}{{ ns.x OP }}",
+    "shared lists": "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}"
+    "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x OP }}",
     "text made again": "{% set x %}{% for i in range(99999) %}DATA{% endfor %}{% endset %}"
     "{% for i in range(99999) %}{{ x }}{% endfor %}",
     "filter blocks": "{% filter upper %}{% for i in range(99999) %}{% for i in range(99999) %}a"
