@@ -1,6 +1,6 @@
 """BERT (https://arxiv.org/abs/1810.04805): a post-norm encoder with learned positions."""
 
-from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows, encoder_shapes
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
@@ -79,4 +79,5 @@ FAMILY = Family(
         renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
     ),
     adapt=adapt_pooler,
+    shapes=encoder_shapes("bert"),
 )

@@ -161,6 +161,23 @@ def adapt_pooler(config, names):
     return {**config, "add_pooling_layer": False}
 
 
+def encoder_shapes(prefix):
+    """The shapes of what `build_encoder` builds, as of `Family.shapes`.
+
+    Args:
+        prefix: what the names start with.
+    """
+    embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
+    return {
+        f"{embeddings}.word_embeddings.weight": ("vocab_size", "hidden_size"),
+        f"{embeddings}.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
+        f"{embeddings}.token_type_embeddings.weight": ("type_vocab_size", "hidden_size"),
+        f"{layer}.attention.self.query.weight": ("hidden_size", "hidden_size"),
+        f"{layer}.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
+        f"{layer}.output.dense.weight": ("hidden_size", "intermediate_size"),
+    }
+
+
 def encoder_rows(prefix):
     """The rows of what `build_encoder` builds, without heads, as BERT's checkpoints name them.
 

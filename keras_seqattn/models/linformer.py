@@ -1,9 +1,10 @@
 """Linformer (https://arxiv.org/abs/2006.04768): BERT, attending to mixtures of the tokens."""
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.linformer import SHARING, Linformer
 from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows, encoder_shapes
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.weights.table import Row, Table
@@ -16,7 +17,7 @@ def _build(settings, task, initializer):
     shared = settings["projection_sharing"]
     if shared not in SHARING:
         raise ConfigError(
-            f"linformer: projection_sharing={shared!r} is not implemented; implemented: "
+            f"linformer: projection_sharing={shown(shared)} is not implemented; implemented: "
             f"{', '.join(SHARING)}."
         )
     layers = range(settings["num_hidden_layers"])
@@ -57,4 +58,8 @@ FAMILY = Family(
         prefix="linformer.",
     ),
     adapt=adapt_pooler,
+    shapes={
+        **encoder_shapes("linformer"),
+        f"{_LAYER}.key_projection": ("max_position_embeddings", "num_projections"),
+    },
 )

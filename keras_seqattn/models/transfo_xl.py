@@ -123,6 +123,14 @@ TABLE = Table(
     prefix="transformer.",
 )
 
+SHAPES = {
+    "transformer.word_embedding.weight": ("vocab_size", "d_model"),
+    _layer("rel_attn.q"): ("d_model", "n_head", "d_head"),
+    _layer("ff.layer_1.weight"): ("d_inner", "d_model"),
+    _layer("ff.layer_2.weight"): ("d_model", "d_inner"),
+}
+MEMORY_EXTENT = ("n_layer * mem_len * d_model", "n_head * mem_len")
+
 FAMILY = Family(
     model_type="transfo_xl",
     architectures={"causal_lm": "TransfoXLLMHeadModel", "embedding": "TransfoXLModel"},
@@ -131,5 +139,7 @@ FAMILY = Family(
     build=_build,
     table=TABLE,
     step=step_model,
+    shapes=SHAPES,
+    extent=MEMORY_EXTENT,
     layer_counts={"layers_{i}": ("n_layer",)},
 )

@@ -50,7 +50,15 @@ _EPSILON = 1e-5
 
 
 def transformer_like(
-    model_type, class_name, defaults, fixed=None, constants=None, table=None, **variation
+    model_type,
+    class_name,
+    defaults,
+    fixed=None,
+    constants=None,
+    table=None,
+    extent=(),
+    position_rows="max_position_embeddings + 2",
+    **variation,
 ):
     """A family of encoder-decoders with the Transformer's layers.
 
@@ -61,6 +69,8 @@ def transformer_like(
         fixed: as in `Family`.
         constants: as in `Table`.
         table: the weight table where names differ; None is `weight_table()`.
+        extent: as in `Family`.
+        position_rows: the number of rows of a learned table of positions, of which {side} is one.
         variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
             settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
             norm at the end of both stacks; embeddings_norm; attentions: function of the settings
@@ -76,6 +86,8 @@ def transformer_like(
         # Each side has its own.
         del defaults["max_position_embeddings"]
 
+    learned = variation["positions"] not in ("interleaved", "halves")
+
     def build(settings, task, initializer):
         spec = _spec(model_type, settings, initializer, **variation)
         return build_model(spec, initializer)
@@ -90,6 +102,8 @@ def transformer_like(
         adapt=_adapt,
         step=step_model,
         encoder=encoder_model,
+        shapes=_shapes((table or weight_table()).prefix, learned and position_rows),
+        extent=extent if learned else (*extent, "2 * max_position_embeddings * d_model"),
         layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in SIDES},
     )
 
@@ -172,6 +186,22 @@ def _positions(kind, settings):
 def _adapt(config, names):
     """Checkpoints from before the logits' bias come without it."""
     return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
+
+
+def _shapes(root, position_rows):
+    shapes = {
+        (f"{root}shared.weight", f"{root}encoder.embed_tokens.weight"): ("vocab_size", "d_model"),
+    }
+    for side in SIDES:
+        layer = f"{root}{side}.layers.{{i}}"
+        shapes |= {
+            f"{layer}.fc1.weight": (f"{side}_ffn_dim", "d_model"),
+            f"{layer}.fc2.weight": ("d_model", f"{side}_ffn_dim"),
+        }
+        if position_rows:
+            rows = position_rows.format(side=side)
+            shapes[f"{root}{side}.embed_positions.weight"] = (rows, "d_model")
+    return shapes
 
 
 def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "out_proj")):

@@ -7,7 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.strict_json import parse_json
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
 
@@ -31,10 +33,17 @@ ASSETS = (
     "1_Pooling/config.json",
 )
 _SHARD_BYTES = 5_000_000_000
+# Configurations have some kB, and the index of a model of a thousand layers has a few MB.
+_MAX_JSON_BYTES = 100_000_000
+# The largest tokenizer files have about 40 MB. Bundles take no more either.
+_MAX_ASSET_BYTES = 64 << 20
 
 
 def open_directory(path):
     """Open a Hugging Face directory.
+
+    The names in an index may not lead out of the directory. Links that the directory holds are
+    followed, as caches of downloads are made of them.
 
     Args:
         path: the directory.
@@ -46,19 +55,24 @@ def open_directory(path):
         CheckpointError: a file is missing, damaged, or disagrees with the index.
     """
     path = Path(path)
-    files = _tensor_files(path)
-    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
-    shapes = {}
-    for name, file in files.items():
-        if name not in headers[file]:
-            raise CheckpointError(
-                f"{path / INDEX}: tensor {name!r} is not in {file}, where the index puts it."
-            )
-        shapes[name] = headers[file][name]
+    if not is_file(path / "config.json"):
+        raise CheckpointError(
+            f"{path}: has no config.json, so it is not a Hugging Face model directory."
+        )
+    if is_file(path / WEIGHTS):
+        shapes = read_header(path / WEIGHTS)
+        files = dict.fromkeys(shapes, WEIGHTS)
+    else:
+        files = _indexed_files(path)
+        shapes = _indexed_shapes(path, files)
     return Checkpoint(
         path=path,
         config=read_json(path / "config.json"),
-        assets={name: (path / name).read_bytes() for name in ASSETS if (path / name).is_file()},
+        assets={
+            name: read_limited(path / name, _MAX_ASSET_BYTES)
+            for name in ASSETS
+            if is_file(path / name)
+        },
         shapes=shapes,
         read=lambda name: read_tensor(path / files[name], name),
     )
@@ -105,13 +119,13 @@ def read_json(path):
         dict.
 
     Raises:
-        CheckpointError: the file is missing or is not a JSON object.
+        CheckpointError: the file is missing, too large, or not a JSON object as `parse_json` reads
+            it.
     """
+    data = read_limited(path, _MAX_JSON_BYTES)
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
+        value = parse_json(data)
+    except ValueError as error:
         raise CheckpointError(f"{path}: is not valid JSON ({error}).") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: must hold a JSON object, not {type(value).__name__}.")
@@ -123,15 +137,47 @@ def write_json(path, value):
     Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensor_files(path):
-    """Tensor name -> file name, from the index or from the single file."""
-    if not (path / "config.json").is_file():
-        raise CheckpointError(
-            f"{path}: has no config.json, so it is not a Hugging Face model directory."
-        )
-    if (path / WEIGHTS).is_file():
-        return dict.fromkeys(read_header(path / WEIGHTS), WEIGHTS)
-    if not (path / INDEX).is_file():
+def is_file(path):
+    """Whether there is a file, or a link to one.
+
+    Args:
+        path: pathlib.Path.
+
+    Raises:
+        CheckpointError: there is something else: a directory, a device, a link to nothing.
+    """
+    if os.path.isfile(path):
+        return True
+    if os.path.lexists(path):
+        raise CheckpointError(f"{path}: is not a file, nor a link to one.")
+    return False
+
+
+def read_limited(path, most):
+    """The bytes of a file.
+
+    Args:
+        path: the file.
+        most: the number of bytes above which it is refused unread.
+
+    Raises:
+        CheckpointError: it cannot be read, or is larger.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise CheckpointError(
+                    f"{path}: has {size} bytes; files of this kind are read up to {most}."
+                )
+            return file.read(most)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _indexed_files(path):
+    """Tensor name -> file name, from the index."""
+    if not is_file(path / INDEX):
         raise CheckpointError(
             f"{path}: has neither {WEIGHTS} nor {INDEX}. Pickled weights (.bin, .pt) are not "
             f"read, since opening "
@@ -142,9 +188,24 @@ def _tensor_files(path):
         raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
     for file in sorted(set(files.values())):
         _inside(path, file, "shard")
-        if not (path / file).is_file():
-            raise CheckpointError(f"{path / INDEX}: names the shard {file!r}, which is missing.")
+        if not is_file(path / file):
+            raise CheckpointError(
+                f"{path / INDEX}: names the shard {shown(file)}, which is missing."
+            )
     return files
+
+
+def _indexed_shapes(path, files):
+    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
+    shapes = {}
+    for name, file in files.items():
+        if name not in headers[file]:
+            raise CheckpointError(
+                f"{path / INDEX}: tensor {shown(name)} is not in {shown(file)}, where the index "
+                "puts it."
+            )
+        shapes[name] = headers[file][name]
+    return shapes
 
 
 def _inside(directory, name, kind):
@@ -152,7 +213,7 @@ def _inside(directory, name, kind):
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
         raise CheckpointError(
-            f"{directory}: the {kind} name {name!r} leads out of the directory; refused."
+            f"{directory}: the {kind} name {shown(name)} leads out of the directory; refused."
         )
 
 
