@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_seqattn"
 
 # What each part may import from the package; itself and the base are open to all.
-BASE = {"errors", "arguments", "memory", "__version__"}
+BASE = {"errors", "arguments", "memory", "strict_json", "__version__"}
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
@@ -28,6 +28,7 @@ ALLOWED = {
     "runtime": {"generation"},
     "errors": set(),
     "arguments": set(),
+    "strict_json": set(),
     "memory": set(),
     "progress": set(),
     "samples": set(),
@@ -38,7 +39,7 @@ ALLOWED = {
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
-KERAS_FREE = {"generation", "runtime", "errors", "arguments", "memory"}
+KERAS_FREE = {"generation", "runtime", "errors", "arguments", "memory", "strict_json"}
 KERAS_FREE |= {"progress", "samples", "inspection", "cli"}
 
 

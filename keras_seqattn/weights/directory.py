@@ -201,8 +201,7 @@ def _indexed_shapes(path, files):
     for name, file in files.items():
         if name not in headers[file]:
             raise CheckpointError(
-                f"{path / INDEX}: tensor {shown(name)} is not in {shown(file)}, where the index "
-                "puts it."
+                f"{path / INDEX}: tensor {shown(name)} is not in {file}, where the index puts it."
             )
         shapes[name] = headers[file][name]
     return shapes
