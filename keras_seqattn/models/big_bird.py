@@ -16,6 +16,7 @@ from keras_seqattn.models.encoder import (
     EmbeddingSum,
     adapt_pooler,
     build_encoder,
+    check_heads,
     encoder_rows,
     encoder_shapes,
 )
@@ -115,9 +116,7 @@ class OutsideQuestion(keras.layers.Layer):
 
 def _build(settings, task, initializer):
     attentions = sparse_attentions(settings, settings["num_hidden_layers"])
-    inputs, outputs = build_encoder(
-        "big_bird", settings, task, initializer, _HEADS, attentions=attentions
-    )
+    inputs, outputs = build_encoder(settings, task, initializer, _HEADS, attentions=attentions)
     separator = settings["sep_token_id"]
     if task == "question_answering" and separator is not None:
         outputs = {
@@ -209,6 +208,7 @@ FAMILY = Family(
         prefix="bert.",
     ),
     adapt=adapt_pooler,
+    check=check_heads,
     shapes=encoder_shapes("bert"),
     extent=SPARSE_EXTENT,
 )

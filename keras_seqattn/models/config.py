@@ -80,7 +80,7 @@ def read_settings(config, family):
         dict with every key of the family's defaults.
 
     Raises:
-        ConfigError: a value has the wrong type, or is not implemented.
+        ConfigError: a value has the wrong type, is not implemented, or contradicts another.
     """
     for key, accepted in _fixed(family).items():
         if key in config and not any(_same(config[key], value) for value in accepted):
@@ -102,6 +102,8 @@ def read_settings(config, family):
     for key in ("hidden_act", "activation_function", "ff_activation"):
         if key in settings:
             settings[key] = _activation(family, key, settings[key])
+    if family.check is not None:
+        family.check(settings)
     return settings
 
 
@@ -192,7 +194,8 @@ def _check_tokens(family, config, settings):
     """Tokens that the configuration names are tokens of its vocabulary."""
     count = _vocabulary(settings)
     for key in family.defaults:
-        if key.endswith("_token_id") and config.get(key) is not None:
+        # A separator that no input holds separates nothing.
+        if key.endswith("_token_id") and key != "sep_token_id" and config.get(key) is not None:
             ids = config[key] if isinstance(config[key], list) else [config[key]]
             if max(ids) >= count:
                 raise ConfigError(

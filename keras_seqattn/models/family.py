@@ -32,6 +32,7 @@ class Family:
         shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
             expression of configuration keys for each axis (`sizes.py`); or a function from the
             settings to them. Such weights that every size of the configuration is in one.
+        check: (settings) -> None, which raises ConfigError where values contradict each other.
         extent: expressions of the numbers that a model holds or computes with beside its weights:
             tables of positions, windows, memories.
     """
@@ -51,6 +52,7 @@ class Family:
     )
     shapes: dict | Callable = dataclasses.field(default_factory=dict)
     extent: tuple[str, ...] = ()
+    check: Callable | None = None
 
     def table_of(self, settings):
         """The weight table of a model with these settings."""

@@ -4,7 +4,7 @@ from keras_seqattn.layers.short_convolution import ShortConvolution
 from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import ROTARY_EXTENT, read_heads
+from keras_seqattn.models.llama import ROTARY_EXTENT, check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, dense_rows
 
@@ -116,6 +116,7 @@ FAMILY = Family(
     build=_build,
     adapt=_adapt,
     step=step_model,
+    check=check_rotary_heads,
     shapes={
         "model.embed_tokens.weight": ("vocab_size", "hidden_size"),
         "model.layers.{i}.self_attn.q_proj.weight": (

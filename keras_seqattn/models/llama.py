@@ -61,6 +61,7 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
         build=build,
         table=TABLE,
         step=step_model,
+        check=check_rotary_heads,
         shapes=SHAPES,
         extent=ROTARY_EXTENT + ((ROLLING_EXTENT,) if "rolling_cache" in defaults else ()),
     )
@@ -107,6 +108,11 @@ def read_heads(settings):
             "even."
         )
     return {"num_heads": heads, "num_key_value_heads": groups, "head_dim": head_dim}
+
+
+def check_rotary_heads(settings):
+    """As `Family.check`: the heads fit each other, and the rotary positions fit them."""
+    read_rotary_positions({**settings, **read_heads(settings)})
 
 
 def _spec(settings, task, layers, block):

@@ -8,7 +8,13 @@ from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.models.bert import DEFAULTS, FIXED
-from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows, encoder_shapes
+from keras_seqattn.models.encoder import (
+    adapt_pooler,
+    build_encoder,
+    check_heads,
+    encoder_rows,
+    encoder_shapes,
+)
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import ROBERTA_HEADS
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
@@ -67,7 +73,6 @@ def _build(settings, task, initializer):
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]
     return build_encoder(
-        "longformer",
         settings,
         task,
         initializer,
@@ -133,6 +138,7 @@ FAMILY = Family(
         prefix="longformer.",
     ),
     adapt=adapt_pooler,
+    check=check_heads,
     shapes=encoder_shapes("longformer"),
     extent=(*WINDOW_EXTENT, "max_global_tokens * hidden_size"),
 )

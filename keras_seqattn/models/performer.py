@@ -15,7 +15,7 @@ from keras_seqattn.models.encoder import adapt_pooler, encoder_rows, encoder_sha
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import BERT_HEADS
-from keras_seqattn.models.llama import read_heads
+from keras_seqattn.models.llama import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, layer_norm_rows
 
@@ -114,6 +114,7 @@ FAMILY = Family(
         prefix="performer.",
     ),
     adapt=adapt_pooler,
+    check=check_rotary_heads,
     shapes={
         name: shape
         for name, shape in encoder_shapes("performer").items()

@@ -79,6 +79,16 @@ def _build(settings, task, initializer):
     return decoder_model(spec, settings, task, initializer)
 
 
+def _check(settings):
+    heads = read_heads(settings)
+    read_rotary_positions({**settings, **heads}, fraction=settings["partial_rotary_factor"])
+    keys, values = settings["linear_num_key_heads"], settings["linear_num_value_heads"]
+    if values % keys:
+        raise ConfigError(
+            f"linear_num_key_heads={keys} must divide linear_num_value_heads={values}."
+        )
+
+
 def _check_experts(settings):
     count, dense = settings["num_hidden_layers"], settings["mlp_only_layers"] or ()
     step, experts = settings["decoder_sparse_step"], settings["num_experts"]
@@ -137,6 +147,7 @@ FAMILY = Family(
     fixed={},
     build=_build,
     step=step_model,
+    check=_check,
     shapes=SHAPES
     | {
         # With the gate of its output.

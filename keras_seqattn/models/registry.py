@@ -6,14 +6,14 @@ import warnings
 import keras
 
 from keras_seqattn.arguments import shown
-from keras_seqattn.errors import CheckpointError, ConfigError
+from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.models.sizes import check_memory, check_stored_sizes
 from keras_seqattn.weights.checkpoint import checkpoint_path, open_checkpoint
 from keras_seqattn.weights.directory import write_directory
-from keras_seqattn.weights.table import count_layers, load_weights, stored_tensors
+from keras_seqattn.weights.table import load_weights, stored_tensors
 
 FAMILIES = (
     "bahdanau",
@@ -93,7 +93,6 @@ def load(path, task=None):
     settings = read_settings(config, family)
     check_stored_sizes(checkpoint, family, settings)
     table = family.table_of(settings)
-    _check_layer_count(checkpoint, family, settings, table)
     task = own if task is None else task
     model = assemble(family.model_type, task, config, checkpoint.assets, blank=True)
     new_head = own is not None and model.task != own
@@ -197,18 +196,6 @@ def get_family(model_type, where="model"):
             f"{', '.join(FAMILIES)}."
         )
     return importlib.import_module(f"keras_seqattn.models.{model_type}").FAMILY
-
-
-def _check_layer_count(checkpoint, family, settings, table):
-    """Compare before building: a configuration that lies must not make the building endless."""
-    for pattern, keys in family.layer_counts.items():
-        key = next(key for key in keys if settings[key] is not None)
-        stored = count_layers(checkpoint, table, pattern)
-        if settings[key] != stored:
-            raise CheckpointError(
-                f"{checkpoint.path}: {key}={settings[key]}, but the weights have {stored} layers; "
-                "check that config.json belongs to them."
-            )
 
 
 def stored_config(model):

@@ -11,6 +11,7 @@ import re
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError, ConfigError
 from keras_seqattn.memory import available_memory
+from keras_seqattn.weights.table import count_layers
 
 # What tables, windows and memories of the past may take where the weights are smaller.
 _SMALL_BYTES = 64 << 20
@@ -38,12 +39,14 @@ def check_stored_sizes(checkpoint, family, settings):
         settings: of `read_settings`.
 
     Raises:
-        CheckpointError: the configuration asks for other shapes, or for much more than is stored.
+        CheckpointError: the configuration asks for other shapes or another number of layers.
+        ConfigError: it asks for much more than is stored.
     """
-    _check_layers(checkpoint, family, settings)
+    # No more layers than tensors: whatever counts to their number ends soon.
+    clipped = _clip_layers(family, settings, len(checkpoint.shapes))
     prefix = getattr(family.table, "prefix", "")
     for names, dimensions in _shapes(family, settings).items():
-        stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, settings))
+        stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, clipped))
         if stored is not None:
             _compare(checkpoint, *stored, dimensions, settings)
     held = 4 * sum(math.prod(shape) for shape in checkpoint.shapes.values())
@@ -54,7 +57,8 @@ def check_stored_sizes(checkpoint, family, settings):
             f"{_bytes(available)} of memory are available."
         )
     # Twice, since a table that is stored once may be two in the model.
-    _check_total(family, settings, 2 * held + _SMALL_BYTES, f"the weights are {_bytes(held)}")
+    _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {_bytes(held)}")
+    _check_layers(checkpoint, family, settings, family.table_of(clipped))
     _check_extent(family, settings, held)
 
 
@@ -97,14 +101,19 @@ def _value(factor, settings):
     return int(value)
 
 
-def _check_layers(checkpoint, family, settings):
-    """Every layer has a tensor at least; how many layers there are is counted later."""
-    for keys in family.layer_counts.values():
-        key = next(key for key in keys if settings[key] is not None)
-        if settings[key] > len(checkpoint.shapes):
+def _clip_layers(family, settings, most):
+    keys = (key for keys in family.layer_counts.values() for key in keys)
+    return settings | {key: min(settings[key], most) for key in keys if settings[key] is not None}
+
+
+def _check_layers(checkpoint, family, settings, table):
+    for pattern, keys in family.layer_counts.items():
+        key = _layer_key(keys, settings)
+        stored = count_layers(checkpoint, table, pattern)
+        if settings[key] != stored:
             raise CheckpointError(
-                f"{checkpoint.path}: {key}={settings[key]}, but the weights have no more than "
-                f"{len(checkpoint.shapes)} tensors; check that config.json belongs to them."
+                f"{checkpoint.path}: {key}={settings[key]}, but the weights have {stored} layers; "
+                "check that config.json belongs to them."
             )
 
 

@@ -16,6 +16,7 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
+from keras_seqattn.ops.position_bias import check_buckets
 from keras_seqattn.weights.table import Row, Table
 
 _DEFAULTS = {
@@ -76,6 +77,16 @@ def _spec(settings):
         final_dropout=True,
         embeddings_initializer=spread.clone,
     )
+
+
+def _check(settings):
+    _feed_forward(settings)
+    for bidirectional in (True, False):
+        check_buckets(
+            settings["relative_attention_num_buckets"],
+            settings["relative_attention_max_distance"],
+            bidirectional,
+        )
 
 
 def _block(settings):
@@ -187,6 +198,7 @@ FAMILY = Family(
     adapt=_adapt,
     step=step_model,
     encoder=encoder_model,
+    check=_check,
     shapes={
         ("shared.weight", "encoder.embed_tokens.weight"): ("vocab_size", "d_model"),
         "encoder.block.{i}.layer.0.SelfAttention.q.weight": ("num_heads * d_kv", "d_model"),

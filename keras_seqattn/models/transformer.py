@@ -89,7 +89,7 @@ def transformer_like(
     learned = variation["positions"] not in ("interleaved", "halves")
 
     def build(settings, task, initializer):
-        spec = _spec(model_type, settings, initializer, **variation)
+        spec = _spec(settings, initializer, **variation)
         return build_model(spec, initializer)
 
     return Family(
@@ -102,6 +102,7 @@ def transformer_like(
         adapt=_adapt,
         step=step_model,
         encoder=encoder_model,
+        check=functools.partial(_check, sinusoids=not learned),
         shapes=_shapes((table or weight_table()).prefix, learned and position_rows),
         extent=extent if learned else (*extent, "2 * max_position_embeddings * d_model"),
         layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in SIDES},
@@ -109,7 +110,6 @@ def transformer_like(
 
 
 def _spec(
-    model_type,
     settings,
     initializer,
     positions,
@@ -123,7 +123,7 @@ def _spec(
     shared = settings.get("share_encoder_decoder_embeddings", True)
     target = None if shared else settings["decoder_vocab_size"]
     normalize_first = settings.get("normalize_before", normalize_first)
-    blocks = {side: _block(model_type, settings, side, normalize_first) for side in SIDES}
+    blocks = {side: _block(settings, side, normalize_first) for side in SIDES}
     embeddings = None
     if settings["init_std"] is None:
         embeddings = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
@@ -146,12 +146,20 @@ def _spec(
     )
 
 
-def _block(model_type, settings, side, normalize_first):
+def _check(settings, sinusoids):
+    width = settings["d_model"]
+    for side in SIDES:
+        heads = settings[f"{side}_attention_heads"]
+        if width % heads:
+            raise ConfigError(
+                f"d_model={width} is not a multiple of {side}_attention_heads={heads}."
+            )
+    if sinusoids and width % 2:
+        raise ConfigError(f"d_model={width} must be even, for sines and cosines.")
+
+
+def _block(settings, side, normalize_first):
     width, heads = settings["d_model"], settings[f"{side}_attention_heads"]
-    if width % heads:
-        raise ConfigError(
-            f"{model_type}: d_model={width} is not a multiple of {side}_attention_heads={heads}."
-        )
     return {
         "num_heads": heads,
         "head_dim": width // heads,

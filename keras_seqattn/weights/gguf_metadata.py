@@ -1,4 +1,4 @@
-"""The metadata of a GGUF file, read by kind: whatever a file holds, callers get what they ask for."""
+"""The metadata of a GGUF file, read by kind: a caller gets what it asks for or an error."""
 
 import numpy as np
 

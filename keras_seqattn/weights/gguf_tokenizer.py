@@ -96,8 +96,8 @@ def _added_tokens(metadata, tokens):
     return tuple(
         [
             AddedToken(token, special=kind == _CONTROL, normalized=False)
-            for token, kind_of_token in zip(tokens, kinds, strict=False)
-            if kind_of_token == kind and token
+            for token, own in zip(tokens, kinds, strict=False)
+            if own == kind and token
         ]
         for kind in (_CONTROL, _USER_DEFINED)
     )
