@@ -88,9 +88,10 @@ def _build(model, target, part=None):
         # Two inputs may have to have one length in common; Keras's shapes cannot say so.
         try:
             tracer, outputs = _trace(model, target, part, shared=True)
-        except Exception:
-            if isinstance(separate, SeqAttnError):
-                raise separate from None
+        except Exception as together:
+            for error in (separate, together):
+                if isinstance(error, SeqAttnError):
+                    raise error from None
             raise ExportError(f"{model.name} cannot be traced: {reason(separate)}") from separate
     _declare_outputs(tracer, outputs)
     tracer.graph.opset_imports.update(target.opset_imports)

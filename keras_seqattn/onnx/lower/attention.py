@@ -5,7 +5,7 @@ import re
 import numpy as np
 from keras import ops
 
-from keras_seqattn.onnx.lower.elementwise import as_int32, int32
+from keras_seqattn.onnx.lower.elementwise import as_int32, cast, int32
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
 from keras_seqattn.onnx.symbol import is_dynamic
@@ -85,6 +85,8 @@ class _Call:
             None if x is None else tracer.symbol(x) for x in (query, key, value, mask, bias, sinks)
         ]
         self.query, self.key, self.value, self.mask, self.bias, self.sinks = tensors
+        if self.bias is not None:
+            self.bias = cast(tracer, self.bias, self.query.dtype)
         self.past_key, self.past_value = past_key, past_value
         self.extends = past_key is not None and key is not None
         self.batch, self.length, self.heads, self.head_dim = query.sizes
