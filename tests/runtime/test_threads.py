@@ -1,9 +1,11 @@
 """One loaded model in many threads, in streams that are read in turns, and in forked processes."""
 
+import concurrent.futures
 import gc
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import keras
@@ -69,12 +71,28 @@ def test_an_error_between_two_steps_spoils_no_later_generation():
 def test_parts_are_made_once():
     with tempfile.TemporaryDirectory() as folder:
         onnx.export(sharing.build("embedding"), f"{folder}/bundle", verify=False)
-        for _ in range(10):
-            model, made = runtime.load(f"{folder}/bundle"), []
-            calls = [lambda m: m._part("part", lambda: made.append(1))] * 3
-            calls += [lambda m: m.embed("w5 w6")] * 3
-            sharing.check_threads(model, calls, threads=6)
-            assert len(made) == 1
+        model, made = runtime.load(f"{folder}/bundle"), []
+
+    def make():
+        time.sleep(0.05)  # the others arrive meanwhile
+        made.append("part")
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: model._part("part", make), range(6)))
+    assert made == ["part"]
+
+
+def test_lengths_to_cut_to_do_not_mix():
+    tokenizer = sharing.load("tags").tokenizer
+    texts = ["w5 w6 w7 w8 w9 w10 w11 w12"] * 50
+
+    def encode(limit):
+        encodings = tokenizer.encode_batch(texts, texts, max_length=limit)
+        return [len(encoding.ids) for encoding in encodings]
+
+    calls = [lambda _, limit=limit: encode(limit) for limit in (None, 5, 9, 13)] * 2
+    assert [call(None)[0] for call in calls[:4]] == [19, 5, 9, 13]
+    sharing.check_threads(None, calls, threads=4)
 
 
 FORKED = """
