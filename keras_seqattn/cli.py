@@ -351,12 +351,23 @@ def _embed(arguments):
 
     from keras_seqattn import runtime
 
+    place = _output(arguments.output) if arguments.output else None
     vectors = np.asarray(runtime.load(arguments.bundle).embed(arguments.texts), "float32")
-    if arguments.output:
-        np.save(arguments.output, vectors)
+    if place:
+        with place.staged() as folder, open(Path(folder) / place.name, "wb") as file:
+            np.save(file, vectors)
     else:
         json.dump(vectors.tolist(), sys.stdout)
         print()
+
+
+def _output(path):
+    from keras_seqattn.files import FileTarget
+
+    place = FileTarget(path, InputError)
+    if not os.path.isdir(os.path.dirname(place.path)):
+        raise InputError(f"--output {path}: there is no folder {os.path.dirname(place.path)}")
+    return place
 
 
 def _add_inspect(commands):

@@ -14,28 +14,33 @@ pytestmark = pytest.mark.backend_free
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_seqattn"
 
-# What each part may import from the package; errors and itself are open to all.
+# What each part may import from the package; itself and the base are open to all.
+BASE = {"errors", "arguments", "memory", "__version__"}
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
-    "weights": set(),
-    "models": {"ops", "layers", "weights", "generation"},
-    "onnx": {"ops", "layers", "weights", "models", "generation", "runtime"},
+    "weights": {"files"},
+    "models": {"ops", "layers", "weights", "generation", "files"},
+    "onnx": {"ops", "layers", "weights", "models", "generation", "runtime", "files"},
     "training": {"ops", "layers", "models", "generation"},
     "analysis": {"ops", "layers", "models", "generation", "runtime"},
     "generation": set(),
-    "runtime": {"generation"},
+    "runtime": {"generation", "files"},
+    "files": set(),
     "errors": set(),
+    "arguments": set(),
+    "memory": set(),
     "progress": set(),
-    "samples": set(),
+    "samples": {"files"},
     "inspection": set(),
     "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
-    "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress"},
+    "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress", "files"},
 }
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
-KERAS_FREE = {"generation", "runtime", "errors", "progress", "samples", "inspection", "cli"}
+KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory"}
+KERAS_FREE |= {"progress", "samples", "inspection", "cli"}
 
 
 def module_paths():
@@ -65,7 +70,7 @@ def test_imports_point_one_way(path):
     part = part_of(path)
     if part == "__init__":
         return
-    allowed = ALLOWED[part] | {part, "errors", "__version__"}
+    allowed = ALLOWED[part] | {part} | BASE
     for name in imports(path):
         head, *rest = name.split(".")
         if head == "keras_seqattn" and rest:

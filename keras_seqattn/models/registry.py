@@ -2,11 +2,11 @@
 
 import importlib
 import warnings
-from pathlib import Path
 
 import keras
 
 from keras_seqattn.errors import CheckpointError, ConfigError
+from keras_seqattn.files import read_settled
 from keras_seqattn.models.config import complete_keys, read_settings, rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.weights.checkpoint import open_checkpoint
@@ -80,6 +80,10 @@ def load(path, task=None):
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
         ConfigError: the configuration asks for what is not implemented.
     """
+    return read_settled(path, lambda: _load(path, task))
+
+
+def _load(path, task):
     checkpoint = open_checkpoint(path)
     family = get_family(checkpoint.config.get("model_type"), path)
     own = family.task_of(checkpoint.config)
@@ -95,7 +99,7 @@ def load(path, task=None):
         warnings.warn(
             f"{path} was trained for {own}: the head for {model.task} is new and must be trained "
             f"({', '.join(fresh)}).",
-            stacklevel=2,
+            stacklevel=5,
         )
     return model
 
@@ -105,16 +109,18 @@ def save(model, directory):
 
     Args:
         model: a `SequenceModel`.
-        directory: the directory; made if absent, and its older weights are replaced.
+        directory: the directory; made if absent. Of a model that is there, config.json, the weights
+            and the assets that are written now are replaced; all other files stay. Another process
+            finds the old model or the new one at any time, also if this one is killed.
 
     Raises:
-        CheckpointError: the directory cannot be written.
+        CheckpointError: the directory cannot be written, or is an exported bundle.
     """
     family = get_family(model.family)
     prefixed = model.task != "embedding"
     table = family.table_of(read_settings(model.config, family))
     shapes, read = stored_tensors(model, table, prefixed)
-    write_directory(Path(directory), stored_config(model), model.assets, shapes, read)
+    write_directory(directory, stored_config(model), model.assets, shapes, read)
 
 
 def assemble(family, task, config, assets=None, blank=False, name=None):

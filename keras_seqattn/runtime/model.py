@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.files import read_settled
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.processors import softmax
@@ -58,6 +59,10 @@ def load(path, providers=None, *, check=False, threads=None):
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
         >>> model.chat("What is the capital of France?", max_new_tokens=32)
     """
+    return read_settled(path, lambda: _load(path, providers, check, threads))
+
+
+def _load(path, providers, check, threads):
     bundle = open_bundle(path, check)
     sessions = [
         # Of several sessions in a process only the last one, the busiest, may spin.
