@@ -71,7 +71,7 @@ def draw_calls(kind, random, count):
 
 
 def check_threads(model, calls, threads, each=None):
-    """Each thread makes `each` calls (all), beginning with another, and gets what one alone gets."""
+    """Each thread makes `each` calls (all), beginning with another; all get what one alone gets."""
     expected = [call(model) for call in calls]
     start = threading.Barrier(threads)
 
