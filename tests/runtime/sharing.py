@@ -58,7 +58,7 @@ def build(kind):
 @functools.cache
 def load(kind):
     """The model of a kind as the runtime loads it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = f"{folder}/bundle"
         onnx.export(build(kind), path, target=KINDS[kind][-1], verify=False)
         return runtime.load(path)

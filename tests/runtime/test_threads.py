@@ -1,7 +1,9 @@
 """One loaded model in many threads, in streams that are read in turns, and in forked processes."""
 
+import asyncio
 import concurrent.futures
 import gc
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,6 @@ from keras_seqattn.runtime.encoder_decoder import OrtEncoderDecoder
 from . import sharing
 
 pytestmark = pytest.mark.backend_free
-
-DRIVERS = (OrtDecoder, OrtEncoderDecoder)
 
 
 @pytest.mark.parametrize("kind", sharing.KINDS)
@@ -47,13 +47,12 @@ def test_abandoned_streams_leave_no_decoder_behind(kind):
     list(map(next, streams))
     del streams
     gc.collect()
-    pool = model._parts["decoders"]
-    alive = [x for x in gc.get_objects() if type(x) in DRIVERS and _drives(x, model)]
-    assert len(alive) <= 3 and len(pool._idle) <= 2
+    assert len(_decoders_of(model)) <= 3  # two idle ones, and the pool's example
 
 
-def _drives(driver, model):
-    return model.sessions[-1] in (vars(driver).get("_session"), vars(driver).get("_decoder"))
+def _decoders_of(model):
+    drivers = [x for x in gc.get_objects() if type(x) in (OrtDecoder, OrtEncoderDecoder)]
+    return [x for x in drivers if model.sessions[-1] in vars(x).values()]
 
 
 def test_an_error_between_two_steps_spoils_no_later_generation():
@@ -93,6 +92,37 @@ def test_lengths_to_cut_to_do_not_mix():
     calls = [lambda _, limit=limit: encode(limit) for limit in (None, 5, 9, 13)] * 2
     assert [call(None)[0] for call in calls[:4]] == [19, 5, 9, 13]
     sharing.check_threads(None, calls, threads=4)
+
+
+def test_the_example_s_asyncio_streams_can_be_cancelled():
+    path = Path(__file__).parents[2] / "examples" / "serve.py"
+    spec = importlib.util.spec_from_file_location("serve", path)
+    serve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(serve)
+    model = sharing.load("shared")
+    wanted = model.generate([5, 6], max_new_tokens=30, min_new_tokens=30)
+
+    async def read(got, count):
+        stream = model.stream([5, 6], max_new_tokens=count, min_new_tokens=count)
+        async for token in serve.pieces(stream):
+            got.append(token)
+
+    async def many():
+        results = [[] for _ in range(6)]
+        counts = (250, 30) * 3
+        tasks = [asyncio.create_task(read(*task)) for task in zip(results, counts, strict=True)]
+        while not all(results[::2]):
+            await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(end, asyncio.CancelledError) for end in ends] == [True, False] * 3
+        return results
+
+    for got in asyncio.run(many())[1::2]:
+        assert got == wanted
+    gc.collect()
+    assert len(_decoders_of(model)) <= 3
 
 
 FORKED = """
