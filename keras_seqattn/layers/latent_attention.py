@@ -175,7 +175,6 @@ class LatentAttention(Mixer):
         """The queries' two parts (b, t, h, d) and (b, t, h, dr), the keys' (b, t, 1, dr), and the
         latents (b, t, 1, r).
         """
-        length = ops.shape(x)[1]
         query = x
         if self.query_latent_dim is not None:
             query = self.query_norm(self.query_down(query))
