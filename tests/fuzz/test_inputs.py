@@ -41,7 +41,7 @@ def runtime_case(random, folder):
     places = {"inputs": 0, "options": 0}
     for _ in range(bad):
         places[pick(random, tuple(places))] += 1
-    arguments, settings = _arguments(random, method, places)
+    arguments, settings = _arguments(random, model, method, places)
     if not _is_short(settings) and method in ("generate", "stream"):
         method = "stream"
         for name in ("num_beams", "length_penalty", "early_stopping"):
@@ -56,9 +56,10 @@ def runtime_case(random, folder):
     return method
 
 
-def _arguments(random, method, places):
+def _arguments(random, model, method, places):
     is_bad = places["inputs"] > 0
-    options = inputs.options(random, method, places["options"] > 0 and random.random() < 0.5)
+    is_wrong = places["options"] > 0 and random.random() < 0.5
+    options = inputs.options(random, method, "task_specific_params" in model.config, is_wrong)
     if method in ("generate", "stream"):
         arguments = [inputs.prompt(random, is_bad)]
         if random.random() < (0.3 if is_bad else 0.02):
@@ -70,7 +71,7 @@ def _arguments(random, method, places):
         if method == "classify" and random.random() < 0.3:
             arguments.append(inputs.texts(random, is_bad))
     if method in ("generate", "stream", "chat", "translate", "summarize"):
-        settings = inputs.settings(random, places["options"] > 0)
+        settings = inputs.settings(random, model.task, places["options"] > 0)
         options = settings | options
     return arguments, options
 
