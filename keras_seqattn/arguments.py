@@ -1,9 +1,11 @@
 """Checks of arguments that many public functions share; each raises InputError with the name."""
 
+import math
 import numbers
 import os
 import pathlib
 import reprlib
+import sys
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.memory import check_memory
@@ -11,6 +13,7 @@ from keras_seqattn.memory import check_memory
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.maxlevel = 3
+_LARGEST = sys.float_info.max
 
 
 def shown(value):
@@ -37,6 +40,18 @@ def integer(value, name, least=0, most=2**63 - 1):
             f"{name}={shown(value)} is not valid: it must be an integer of at least {least}{upper}"
         )
     return int(value)
+
+
+def number(value, name, least=-math.inf, most=math.inf):
+    """`value` as a float, a finite number from `least` to `most`."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not least <= value <= most or abs(value) > _LARGEST:
+        limits = [f"of at least {least}"] * (least > -math.inf) + [f"of at most {most}"] * (
+            most < math.inf
+        )
+        wanted = " and ".join(limits) or "that is finite"
+        raise InputError(f"{name}={shown(value)} is not valid: it must be a number {wanted}")
+    return float(value)
 
 
 def flag(value, name):
