@@ -86,7 +86,7 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and hasattr(value, "size"):
         # An array may be one text that is repeated without an end.
         check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
         value = value.tolist()

@@ -12,7 +12,7 @@ def score_array(scores, axes=None):
     fits = scores.ndim >= 2 if axes is None else scores.ndim in axes
     if not fits or scores.dtype.kind not in "fiu":
         raise InputError(
-            "scores must be numbers (..., queries, keys), of one layer and of one row for a plot, not "
+            "scores must be numbers (..., queries, keys), of one layer and, to plot, one row, not "
             f"{scores.dtype} {scores.shape}"
         )
     return scores

@@ -215,7 +215,7 @@ _GENERATION = {
     "decoder_start_token_id": ((1,), (-1, 10**6, "x", [1])),
     "forced_bos_token_id": ((5,), (-1, 283, 2**63, [5])),
     "forced_eos_token_id": ((0, [3]), (-1, 283, "x", [None], 2**70)),
-    "num_beams": ((2, 3), (0, 10**9, 10**12, 2**63, 10**30, 300, 2.0, "2", True)),
+    "num_beams": ((2, 3), (0, 10**9, 10**12, 2**63, 10**30, 40, 2.0, "2", True)),
     "do_sample": ((True,), (1, "yes", 0)),
 }
 _SAMPLING = {

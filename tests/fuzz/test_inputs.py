@@ -63,7 +63,7 @@ def _arguments(random, model, method, places):
     if method in ("generate", "stream"):
         arguments = [inputs.prompt(random, is_bad)]
         if random.random() < (0.3 if is_bad else 0.02):
-            arguments.append(inputs.mask(random))
+            options["attention_mask"] = inputs.mask(random)
     elif method == "chat":
         arguments = [inputs.messages(random, is_bad)]
     else:
