@@ -1,4 +1,4 @@
-"""Every argument of the runtime is checked where it enters: one InputError, before anything runs."""
+"""The runtime checks each argument where it enters: one InputError, before anything runs."""
 
 import numpy as np
 import pytest
@@ -141,26 +141,13 @@ def test_run_refuses_what_does_not_fit(embedder):
         np.testing.assert_array_equal(got, wanted)
     for inputs in (3, None, [ids], "x", good | {3: ids}, good | {"x" * 10**5: ids}, {}):
         refuses(model.run, inputs)
-    bad = [
-        None,
-        3,
-        "x",
-        ids.astype(object),
-        ids.astype("U"),
-        ids * 1.5,
-        ids[:1],
-        ids[:, :0],
-        ids[:0],
-    ]
-    bad += [ids[None], np.uint64(2**63) * ids.astype("u8"), -ids, 2 * ids, {"a": 1}, [[1], [1, 2]]]
-    bad += [np.broadcast_to(np.int8(1), (10**6, 10**6)), np.ma.masked_array(ids, ids), ids + 10**6]
+    bad = [None, 3, "x", {"a": 1}, [[1], [1, 2]], ids.astype(object), ids.astype("U"), ids * 1.5]
+    bad += [ids[:1], ids[:, :0], ids[:0], ids[None], -ids, ids + 10**6]
+    bad += [np.uint64(2**63) * ids.astype("u8"), np.broadcast_to(np.int8(1), (10**6, 10**6))]
     for value in bad:
         for name in ("input_ids", "attention_mask"):
-            if name == "input_ids" and value is bad[11]:
-                continue
-            if isinstance(value, np.ma.MaskedArray):
-                continue
             refuses(model.run, good | {name: value})
+    refuses(model.run, good | {"attention_mask": 2 * ids})
     # What onnxruntime finds is one line too, with the file.
     for name, value in (("token_type_ids", ids + 1), ("token_type_ids", ids + 10**6)):
         assert "model.onnx: the graph cannot run these inputs" in refuses(
