@@ -30,7 +30,7 @@ ALLOWED = {
     "progress": set(),
     "samples": {"files"},
     "inspection": set(),
-    "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
+    "quickstart": {"models", "onnx", "runtime", "samples", "progress", "files"},
     "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress", "files"},
 }
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.

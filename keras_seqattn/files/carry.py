@@ -7,7 +7,8 @@ import os
 import shutil
 import stat
 
-_NAME_BYTES = 255
+from keras_seqattn.files.paths import with_ending
+
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EACCES,
@@ -121,10 +122,7 @@ def free_name(name, *folders):
     number = 1
     while True:
         suffix = f".kept{number if number > 1 else ''}"
-        cut = base
-        while len(os.fsencode(cut + suffix)) > _NAME_BYTES:
-            cut = cut[:-1]
-        found = _join(folder, cut + suffix)
+        found = _join(folder, with_ending(base, suffix))
         if not any(os.path.lexists(os.path.join(place, found)) for place in folders):
             return found
         number += 1

@@ -78,14 +78,14 @@ def export(
         )
     graphs = _graphs(model, get_target(target), precision, route, progress)
     with place.staged() as folder:
-        written = os.path.join(folder, place.name) if single else folder
         for name, graph in graphs.items():
-            file = written if single else os.path.join(folder, f"{name}.onnx")
+            file = os.path.join(folder, f"{name}.onnx")
             write_onnx(graph, file, inline=single, progress=progress)
         if single:
-            name_by_content(written)
+            name_by_content(file, place.name)
         report = None
         if verify:
+            written = os.path.join(folder, place.name) if single else folder
             report = run_verify(
                 written, model, lengths=lengths, progress=_stage(progress, "verify")
             )
