@@ -121,17 +121,17 @@ def test_a_link_to_a_folder_stays_and_its_target_is_replaced(tmp_path):
 @pytest.mark.parametrize("exchanges", [True, False])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_an_interrupt_at_any_step_leaves_one_whole_folder(
-    tmp_path, monkeypatch, exchanges, is_there
+    quick_path, monkeypatch, exchanges, is_there
 ):
     if not exchanges:
         monkeypatch.setattr(folders, "exchange", lambda first, second: False)
-    out, older = tmp_path / "x" / "out", OLD if is_there else {}
+    out, older = quick_path / "x" / "out", OLD if is_there else {}
     ends = set()
     if older:
         publish(out, older)
         put(out, USERS)
     for number in stopped_at_each_step(lambda: publish(out, NEW, owned=older), interrupt):
-        ends.add(_whole(held(tmp_path / "x"), older, number))
+        ends.add(_whole(held(quick_path / "x"), older, number))
         if older:
             publish(out, older, owned=NEW)
         elif out.exists():
@@ -141,20 +141,20 @@ def test_an_interrupt_at_any_step_leaves_one_whole_folder(
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-def test_a_kill_at_any_step_leaves_one_whole_folder(tmp_path, monkeypatch, exchanges):
+def test_a_kill_at_any_step_leaves_one_whole_folder(quick_path, monkeypatch, exchanges):
     if not exchanges:
         monkeypatch.setattr(folders, "exchange", lambda first, second: False)
-    out = tmp_path / "out"
+    out = quick_path / "out"
     publish(out, OLD)
     put(out, USERS)
     ends = set()
     for number in killed_at_each_step(lambda: publish(out, NEW, owned=OLD)):
         if exchanges:
             _whole({f"out/{name}": text for name, text in held(out).items()}, OLD, number)
-        publish(tmp_path / "beside", {"a": "a"})
-        (tmp_path / "beside" / "a").unlink()
-        (tmp_path / "beside").rmdir()
-        ends.add(_whole(held(tmp_path), OLD, number))
+        publish(quick_path / "beside", {"a": "a"})
+        (quick_path / "beside" / "a").unlink()
+        (quick_path / "beside").rmdir()
+        ends.add(_whole(held(quick_path), OLD, number))
         publish(out, OLD, owned=NEW)
     assert ends == {True, False}
 

@@ -62,29 +62,29 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path):
     assert held(tmp_path) == {"link": "-> real/graph", "real/graph": "new"}
 
 
-def test_an_interrupt_at_any_step_leaves_one_whole_result(tmp_path):
-    put(tmp_path, USERS)
-    publish_old(tmp_path)
+def test_an_interrupt_at_any_step_leaves_one_whole_result(quick_path):
+    put(quick_path, USERS)
+    publish_old(quick_path)
     ends = []
-    for number in stopped_at_each_step(lambda: publish_new(tmp_path), interrupt):
-        found = held(tmp_path)
+    for number in stopped_at_each_step(lambda: publish_new(quick_path), interrupt):
+        found = held(quick_path)
         assert found in (USERS | OLD, USERS | NEW), number
         ends.append(found == USERS | NEW)
-        publish_old(tmp_path)
+        publish_old(quick_path)
     assert set(ends) == {True, False}
 
 
-def test_a_kill_at_any_step_leaves_one_whole_result(tmp_path):
-    put(tmp_path, USERS)
-    publish_old(tmp_path)
+def test_a_kill_at_any_step_leaves_one_whole_result(quick_path):
+    put(quick_path, USERS)
+    publish_old(quick_path)
     ends = []
-    for number in killed_at_each_step(lambda: publish_new(tmp_path)):
-        found = held(tmp_path)
+    for number in killed_at_each_step(lambda: publish_new(quick_path)):
+        found = held(quick_path)
         whole = [w for w in (OLD, NEW) if w.items() <= found.items()]
         assert whole and found["graph"] == whole[0]["graph"] and USERS.items() <= found.items()
-        publish_file(tmp_path / "beside", "a")
-        os.unlink(tmp_path / "beside")
-        assert held(tmp_path) == USERS | whole[0], number
+        publish_file(quick_path / "beside", "a")
+        os.unlink(quick_path / "beside")
+        assert held(quick_path) == USERS | whole[0], number
         ends.append(whole[0] == NEW)
-        publish_old(tmp_path)
+        publish_old(quick_path)
     assert set(ends) == {True, False}
