@@ -1,0 +1,86 @@
+"""Checks of arguments that many public functions share; each raises InputError with the name."""
+
+import numbers
+import os
+import pathlib
+import reprlib
+
+from keras_seqattn.errors import InputError
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+_REPR.maxlevel = 3
+
+
+def shown(value):
+    """str, `value` as an error message shows it: one short line, whatever it is."""
+    try:
+        text = _REPR.repr(value)
+    except Exception:  # a repr may raise anything, and that of an int of 5,000 digits does
+        text = f"a value of type {type(value).__name__}"
+    return " ".join(text[:200].split())
+
+
+def integer(value, name, least=0, most=2**63 - 1):
+    """`value` as an int from `least` to `most`; bool is none."""
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or not least <= value <= most:
+        upper = "" if most == 2**63 - 1 else f" and at most {most}"
+        raise InputError(
+            f"{name}={shown(value)} is not valid: it must be an integer of at least {least}{upper}"
+        )
+    return int(value)
+
+
+def flag(value, name):
+    """`value`, which must be True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}={shown(value)} is not valid: it must be True or False")
+    return value
+
+
+def choice(value, name, options):
+    """`value`, which must be one of `options`, texts."""
+    if not isinstance(value, str) or value not in options:
+        raise InputError(f"{name} {shown(value)} is none of {', '.join(options)}")
+    return value
+
+
+def text(value, name="the text"):
+    """`value`, which must be a str that can be written as UTF-8."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a str, not {type(value).__name__}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} holds half a character (a lone surrogate) at position {error.start}: "
+            "decode the text with errors='replace'"
+        ) from None
+    return value
+
+
+def texts(value, name="texts"):
+    """`value`, a text or a list of at least one, as a list of str."""
+    if isinstance(value, str):
+        return [text(value, name)]
+    if hasattr(value, "__array__") and hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)) or not value:
+        raise InputError(f"{name} must be a str or a list of at least one str, not {shown(value)}")
+    return [text(item, f"{name}[{i}]") for i, item in enumerate(value)]
+
+
+def path(value, name="path"):
+    """`value`, a str or os.PathLike that the system can look up, as a pathlib.Path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} must be a str or a path, not {shown(value)}")
+    try:
+        found = pathlib.Path(value)
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}={shown(value)} cannot be looked up: {reason}") from None
+    return found

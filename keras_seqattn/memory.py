@@ -1,0 +1,107 @@
+"""How much memory there is, so that what cannot fit is refused before it is tried."""
+
+import os
+from pathlib import Path
+
+from keras_seqattn.errors import InputError
+
+# What needs less is never refused, nor is the system asked.
+_SMALL = 64 << 20
+# Where the system does not say what it has.
+_UNKNOWN = 64 << 30
+_CGROUPS = Path("/sys/fs/cgroup")
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def available_memory():
+    """int, bytes that this process can still take: of its machine, its container, its limits."""
+    found = (_of_the_machine(), _of_the_container(), _of_the_process())
+    return max(0, min((size for size in found if size is not None), default=_UNKNOWN))
+
+
+def check_memory(needed, what, remedy):
+    """Refuse what needs more memory than there is.
+
+    Args:
+        needed: int, bytes.
+        what: str, what needs them, for the message.
+        remedy: str, what to do about it.
+
+    Raises:
+        InputError: fewer bytes are available.
+    """
+    if needed <= _SMALL:
+        return
+    available = available_memory()
+    if needed > available:
+        raise InputError(
+            f"{what} need at least {_shown(needed)} of memory, and {_shown(available)} are "
+            f"available: {remedy}"
+        )
+
+
+def _of_the_machine():
+    try:
+        text = Path("/proc/meminfo").read_text()
+        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _of_the_container():
+    """What a control group leaves, of the second version or of the first."""
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return None
+    left = []
+    for _, controllers, path in groups:
+        if controllers == "":
+            names = (_CGROUPS, "memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            names = (_CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        # Inside a container its own group is the root of what is mounted.
+        left += [_left(names[0] / path.lstrip("/"), *names[1:]), _left(*names)]
+    return min((size for size in left if size is not None), default=None)
+
+
+def _left(folder, limit, usage):
+    try:
+        left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+        # Pages of files count as used, and are given back when they are needed.
+        entries = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return left + int(entries.get("inactive_file", 0)) + int(entries.get("active_file", 0))
+    except (OSError, ValueError):  # there is none, or its limit is "max"
+        return None
+
+
+def _of_the_process():
+    """What the limits of the shell (ulimit) leave."""
+    try:
+        import resource
+
+        pages = Path("/proc/self/statm").read_text().split()
+    except (ImportError, OSError):
+        return None
+    taken = {resource.RLIMIT_AS: int(pages[0]), resource.RLIMIT_DATA: int(pages[5])}
+    limits = {name: resource.getrlimit(name)[0] for name in taken}
+    left = [
+        limit - taken[name] * resource.getpagesize()
+        for name, limit in limits.items()
+        if limit != resource.RLIM_INFINITY
+    ]
+    return min(left, default=None)
+
+
+def _shown(size):
+    size = float(min(size, 10**30))
+    for unit in _UNITS:
+        if size < 1000 or unit == _UNITS[-1]:
+            return f"{size:.3g} {unit}"
+        size /= 1000
