@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_seqattn"
 
 # What each part may import from the package; itself and the base are open to all.
-BASE = {"errors", "arguments", "memory", "__version__"}
+BASE = {"errors", "arguments", "memory", "json_objects", "__version__"}
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
@@ -29,6 +29,7 @@ ALLOWED = {
     "files": set(),
     "errors": set(),
     "arguments": set(),
+    "json_objects": set(),
     "memory": set(),
     "progress": set(),
     "samples": {"files"},
@@ -43,7 +44,7 @@ ALLOWED = {
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
-KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory"}
+KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "json_objects"}
 KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
 
 

@@ -271,6 +271,7 @@ class BundleModel:
         Raises:
             InputError: an input is missing, unknown, empty, or of a wrong type, size or value.
         """
+        self.session.check_process()
         if len(self.sessions) > 1:
             raise InputError(
                 f"run needs one graph, and this bundle has {', '.join(self.bundle.graphs)}"
