@@ -8,6 +8,7 @@ import shutil
 import stat
 
 from keras_seqattn.files.paths import with_ending
+from keras_seqattn.files.system import sync
 
 _NO_HARD_LINKS = (
     errno.EPERM,
@@ -73,8 +74,8 @@ def carry_over(old, new, owned, claimed=()):
                 _link(entry.path, place)
             elif not _all_owned(entry.path, name, owned):
                 os.mkdir(place)
-                make_alike(entry.path, place)
                 visit(name, to)
+                make_alike(entry.path, place)  # last: perhaps nobody may write into it
 
     visit("", "")
     return kept
@@ -162,6 +163,8 @@ def _link(source, target):
         if error.errno not in _NO_HARD_LINKS:
             raise
         shutil.copy2(source, target, follow_symlinks=False)
+        if not os.path.islink(target):
+            sync(target)
 
 
 def _kept_name(name, kept):

@@ -99,6 +99,9 @@ class Staging:
             return self.close()
         for name in (self.new, self.old):
             shutil.rmtree(name, ignore_errors=True)
+            if os.path.isdir(name):
+                _let_us_write(name)
+                shutil.rmtree(name, ignore_errors=True)
         for name in (self._journal, self._owner):
             with contextlib.suppress(OSError):
                 os.unlink(name)
@@ -111,6 +114,15 @@ class Staging:
         if self._number is not None:
             os.close(self._number)
             self._number = None
+
+
+def _let_us_write(folder):
+    """Carried folders have others' permissions, under which they cannot always be removed."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                _let_us_write(entry.path)
 
 
 def leftovers(parent):

@@ -104,3 +104,25 @@ def killed_at_each_step(work, limit=1000):
         if not os.WIFSIGNALED(status):
             assert os.waitstatus_to_exitcode(status) == 0
             return
+
+
+def in_a_child(work):
+    """Run in a child, whose limits and user may change; return its exit code."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    try:
+        work()
+        code = 0
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        code = 1
+    os._exit(code)
+
+
+def become_nobody():
+    """Root may write anywhere, and so could not show that one may not."""
+    if not os.geteuid():
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)

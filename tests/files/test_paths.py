@@ -10,7 +10,14 @@ import pytest
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.files import FileTarget, FolderTarget
-from tests.files.places import held, publish, publish_file, put
+from tests.files.places import (
+    become_nobody,
+    held,
+    in_a_child,
+    publish,
+    publish_file,
+    put,
+)
 
 pytestmark = pytest.mark.backend_free
 
@@ -113,20 +120,6 @@ def test_a_long_name_is_cut_where_something_is_kept_beside(tmp_path):
     assert held(tmp_path / "out") == {name: "new", "\u00e9" * 125 + ".kept": "mine"}
 
 
-def in_a_child(work):
-    """Run in a child, whose limits and user may change; return its exit code."""
-    process = os.fork()
-    if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    try:
-        work()
-        code = 0
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        code = 1
-    os._exit(code)
-
-
 def test_a_full_disk_changes_nothing(tmp_path):
     put(tmp_path, {"out/a": "old", "file": "old"})
 
@@ -144,10 +137,7 @@ def test_a_place_where_one_may_not_write():
     put(folder, {"out/a": "old", "file": "old"})
 
     def work():
-        if not os.geteuid():  # root may write anywhere
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
+        become_nobody()
         refused(lambda: publish(folder / "out", {"a": "a"}), "Permission denied", "may write")
         refused(lambda: publish(folder / "new", {"a": "a"}), "Permission denied", "may write")
         refused(lambda: publish_file(folder / "file", "a"), "Permission denied", "may write")
@@ -159,4 +149,23 @@ def test_a_place_where_one_may_not_write():
         assert held(folder) == {"out/a": "old", "file": "old"}
     finally:
         folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_folders_in_which_nobody_may_write_stay_as_they_are():
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+
+    def work():
+        become_nobody()
+        put(folder / "out", {"a": "old", "locked/inner/b": "mine"})
+        for name in ("locked/inner", "locked"):
+            (folder / "out" / name).chmod(0o555)
+        publish(folder / "out", {"a": "new"}, owned=["a"])
+        assert held(folder) == {"out/a": "new", "out/locked/inner/b": "mine"}
+        assert (folder / "out" / "locked").stat().st_mode & 0o777 == 0o555
+
+    try:
+        assert in_a_child(work) == 0
+    finally:
         shutil.rmtree(folder)
