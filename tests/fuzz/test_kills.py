@@ -26,7 +26,7 @@ from keras_seqattn.runtime.external_data import external_files
 from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import WEIGHTS, write_directory
 
-pytestmark = [pytest.mark.fuzz]
+pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 
 KILLS = 3  # one after the other, so that what recovers from a kill is killed as well
 _SECONDS = 60  # of a machine that is busy with other things
@@ -35,11 +35,11 @@ _USERS = {"notes.md": b"mine", "drafts/a/thesis.txt": b"years of work", "model.o
 
 
 def test_a_killed_writer_leaves_one_whole_result(fuzz):
-    fuzz(killed_case, short=16, seconds=_SECONDS)
+    fuzz(killed_case, short=12, seconds=_SECONDS)
 
 
 def test_two_writers_and_a_reader(fuzz):
-    fuzz(together_case, short=4, seconds=_SECONDS)
+    fuzz(together_case, short=3, seconds=_SECONDS)
 
 
 def killed_case(random, folder):
