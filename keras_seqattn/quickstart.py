@@ -1,11 +1,11 @@
 """The tour: two real checkpoints through Keras to ONNX, a question answered, a search made."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
 from keras_seqattn import models, onnx, runtime, samples
+from keras_seqattn.arguments import flag
 from keras_seqattn.errors import ExportError
 from keras_seqattn.files import resolve
 from keras_seqattn.progress import Steps
@@ -41,6 +41,7 @@ def quickstart(output=None, quiet=False):
     Raises:
         SeqAttnError: a model cannot be fetched, or an export does not agree with Keras.
     """
+    flag(quiet, "quiet")
     output = samples.cache_dir() / "quickstart" if output is None else output
     output = Path(resolve(output, ExportError))
     steps = Steps(quiet)

@@ -76,7 +76,8 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Its errors are raised; to write them on standard error too is not its business.
+    options.log_severity_level = 4
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if threads is not None:
         options.intra_op_num_threads = threads
