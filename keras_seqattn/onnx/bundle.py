@@ -8,12 +8,20 @@ from pathlib import Path
 import onnx_ir as ir
 
 import keras_seqattn
-from keras_seqattn.errors import ExportError
+from keras_seqattn.errors import BundleError, ExportError
 from keras_seqattn.files import FileTarget, FolderTarget, digest, listed_files, unchanged_files
 from keras_seqattn.generation.settings import checkpoint_defaults
 from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
+from keras_seqattn.onnx.arguments import (
+    check_choice,
+    check_graph,
+    check_model,
+    check_progress,
+    check_settings,
+    checked_path,
+)
 from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
 from keras_seqattn.onnx.report import write_report
@@ -21,6 +29,7 @@ from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.verify import verify as run_verify
 
 PRECISIONS = ("fp32", "int8", "int4")
+_ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
 # stops at 2 GiB.
 _INLINE_BYTES = 16 << 20
@@ -60,16 +69,22 @@ def export(
         The verification `Report`, or None with verify=False.
 
     Raises:
-        ExportError: if the model cannot be written, the result differs from Keras, or `path` is a
-            folder with files that is no bundle; what was at `path` is as it was.
+        ExportError: if the model cannot be written, onnxruntime cannot run the file, the result
+            differs from Keras, or `path` is a folder with files that is no bundle; what was at
+            `path` is as it was.
+        InputError: if the model does not take the lengths.
 
     Example:
         model = keras_seqattn.models.load("smollm2.gguf")
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
+    check_model(model)
     place = _place(path)
-    if precision not in PRECISIONS:
-        raise ExportError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
+    check_choice("route", route, _ROUTES)
+    check_settings(target, verify, lengths, progress)
+    if tokenizer is not None:
+        tokenizer = checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
     if single and getattr(model, "task", None) == "seq2seq_lm":
         raise ExportError(
@@ -86,9 +101,7 @@ def export(
             name_by_content(written)
         report = None
         if verify:
-            report = run_verify(
-                written, model, lengths=lengths, progress=_stage(progress, "verify")
-            )
+            report = _proof(written, model, lengths, progress)
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
         if not single:
@@ -97,16 +110,21 @@ def export(
     return report
 
 
+def _proof(written, model, lengths, progress):
+    try:
+        return run_verify(written, model, lengths=lengths, progress=_stage(progress, "verify"))
+    except BundleError as error:
+        raise ExportError(f"nothing was written: {error}") from error
+
+
 def _graphs(model, target, precision, route, progress):
     """{file name without suffix: graph}, quantised and labelled."""
     if route == "tf2onnx":
         from keras_seqattn.onnx.tf2onnx_route import convert
 
         graphs = {"model": convert(model)}
-    elif route == "trace":
-        graphs = build_graphs(model, target)
     else:
-        raise ExportError(f"unknown route {route!r}; choose trace or tf2onnx")
+        graphs = build_graphs(model, target)
     if precision != "fp32":
         from keras_seqattn.onnx.quantize import quantize
 
@@ -134,7 +152,20 @@ def write_onnx(model, file, inline=False, progress=None):
 
     Args:
         inline: keep all weights in the one file where protobuf's 2 GiB allow it.
+
+    Raises:
+        ExportError: the graph is none, or the file cannot be written.
     """
+    check_graph(model)
+    file = checked_path(file, "file")
+    check_progress(progress)
+    try:
+        _write(model, file, inline, progress)
+    except OSError as error:
+        raise ExportError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _write(model, file, inline, progress):
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values())
     if size <= (_PROTOBUF_BYTES if inline else _INLINE_BYTES):
         ir.save(model, file)
