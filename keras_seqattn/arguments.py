@@ -42,7 +42,7 @@ def flag(value, name):
 def choice(value, name, options):
     """`value`, which must be one of `options`, texts."""
     if not isinstance(value, str) or value not in options:
-        raise InputError(f"{name}={shown(value)} is none of {', '.join(options)}")
+        raise InputError(f"{name} {shown(value)} is none of {', '.join(options)}")
     return value
 
 

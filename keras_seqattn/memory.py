@@ -14,7 +14,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def available_memory():
-    """int, the bytes that this process can still take: of the machine, its container, its limits."""
+    """int, bytes that this process can still take: of its machine, its container, its limits."""
     found = (_of_the_machine(), _of_the_container(), _of_the_process())
     return max(0, min((size for size in found if size is not None), default=_UNKNOWN))
 

@@ -1,4 +1,4 @@
-"""The checks that public functions share: what they take, and that they refuse in one short line."""
+"""The checks that public functions share: what they take, and what they refuse in one line."""
 
 import pathlib
 

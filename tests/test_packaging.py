@@ -19,28 +19,33 @@ BASE = {"errors", "arguments", "memory", "strict_json", "__version__"}
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
-    "weights": set(),
-    "models": {"ops", "layers", "weights", "generation"},
-    "onnx": {"ops", "layers", "weights", "models", "generation", "runtime"},
+    "weights": {"files"},
+    "models": {"ops", "layers", "weights", "generation", "files"},
+    "onnx": {"ops", "layers", "weights", "models", "generation", "runtime", "files"},
     "training": {"ops", "layers", "models", "generation"},
     "analysis": {"ops", "layers", "models", "generation", "runtime"},
     "generation": set(),
-    "runtime": {"generation"},
+    "runtime": {"generation", "files"},
+    "files": set(),
     "errors": set(),
     "arguments": set(),
     "strict_json": set(),
     "memory": set(),
     "progress": set(),
-    "samples": set(),
+    "samples": {"files"},
     "inspection": set(),
     "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
-    "cli": {"models", "onnx", "runtime", "inspection", "quickstart", "progress"},
+    "console": set(),
+    "cli": {
+        *("console", "models", "onnx", "generation", "runtime", "inspection", "quickstart"),
+        *("progress", "files"),
+    },
 }
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
-KERAS_FREE = {"generation", "runtime", "errors", "arguments", "memory", "strict_json"}
-KERAS_FREE |= {"progress", "samples", "inspection", "cli"}
+KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "strict_json"}
+KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
 
 
 def module_paths():

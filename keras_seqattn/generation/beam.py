@@ -2,11 +2,20 @@
 
 import numpy as np
 
-from keras_seqattn.generation.processors import build_processors, log_softmax, softmax
+from keras_seqattn.errors import InputError
+from keras_seqattn.generation.processors import (
+    build_processors,
+    check_possible,
+    log_softmax,
+    softmax,
+)
+from keras_seqattn.generation.room import check_room, check_run
 
 # What takes a hypothesis out of the running; finite, so that sums with it stay comparable.
 _OUT = np.float32(-1e9)
 _BLOCK = 64
+# How much a negative length_penalty may multiply scores: those of texts stay far from _OUT.
+_LARGEST_FACTOR = 1e5
 
 
 def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None, source=None):
@@ -25,20 +34,24 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
         source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
             the right, which are encoded first, once for all beams.
 
+    Raises:
+        InputError: an argument is not valid, memory does not suffice, or no token is possible.
+
     Returns:
         int64 (b, n), the new tokens, rows that ended sooner filled with the padding id, and
         int64 (b,), how many tokens of each row are new.
     """
+    check_run(input_ids, attention_mask, config, max_new_tokens, source)
     beams = config.num_beams
     batch, length = input_ids.shape
+    source_length = 0 if source is None else source[0].shape[1]
+    check_room(decoder, batch, length, config, max_new_tokens, source_length)
     input_ids = np.repeat(input_ids, beams, axis=0)
     attention_mask = np.repeat(attention_mask, beams, axis=0)
     total = length + max_new_tokens
     beamed = source and [np.repeat(part, beams, axis=0) for part in source]
     processors = build_processors(config, attention_mask, total, beamed)
     search = _Search(batch, input_ids, config, max_new_tokens)
-    mask = np.ones((batch * beams, total), np.int64)
-    mask[:, :length] = attention_mask
 
     if source is not None:
         decoder.encode(*source)
@@ -46,6 +59,8 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
     logits = decoder(input_ids, attention_mask)
     while True:
         scores = log_softmax(logits)
+        # A score that is not finite spoils its whole row.
+        check_possible(np.where(np.isnan(scores[:, 0]), np.nan, 0))
         for process in processors:
             scores = process(search.running_ids(), scores)
         rows = search.advance(scores, stop)
@@ -53,7 +68,9 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
             return search.best()
         decoder.reorder(rows)
         ids = search.running_ids()
-        logits = decoder(ids[:, -1:], mask[:, : ids.shape[1]])
+        new = np.ones((len(ids), 1), np.int64)
+        attention_mask = np.concatenate([attention_mask, new], axis=1)
+        logits = decoder(ids[:, -1:], attention_mask)
 
 
 class _Search:
@@ -67,9 +84,8 @@ class _Search:
         self.steps = 0
         self.candidates = max(2, 1 + len(config.eos_token_id)) * self.beams
         self.generator = np.random.default_rng(config.seed)
-        total = self.prompt_length + max_new_tokens
-        self.running = np.full((batch, self.beams, total), config.padding, np.int64)
-        self.running[:, :, : self.prompt_length] = input_ids.reshape(batch, self.beams, -1)
+        _check_length_penalty(max_new_tokens, config.length_penalty)
+        self.running = input_ids.reshape(batch, self.beams, -1)
         # The beams start equal: only the first may continue, lest all choose the same token.
         self.running_scores = np.full((batch, self.beams), _OUT, np.float32)
         self.running_scores[:, 0] = 0
@@ -82,8 +98,7 @@ class _Search:
 
     def running_ids(self):
         """int64 (b * beams, prompt and tokens so far)."""
-        length = self.prompt_length + self.steps
-        return self.running[:, :, :length].reshape(-1, length)
+        return self.running.reshape(-1, self.prompt_length + self.steps)
 
     def advance(self, scores, stop):
         """Add one token to every beam; return the row that each beam continues, int (b * beams,).
@@ -97,7 +112,8 @@ class _Search:
         scores, chosen = self._choose(total.reshape(batch, -1))
         parents, tokens = chosen // vocabulary, chosen % vocabulary
         ids = np.take_along_axis(self.running, parents[:, :, None], axis=1)
-        ids[:, :, self.prompt_length + self.steps] = tokens
+        ids = _with_column(ids, tokens)
+        self.finished = _with_column(self.finished, self.config.padding)
         self.steps += 1
         ends = self._ends(ids, tokens, stop)
         self.may_continue = not ends.all()
@@ -129,14 +145,16 @@ class _Search:
             chosen = _top(drawn, self.candidates)
         else:
             chosen = _top(scores, self.candidates)
-        return np.take_along_axis(scores, chosen, axis=1), chosen
+        best = np.take_along_axis(scores, chosen, axis=1)
+        check_possible(best[:, 0], self.may_improve[:, 0])
+        return best, chosen
 
     def _ends(self, ids, tokens, stop):
         if self.steps == self.max_new_tokens:
             return np.ones(tokens.shape, bool)
         ends = np.isin(tokens, self.config.eos_token_id)
         if stop is not None:
-            new = ids[:, :, self.prompt_length : self.prompt_length + self.steps]
+            new = ids[:, :, self.prompt_length :]
             ends |= stop(new.reshape(-1, self.steps)).reshape(ends.shape)
         return ends
 
@@ -149,8 +167,8 @@ class _Search:
 
     def _keep_finished(self, ids, scores, ends):
         # Candidates behind the first `beams` are only spare beams to run on, never results.
-        ends = ends & (np.arange(self.candidates) < self.beams)
-        scores = scores / np.float32(self.steps**self.config.length_penalty)
+        ends = ends & (np.arange(ends.shape[1]) < self.beams)
+        scores = scores / _length_factor(self.steps, self.config.length_penalty)
         closed = ~self.may_improve
         if self.config.early_stopping is True:
             closed = closed | self.is_finished.all(axis=1, keepdims=True)
@@ -173,9 +191,30 @@ class _Search:
         config = self.config
         longest = config.early_stopping == "never" and config.length_penalty > 0
         steps = self.max_new_tokens if longest else self.steps
-        reachable = self.running_scores[:, :1] / np.float32(steps**config.length_penalty)
+        reachable = self.running_scores[:, :1] / _length_factor(steps, config.length_penalty)
         worst = np.where(self.is_finished, self.finished_scores.min(axis=1, keepdims=True), _OUT)
         self.may_improve &= (reachable > worst).any(axis=1, keepdims=True)
+
+
+def _length_factor(steps, penalty):
+    """steps^penalty, at most the largest float32."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.float32(min(np.float64(steps) ** penalty, np.finfo(np.float32).max))
+
+
+def _check_length_penalty(steps, penalty):
+    """A factor that takes finished hypotheses below what is out of the running is refused."""
+    if penalty < 0 and _length_factor(steps, -penalty) > _LARGEST_FACTOR:
+        raise InputError(
+            f"length_penalty={penalty} multiplies the scores of {steps} tokens by more than "
+            f"{_LARGEST_FACTOR:.0e}: raise it, or lower max_new_tokens"
+        )
+
+
+def _with_column(rows, column):
+    """`rows` (b, n, t) as (b, n, t + 1), `column` (b, n) or a number behind."""
+    new = np.broadcast_to(np.asarray(column, rows.dtype), rows.shape[:2])
+    return np.concatenate([rows, new[:, :, None]], axis=2)
 
 
 def _top(scores, count):

@@ -1,26 +1,35 @@
 """Text or token ids in, text or token ids out, over any decoder."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 
+from keras_seqattn.arguments import flag, integer
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.beam import beam_search
 from keras_seqattn.generation.loop import decode
+from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.prompts import check_token_ids, prepare_prompts
-from keras_seqattn.generation.settings import GenerationConfig
+from keras_seqattn.generation.room import check_room
+from keras_seqattn.generation.settings import GenerationConfig, check_names
 from keras_seqattn.generation.stopping import TextStream
 
 # So many of the prompt's last tokens decide how the first new one is written (leading spaces).
 _CONTEXT = 8
+# What must be in the vocabulary. An eos_token_id beyond it, as in files, only never comes.
+_SPECIAL_TOKENS = (
+    *("pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+)
 
 
 class Generator:
     """Generates with a decoder, its tokenizer and its checkpoint's defaults.
 
     Args:
-        decoder: follows the protocol of `keras_seqattn.generation`. What the prompts of an
-            encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
+        decoder: follows the protocol of `keras_seqattn.generation`; it holds one generation at a
+            time. A `DecoderPool` of such decoders lets any number run at once. What the prompts of
+            an encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
         tokenizer: None, or an object with `encode(text, special_tokens) -> list of int` and
             `decode(ids) -> str`, special tokens left out.
         defaults: dict of the checkpoint's generation settings.
@@ -29,10 +38,21 @@ class Generator:
     """
 
     def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
-        self.decoder = decoder
+        if isinstance(decoder, DecoderPool):
+            self.decoder, self._lend = decoder.example, decoder.lend
+        else:
+            self.decoder, self._lend = decoder, lambda: contextlib.nullcontext(decoder)
+        if not all(hasattr(self.decoder, name) for name in ("start", "vocabulary_size")):
+            raise InputError("the decoder must follow the protocol of keras_seqattn.generation")
+        if tokenizer is not None and not all(hasattr(tokenizer, x) for x in ("encode", "decode")):
+            raise InputError("the tokenizer must have encode and decode")
+        if defaults is not None and not isinstance(defaults, dict):
+            raise InputError(f"defaults must be a dict, not {type(defaults).__name__}")
+        if context_length is not None:
+            integer(context_length, "context_length")
         self.tokenizer = tokenizer
         self.defaults = defaults or {}
-        streams = getattr(decoder, "is_streaming", False)
+        streams = getattr(self.decoder, "is_streaming", False)
         self.context_length = None if streams else context_length
 
     def generate(
@@ -95,12 +115,16 @@ class Generator:
                 yield rest[0] if single else rest
 
     def _prepare(self, inputs, attention_mask, special_tokens, settings, as_text=False):
+        check_names(settings)
+        flag(special_tokens, "special_tokens")
+        flag(as_text, "as_text")
         encodes = hasattr(self.decoder, "encode")
         config = GenerationConfig.from_settings(self.defaults, has_encoder=encodes, **settings)
-        self._check_special_tokens(config)
+        config = self._possible(config)
         tokenizer = self.tokenizer
-        if config.stop_strings and tokenizer is None:
-            raise InputError("stop_strings needs a tokenizer, and there is none")
+        if tokenizer is None and (config.stop_strings or as_text):
+            asked = "stop_strings" if config.stop_strings else "as_text"
+            raise InputError(f"{asked} needs a tokenizer, and there is none")
         prompts = prepare_prompts(
             inputs,
             attention_mask,
@@ -117,23 +141,32 @@ class Generator:
         if encodes:
             begin, source = _start_tokens(config, len(prompts.input_ids)), begin
         steps = config.new_tokens(begin[0].shape[1], self.context_length)
+        source_length = 0 if source is None else source[0].shape[1]
+        check_room(self.decoder, *begin[0].shape, config, steps, source_length)
         texts = None
         if prompts.kind == "text" or config.stop_strings:
             contexts = [()] * len(begin[0]) if encodes else prompts.rows()
             texts = _Texts(tokenizer.decode, contexts, config.stop_strings)
         return _Task(prompts, begin, source, config, steps, texts)
 
-    def _check_special_tokens(self, config):
+    def _possible(self, config):
+        """The settings without what no answer can end with; InputError where ids do not exist."""
         size = self.decoder.vocabulary_size
-        for name in ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"):
+        ends = tuple(token for token in config.eos_token_id if token < size)
+        config = dataclasses.replace(config, eos_token_id=ends)
+        for name in _SPECIAL_TOKENS:
             value = getattr(config, name)
             if value is not None:
                 check_token_ids(np.atleast_1d(np.array(value, np.int64)), size, name)
         words = [token for word in config.bad_words_ids for token in word]
         check_token_ids(np.array(words, np.int64), size, "bad_words_ids")
+        return config
 
     def _decode(self, task):
-        return decode(self.decoder, *task.begin, task.config, task.steps, task.texts, task.source)
+        with self._lend() as decoder:
+            yield from decode(
+                decoder, *task.begin, task.config, task.steps, task.texts, task.source
+            )
 
     def _search(self, task):
         stops = task.config.stop_strings
@@ -142,14 +175,15 @@ class Generator:
             texts = map(self.tokenizer.decode, rows.tolist())
             return np.array([any(stop in text for stop in stops) for text in texts])
 
-        ids, lengths = beam_search(
-            self.decoder,
-            *task.begin,
-            task.config,
-            task.steps,
-            has_stop_string if stops else None,
-            task.source,
-        )
+        with self._lend() as decoder:
+            ids, lengths = beam_search(
+                decoder,
+                *task.begin,
+                task.config,
+                task.steps,
+                has_stop_string if stops else None,
+                task.source,
+            )
         if task.prompts.kind == "text":
             for step in range(ids.shape[1]):
                 task.texts(ids[:, step], step < lengths)

@@ -2,11 +2,20 @@
 
 import numpy as np
 
-from keras_seqattn.generation.processors import build_processors, possible_tokens, softmax
+from keras_seqattn.generation.processors import (
+    build_processors,
+    check_possible,
+    possible_tokens,
+    softmax,
+)
+from keras_seqattn.generation.room import check_run
+
+# So many tokens fit behind a prompt before the rows must grow.
+_ROOM = 256
 
 
 def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None, source=None):
-    """Yield the tokens of each step, as soon as they are chosen.
+    """The tokens of each step, as soon as they are chosen.
 
     Args:
         decoder: follows the protocol of `keras_seqattn.generation`.
@@ -19,32 +28,38 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
         source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
             the right, which are encoded first.
 
-    Yields:
-        tokens int64 (b,) and active bool (b,): rows that ended at an earlier step hold the padding
-        id and are not active.
+    Returns:
+        Iterator of tokens int64 (b,) and active bool (b,): rows that ended at an earlier step hold
+        the padding id and are not active.
+
+    Raises:
+        InputError: an argument is not valid, or later on no token is possible.
     """
+    check_run(input_ids, attention_mask, config, max_new_tokens, source)
+    return _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, source)
+
+
+def _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, source):
     batch, length = input_ids.shape
     total = length + max_new_tokens
-    ids = np.empty((batch, total), np.int64)
-    ids[:, :length] = input_ids
-    mask = np.ones((batch, total), np.int64)
-    mask[:, :length] = attention_mask
+    rows = _Rows(input_ids, attention_mask)
     processors = build_processors(config, attention_mask, total, source)
     choose = _sampler(config.seed) if config.do_sample else _most_likely
     eos = np.asarray(config.eos_token_id, np.int64)
-    active = np.ones(batch, bool)
+    every, active = np.arange(batch), np.ones(batch, bool)
 
     if source is not None:
         decoder.encode(*source)
     decoder.start(batch, total)
-    scores = decoder(ids[:, :length], mask[:, :length])
+    scores = decoder(rows.ids, rows.mask)
     for position in range(length, total):
         for process in processors:
-            scores = process(ids[:, :position], scores)
+            scores = process(rows.ids, scores)
         tokens = choose(scores)
+        check_possible(scores[every, tokens], active)
         if not active.all():
             tokens = np.where(active, tokens, config.padding)
-        ids[:, position] = tokens
+        rows.append(tokens)
         ended = (tokens[:, None] == eos).any(axis=1)
         if stop is not None:
             ended |= stop(tokens, active)
@@ -52,7 +67,39 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
         active = active & ~ended
         if not active.any() or position + 1 == total:
             return
-        scores = decoder(ids[:, position : position + 1], mask[:, : position + 1])
+        scores = decoder(rows.ids[:, -1:], rows.mask)
+
+
+class _Rows:
+    """Ids int64 (b, n) and their mask, which grow by a token for each row.
+
+    There is room for more than is there, and for twice as much when it is used up: so an answer may
+    be endless, and its beginning costs no more than that of a short one.
+    """
+
+    def __init__(self, ids, mask):
+        self._length = ids.shape[1]
+        self._ids, self._mask = self._with_room(ids, 0), self._with_room(mask, 1)
+
+    @property
+    def ids(self):
+        return self._ids[:, : self._length]
+
+    @property
+    def mask(self):
+        return self._mask[:, : self._length]
+
+    def append(self, tokens):
+        if self._length == self._ids.shape[1]:
+            self._ids, self._mask = self._with_room(self._ids, 0), self._with_room(self._mask, 1)
+        self._ids[:, self._length] = tokens
+        self._length += 1
+
+    def _with_room(self, values, fill):
+        batch, length = values.shape
+        roomy = np.full((batch, 2 * length + _ROOM), fill, np.int64)
+        roomy[:, :length] = values
+        return roomy
 
 
 def _most_likely(scores):
@@ -70,7 +117,10 @@ def _sampler(seed):
 
 
 def _draw(row, at):
-    """The token whose share of [0, 1) holds `at`."""
+    """The token whose share of [0, 1) holds `at`; any, where none is possible."""
+    most_likely = row.argmax()
+    if not np.isfinite(row[most_likely]):
+        return most_likely
     possible = possible_tokens(row)
     running = np.cumsum(softmax(row[possible]), dtype=np.float64)
     return possible[np.searchsorted(running, at * running[-1], side="right")]

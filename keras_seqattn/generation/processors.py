@@ -6,6 +6,8 @@ float32 (b, v), and returns new scores; none changes its arguments.
 
 import numpy as np
 
+from keras_seqattn.errors import InputError
+
 _FORBIDDEN = np.float32(-np.inf)
 
 
@@ -106,16 +108,18 @@ class NoBadWords:
 
     def __init__(self, bad_words_ids, eos_token_id):
         words = [word for word in bad_words_ids if len(word) > 1 or word[0] not in eos_token_id]
-        self.tokens = [word[0] for word in words if len(word) == 1]
-        self.sequences = [(np.array(word[:-1]), word[-1]) for word in words if len(word) > 1]
+        # Those of one length are compared at once.
+        sizes = sorted({len(word) for word in words})
+        self.sequences = [np.array([w for w in words if len(w) == size]) for size in sizes]
 
     def __call__(self, ids, scores):
         scores = scores.copy()
-        scores[:, self.tokens] = _FORBIDDEN
-        for prefix, last in self.sequences:
-            if len(prefix) <= ids.shape[1]:
-                rows = (ids[:, ids.shape[1] - len(prefix) :] == prefix).all(axis=1)
-                scores[rows, last] = _FORBIDDEN
+        for sequences in self.sequences:
+            known = sequences.shape[1] - 1
+            if known <= ids.shape[1]:
+                ends = ids[:, None, ids.shape[1] - known :]
+                rows, found = np.nonzero((ends == sequences[:, :-1]).all(axis=-1))
+                scores[rows, sequences[found, -1]] = _FORBIDDEN
         return scores
 
 
@@ -214,6 +218,25 @@ class MinP:
 def possible_tokens(row):
     """Indices of the tokens that `row` float32 (v,) does not forbid."""
     return np.flatnonzero(row != _FORBIDDEN)
+
+
+def check_possible(scores, active=True):
+    """Raise InputError unless every row has a token to go on with.
+
+    Args:
+        scores: float32 (b,), those of the tokens chosen: the highest that were possible.
+        active: bool (b,), the rows that count.
+    """
+    if (np.isfinite(scores) | ~np.asarray(active)).all():
+        return
+    if np.isneginf(scores[active]).any():
+        raise InputError(
+            "the settings forbid every token: relax bad_words_ids, no_repeat_ngram_size, "
+            "min_new_tokens and their like"
+        )
+    raise InputError(
+        "the model's scores of the next token are not finite: it overflows or is damaged"
+    )
 
 
 class LogNormalization:

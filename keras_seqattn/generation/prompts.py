@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from keras_seqattn import arguments
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import InputError
 
 
@@ -50,11 +52,16 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding,
             raise InputError("attention_mask goes with token ids; for texts it is made here")
         if encode is None:
             raise InputError("text was given, but there is no tokenizer: pass token ids")
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        texts = arguments.texts(inputs, "the prompt")
         ids, mask = pad([encode(text) for text in texts], padding, side)
         kind, single = "text", isinstance(inputs, str)
-    else:
+    elif isinstance(inputs, (list, tuple)) or hasattr(inputs, "__array__"):
         ids, mask, kind, single = _from_ids(inputs, attention_mask, padding, side)
+    else:
+        raise InputError(
+            "the prompt must be a text, a list of texts, a list of token ids, a list of such lists "
+            f"or an integer array, not {shown(inputs)}"
+        )
     check_token_ids(ids, vocabulary_size)
     return Prompts(ids, mask, kind, single)
 
@@ -81,13 +88,23 @@ def check_token_ids(ids, vocabulary_size, name="input_ids"):
 
 def as_integers(values, name="input_ids"):
     """`values` as an int64 array; InputError unless they are whole numbers."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise InputError(f"{name} is ragged: give rows of one length") from None
+    array = as_array(values, name)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must hold integers, not {array.dtype}")
+    # What int64 cannot hold would turn negative.
+    if array.dtype == np.uint64 and array.size and array.max() > _LARGEST:
+        raise InputError(f"{name} must hold integers below 2**63, not {int(array.max())}")
     return array.astype(np.int64, copy=False)
+
+
+def as_array(values, name="input_ids"):
+    """`values` as an array of NumPy; InputError where they cannot be one."""
+    try:
+        return np.asarray(values)
+    except Exception as error:  # arrays of other libraries raise anything; NumPy a ValueError
+        ragged = isinstance(error, ValueError) and isinstance(values, (list, tuple))
+        reason = "ragged: give rows of one length" if ragged else f"no array: {shown(error)}"
+        raise InputError(f"{name} is {reason}") from None
 
 
 def _is_list_of(inputs, kind):
@@ -102,13 +119,16 @@ def _from_ids(inputs, attention_mask, padding, side):
     if _is_list_of(inputs, (list, tuple)):
         if attention_mask is None:
             rows = [as_integers(row) if row else np.empty(0, np.int64) for row in inputs]
+            if any(row.ndim != 1 for row in rows):
+                raise InputError("input_ids is nested too deep: give a list of lists of token ids")
             return *pad(rows, padding, side), "list", False
         kind = "list"
     elif isinstance(inputs, (list, tuple)):
         kind = "list"
     else:
         kind = "array"
-    ids = as_integers(inputs if len(inputs) else np.empty(0, np.int64))
+    is_empty = kind == "list" and not inputs
+    ids = as_integers(np.empty(0, np.int64) if is_empty else inputs)
     if ids.ndim not in (1, 2) or ids.size == 0:
         raise InputError(
             f"input_ids must be (t,) or (b, t) with at least one token, not {ids.shape}"
@@ -126,6 +146,7 @@ def _from_ids(inputs, attention_mask, padding, side):
 
 
 _MASK = "attention_mask"
+_LARGEST = np.iinfo(np.int64).max
 
 
 def _check_mask(mask, side):

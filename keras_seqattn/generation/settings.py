@@ -3,9 +3,11 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Iterable
 
-from keras_seqattn.errors import InputError
+import numpy as np
+
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ConfigError, InputError
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -94,13 +96,8 @@ class GenerationConfig:
     forced_eos_token_id: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        for name in ("eos_token_id", "forced_eos_token_id", "stop_strings"):
-            _set(self, name, _as_tuple(getattr(self, name)))
-        _set(self, "bad_words_ids", tuple(map(_as_tuple, _as_tuple(self.bad_words_ids))))
-        for name, test, wanted in _RANGES:
-            value = getattr(self, name)
-            if not test(value):
-                raise InputError(f"{name}={value!r} is not valid: it must be {wanted}")
+        for name in _RANGES:
+            object.__setattr__(self, name, _checked(name, getattr(self, name)))
         if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise InputError(
                 f"min_new_tokens={self.min_new_tokens} is more than "
@@ -112,7 +109,7 @@ class GenerationConfig:
             )
 
     @classmethod
-    def from_settings(cls, file=None, has_encoder=True, **overrides):
+    def from_settings(cls, file=None, /, has_encoder=True, **overrides):
         """Merge the dictionary of a generation_config.json with keyword overrides.
 
         Args:
@@ -126,12 +123,7 @@ class GenerationConfig:
                 an encoder's settings without one).
         """
         settings = _known_settings(file or {})
-        unknown = sorted(set(overrides) - _FIELDS)
-        if unknown:
-            raise InputError(
-                f"unknown generation settings: {', '.join(unknown)}; "
-                f"known are {', '.join(sorted(_FIELDS))}"
-            )
+        check_names(overrides)
         # None means "not said", as on a command line.
         overrides = {name: value for name, value in overrides.items() if value is not None}
         for new, whole in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):
@@ -141,7 +133,10 @@ class GenerationConfig:
                 settings.pop(new, None)
             elif new in {**settings, **overrides}:
                 settings.pop(whole, None)
-        config = cls(**{**settings, **overrides})
+        filed = {
+            name: _checked(name, settings[name], _FILE) for name in set(settings) - set(overrides)
+        }
+        config = cls(**filed, **overrides)
         _refuse_unused(config.do_sample, overrides, _SAMPLING, "do_sample=True")
         _refuse_unused(config.num_beams > 1, overrides, _BEAMS, "num_beams above 1")
         _refuse_unused(has_encoder, overrides, _ENCODER, "an encoder")
@@ -187,15 +182,32 @@ class GenerationConfig:
 _FIELDS = {field.name for field in dataclasses.fields(GenerationConfig)}
 
 
-def _set(config, name, value):
-    object.__setattr__(config, name, value)
+def check_names(settings):
+    """Raise InputError unless all names of a dictionary are those of generation settings."""
+    unknown = [shown(name).strip("'") for name in set(settings) - _FIELDS]
+    if unknown:
+        raise InputError(
+            f"unknown generation settings: {_listed(unknown)}; "
+            f"known are {', '.join(sorted(_FIELDS))}"
+        )
 
 
-def _as_tuple(value):
-    if value is None:
-        return ()
-    several = isinstance(value, Iterable) and not isinstance(value, str)
-    return tuple(value) if several else (value,)
+def _listed(names, most=6):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(sorted(names)[:most]) + more
+
+
+def _checked(name, value, file=None):
+    """The value of a setting in its one form: int, float, tuple; InputError unless it is valid."""
+    form, test, wanted = _RANGES[name]
+    try:
+        formed = form(value)
+        if test(formed):
+            return formed
+    except (TypeError, ValueError, OverflowError):  # a form that cannot be made of it
+        pass
+    place = f"{file} holds a wrong value: " if file else ""
+    raise InputError(f"{place}{name}={shown(value)} is not valid: it must be {wanted}")
 
 
 def _known_settings(file):
@@ -207,10 +219,10 @@ def _known_settings(file):
         elif name in _INERT or name.startswith("_"):
             continue
         elif name not in _NEUTRAL or (value is not None and value != _NEUTRAL[name]):
-            refused.append(f"{name}={value!r}")
+            refused.append(f"{shown(name)[1:-1]}={shown(value)}")
     if refused:
         raise InputError(
-            f"generation_config.json asks for {', '.join(sorted(refused))}, which is not "
+            f"generation_config.json asks for {_listed(refused)}, which is not "
             "implemented: remove it from the file"
         )
     return settings
@@ -224,52 +236,114 @@ def _refuse_unused(used, overrides, neutral, remedy):
         raise InputError(f"{', '.join(unused)} would have no effect without {remedy}")
 
 
-def _integer(least):
-    return lambda value: (
-        isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
-    )
+def _as_it_is(value):
+    return value
 
 
-def _optional(test):
-    return lambda value: value is None or test(value)
+def _integer(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError
+    return int(value)
 
 
-def _number(test):
-    return lambda value: (
-        isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(test(value))
-    )
+def _number(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError
+    return float(value)
 
 
-_RANGES = (
-    ("max_new_tokens", _optional(_integer(1)), "an integer of at least 1"),
-    ("max_length", _optional(_integer(1)), "an integer of at least 1"),
-    ("min_new_tokens", _integer(0), "an integer of at least 0"),
-    ("min_length", _integer(0), "an integer of at least 0"),
-    ("do_sample", lambda value: isinstance(value, bool), "True or False"),
-    ("temperature", _number(lambda x: 0 < x < math.inf), "above 0 (greedy is do_sample=False)"),
-    ("top_k", _integer(0), "an integer of at least 0 (0 turns it off)"),
-    ("top_p", _number(lambda x: 0 <= x <= 1), "between 0 and 1"),
-    ("min_p", _optional(_number(lambda x: 0 <= x <= 1)), "between 0 and 1"),
-    ("repetition_penalty", _number(lambda x: 0 < x < math.inf), "above 0"),
-    ("no_repeat_ngram_size", _integer(0), "an integer of at least 0 (0 turns it off)"),
-    ("encoder_no_repeat_ngram_size", _integer(0), "an integer of at least 0 (0 turns it off)"),
-    (
-        "bad_words_ids",
-        lambda x: all(word and all(map(_integer(0), word)) for word in x),
-        "sequences of token ids, none empty",
+def _integers(value):
+    return tuple(map(_integer, _as_tuple(value)))
+
+
+def _sequences(value):
+    return tuple(map(_integers, _as_tuple(value)))
+
+
+def _as_tuple(value):
+    if value is None:
+        return ()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+
+
+def _optional(form):
+    return lambda value: None if value is None else form(value)
+
+
+def _within(least, most):
+    return lambda value: value is None or least <= value <= most
+
+
+def _all_within(least, most):
+    return lambda values: all(least <= value <= most for value in values)
+
+
+# Sizes and ids are counted in int64, token ids in int32 by most models.
+_MOST, _MOST_ID = 2**63 - 1, 2**31 - 1
+# With these float32 scores neither overflow nor lose what sets them apart.
+_FACTORS = 1e-9, 1e9
+# Every text of the answer is compared with each of them.
+_MOST_STOP_STRINGS = 1000
+_COUNT = "an integer of at least 1 and below 2**63"
+_LEAST = "an integer of at least 0 and below 2**63"
+_SIZE = "an integer of at least 0 (0 turns it off) and below 2**31"
+_ID = "a token id of at least 0 and below 2**31"
+_IDS = "token ids of at least 0 and below 2**31"
+_SWITCH = (_as_it_is, lambda value: isinstance(value, bool), "True or False")
+
+# name -> how a value is brought into its form (TypeError: it is of a wrong kind), whether the form
+# is valid, and what is wanted.
+_RANGES = {
+    "max_new_tokens": (_optional(_integer), _within(1, _MOST), _COUNT),
+    "max_length": (_optional(_integer), _within(1, _MOST), _COUNT),
+    "min_new_tokens": (_integer, _within(0, _MOST), _LEAST),
+    "min_length": (_integer, _within(0, _MOST), _LEAST),
+    "do_sample": _SWITCH,
+    "temperature": (
+        _number,
+        _within(*_FACTORS),
+        "above 0 (greedy is do_sample=False), from 1e-9 to 1e9",
     ),
-    ("renormalize_logits", lambda value: isinstance(value, bool), "True or False"),
-    ("num_beams", _integer(1), "an integer of at least 1"),
-    ("length_penalty", _number(math.isfinite), "a finite number"),
-    ("early_stopping", lambda x: isinstance(x, bool) or x == "never", "True, False or 'never'"),
-    ("seed", _optional(_integer(0)), "an integer of at least 0"),
-    ("eos_token_id", lambda x: all(map(_integer(0), x)), "token ids of at least 0"),
-    ("pad_token_id", _optional(_integer(0)), "a token id of at least 0"),
-    ("decoder_start_token_id", _optional(_integer(0)), "a token id of at least 0"),
-    ("forced_bos_token_id", _optional(_integer(0)), "a token id of at least 0"),
-    ("forced_eos_token_id", lambda x: all(map(_integer(0), x)), "token ids of at least 0"),
-    ("stop_strings", lambda x: all(isinstance(s, str) and s for s in x), "texts, none empty"),
-)
+    "top_k": (_integer, _within(0, _MOST), f"{_LEAST} (0 turns it off)"),
+    "top_p": (_number, _within(0, 1), "between 0 and 1"),
+    "min_p": (_optional(_number), _within(0, 1), "between 0 and 1"),
+    "repetition_penalty": (
+        _number,
+        _within(*_FACTORS),
+        "above 0 (1 turns it off), from 1e-9 to 1e9",
+    ),
+    "no_repeat_ngram_size": (_integer, _within(0, _MOST_ID), _SIZE),
+    "encoder_no_repeat_ngram_size": (_integer, _within(0, _MOST_ID), _SIZE),
+    "bad_words_ids": (
+        _sequences,
+        lambda words: all(words) and all(map(_all_within(0, _MOST_ID), words)),
+        f"sequences of token ids, none empty; {_IDS}",
+    ),
+    "renormalize_logits": _SWITCH,
+    "num_beams": (_integer, _within(1, _MOST), _COUNT),
+    "length_penalty": (_number, _within(-1000, 1000), "a finite number from -1000 to 1000"),
+    "early_stopping": (
+        _as_it_is,
+        lambda value: isinstance(value, bool) or (isinstance(value, str) and value == "never"),
+        "True, False or 'never'",
+    ),
+    "seed": (_optional(_integer), _within(0, math.inf), "an integer of at least 0"),
+    "eos_token_id": (_integers, _all_within(0, _MOST_ID), _IDS),
+    "pad_token_id": (_optional(_integer), _within(0, _MOST_ID), _ID),
+    "decoder_start_token_id": (_optional(_integer), _within(0, _MOST_ID), _ID),
+    "forced_bos_token_id": (_optional(_integer), _within(0, _MOST_ID), _ID),
+    "forced_eos_token_id": (_integers, _all_within(0, _MOST_ID), _IDS),
+    "stop_strings": (
+        _as_tuple,
+        lambda texts: (
+            len(texts) <= _MOST_STOP_STRINGS and all(isinstance(s, str) and s for s in texts)
+        ),
+        f"at most {_MOST_STOP_STRINGS} texts, none empty",
+    ),
+}
+_FILE = "generation_config.json or config.json"
 
 
 # What config.json may name besides generation_config.json.
@@ -286,11 +360,22 @@ def position_limit(config, side="decoder"):
         config: dict of config.json.
         side: "encoder" or "decoder", of those that have both.
     """
-    limit = config.get(f"max_{side}_position_embeddings", config.get("max_position_embeddings"))
-    if limit is not None and config.get("model_type") == "longformer":
+    name = f"max_{side}_position_embeddings"
+    name = name if name in config else "max_position_embeddings"
+    if config.get(name) is None:
+        return None
+    limit = _count(config, name)
+    if config.get("model_type") == "longformer":
         # The first rows of its table are those of padding.
-        return limit - config.get("pad_token_id", 1) - 1
+        limit -= _count({"pad_token_id": 1} | config, "pad_token_id") + 1
     return limit
+
+
+def _count(config, name):
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"config.json holds {name}={shown(value)}: it must be an integer")
+    return value
 
 
 def checkpoint_defaults(config, generation_config):

@@ -5,13 +5,15 @@ import warnings
 
 import keras
 
+from keras_seqattn.arguments import path as checked_path
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.files import read_settled
 from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.models.sizes import check_memory, check_stored_sizes
-from keras_seqattn.weights.checkpoint import checkpoint_path, open_checkpoint
+from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import load_weights, stored_tensors
 
@@ -81,9 +83,14 @@ def load(path, task=None):
     Raises:
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
         ConfigError: the configuration asks for what is not implemented.
+        InputError: the path is none.
     """
     if task is not None and not isinstance(task, str):
         raise ConfigError(f"task must be the name of a task or None, not {shown(task)}.")
+    return read_settled(path, lambda: _load(path, task))
+
+
+def _load(path, task):
     checkpoint = open_checkpoint(path)
     family = get_family(checkpoint.config.get("model_type"), path)
     own = family.task_of(checkpoint.config)
@@ -101,7 +108,7 @@ def load(path, task=None):
         warnings.warn(
             f"{path} was trained for {own}: the head for {model.task} is new and must be trained "
             f"({', '.join(fresh)}).",
-            stacklevel=2,
+            stacklevel=5,
         )
     return model
 
@@ -111,18 +118,21 @@ def save(model, directory):
 
     Args:
         model: a `SequenceModel`.
-        directory: the directory; made if absent, and its older weights are replaced.
+        directory: the directory; made if absent. Of a model that is there, config.json, the weights
+            and the assets that are written now are replaced; all other files stay. Another process
+            finds the old model or the new one at any time, also if this one is killed.
 
     Raises:
-        CheckpointError: the directory cannot be written.
+        CheckpointError: the directory cannot be written, or is an exported bundle.
         ConfigError: it is no `SequenceModel`.
+        InputError: the directory is no path.
     """
     if not isinstance(model, SequenceModel):
         raise ConfigError(
             f"save takes a model that load or build made, not {shown(model)}; any other Keras "
             "model has its own save."
         )
-    directory = checkpoint_path(directory, "directory")
+    directory = checked_path(directory, "directory")
     family = get_family(model.family)
     prefixed = model.task != "embedding"
     table = family.table_of(read_settings(model.config, family))

@@ -1,21 +1,20 @@
 """Write a model as one .onnx file or as a bundle folder that other runtimes accept unchanged."""
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
+from keras_seqattn.files import FileTarget, FolderTarget, digest, listed_files, unchanged_files
 from keras_seqattn.generation.settings import checkpoint_defaults
 from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
+from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import get_target
@@ -44,7 +43,11 @@ def export(
 
     Args:
         model: a SequenceModel, or any Keras model with declared inputs.
-        path: ends in .onnx: one file; else a bundle folder, which an encoder-decoder needs.
+        path: ends in .onnx: one file; else a bundle folder, which an encoder-decoder needs. Of a
+            bundle that is there its own files are replaced, as far as nobody has changed them;
+            all others stay. Where the new bundle has files of these names, they stay beside it,
+            ending in .kept, with a warning. Another process finds the old result or the new one
+            at any time, also if this one is killed.
         target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
         precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
@@ -57,30 +60,32 @@ def export(
         The verification `Report`, or None with verify=False.
 
     Raises:
-        ExportError: if the model cannot be written or the result differs from Keras; nothing is
-            left at `path`.
+        ExportError: if the model cannot be written, the result differs from Keras, or `path` is a
+            folder with files that is no bundle; what was at `path` is as it was.
 
     Example:
         model = keras_seqattn.models.load("smollm2.gguf")
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
-    path = os.path.abspath(os.fspath(path))
+    place = _place(path)
     if precision not in PRECISIONS:
         raise ExportError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    single = path.endswith(".onnx")
+    single = isinstance(place, FileTarget)
     if single and getattr(model, "task", None) == "seq2seq_lm":
         raise ExportError(
             f"{model.name} becomes two files, {ENCODER}.onnx and {DECODER}.onnx: name a folder, "
-            f"not {path}"
+            f"not {place.path}"
         )
     graphs = _graphs(model, get_target(target), precision, route, progress)
-    with _staged(path) as folder:
+    with place.staged() as folder:
+        written = os.path.join(folder, place.name) if single else folder
         for name, graph in graphs.items():
-            file = os.path.basename(path) if single else f"{name}.onnx"
-            write_onnx(graph, os.path.join(folder, file), inline=single, progress=progress)
+            file = written if single else os.path.join(folder, f"{name}.onnx")
+            write_onnx(graph, file, inline=single, progress=progress)
+        if single:
+            name_by_content(written)
         report = None
         if verify:
-            written = os.path.join(folder, os.path.basename(path)) if single else folder
             report = run_verify(
                 written, model, lengths=lengths, progress=_stage(progress, "verify")
             )
@@ -191,50 +196,28 @@ def _description(graphs, folder):
     for name in sorted(p.relative_to(folder).as_posix() for p in Path(folder).rglob("*")):
         file = os.path.join(folder, name)
         if os.path.isfile(file):
-            files[name] = {"sha256": _digest(file), "size": os.path.getsize(file)}
+            files[name] = {"sha256": digest(file), "size": os.path.getsize(file)}
     labels = next(iter(graphs.values())).metadata_props
     properties = {k.removeprefix("keras_seqattn."): v for k, v in labels.items()}
     return {**properties, "files": files}
-
-
-def _digest(file):
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _stage(progress, name):
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 
-@contextlib.contextmanager
-def _staged(path):
-    """A temporary folder beside `path` whose content takes its place only if the block succeeds."""
-    parent = os.path.dirname(path)
-    single = path.endswith(".onnx")
-    if not single and os.path.exists(path) and not _replaceable(path):
-        raise ExportError(f"{path} exists and is no bundle; choose another place or remove it")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}-", dir=parent)
-    try:
-        yield folder
-        os.chmod(folder, 0o777 & ~_umask())
-        if single:
-            for name in sorted(os.listdir(folder), reverse=True):
-                os.replace(os.path.join(folder, name), os.path.join(parent, name))
-        else:
-            if os.path.exists(path):
-                shutil.rmtree(path)
-            os.replace(folder, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _place(path):
+    """Where the result goes: a file or a folder, as the path's name says."""
+    if str(path).rstrip("/").endswith(".onnx"):
+        return FileTarget(path, ExportError, stale_data_files)
+    return FolderTarget(
+        path, ExportError, _check_is_bundle, lambda folder, names: unchanged_files(folder)
+    )
 
 
-def _replaceable(path):
-    names = os.listdir(path) if os.path.isdir(path) else ["a file"]
-    return not names or "parity.json" in names
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _check_is_bundle(folder):
+    if listed_files(folder) is None:
+        raise ExportError(
+            f"{folder} holds files and is no bundle (no parity.json lists them): name a new or an "
+            "empty folder, or move the files away"
+        )

@@ -1,5 +1,6 @@
 """Comparisons of an exported file with its Keras model, one `Case` each."""
 
+import threading
 import warnings
 
 import keras
@@ -12,6 +13,9 @@ from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.values import empty_past
+
+# The filters of warnings belong to the process: who leaves last would restore what is no longer so.
+_FILTERING = threading.RLock()
 
 
 class Comparison:
@@ -168,7 +172,7 @@ def caller(model):
 
 def quietly(function):
     """Run Keras for its numbers only: no gradients, and no advice about an axis of length 1."""
-    with warnings.catch_warnings():
+    with _FILTERING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using a softmax over axis")
         if keras.backend.backend() != "torch":
             return function()

@@ -4,10 +4,13 @@ call.
 Keras sends each symbolic `keras.ops` call and each symbolic layer call through
 `Operation.symbolic_call` or `Layer.symbolic_call`. `intercept` replaces both for the length of a
 trace, and with them the few functions of `keras.ops` that take sizes but no tensor and would
-otherwise go straight to the backend.
+otherwise go straight to the backend. They are replaced for the thread that traces; others get Keras
+as it is, and wait where they want to trace as well.
 """
 
 import contextlib
+import functools
+import threading
 
 import keras
 from keras.src import ops as _src_ops
@@ -15,6 +18,8 @@ from keras.src.layers import layer as _layer_module
 from keras.src.ops.operation import Operation as _Operation
 
 _OPS_NAMESPACES = (keras.ops, _src_ops)
+# Two traces at once would each restore what the other put there.
+_TRACING = threading.RLock()
 
 # A weight on the left of an operator computes at once in the backend, which does not know Symbols.
 _VARIABLE_OPERATORS = {
@@ -38,7 +43,7 @@ def intercept(symbolic_call, functions):
     def hook(self, *args, **kwargs):
         return symbolic_call(self, args, kwargs)
 
-    with contextlib.ExitStack() as stack:
+    with _TRACING, contextlib.ExitStack() as stack:
         for owner in (_Operation, _layer_module.Layer):
             _replace(stack, owner, "symbolic_call", hook)
         # A traced call must leave no node behind in the layers it went through.
@@ -70,11 +75,23 @@ def _operator(original, function):
 def _replace(stack, owner, name, value):
     inherited = name not in vars(owner)
     original = getattr(owner, name)
-    setattr(owner, name, value)
+    setattr(owner, name, _in_this_thread(value, original))
     if inherited:
         stack.callback(delattr, owner, name)
     else:
         stack.callback(setattr, owner, name, original)
+
+
+def _in_this_thread(value, original):
+    """`value` for the calls of this thread, `original` for those of others."""
+    thread = threading.get_ident()
+
+    @functools.wraps(original)
+    def replacement(*args, **kwargs):
+        chosen = value if threading.get_ident() == thread else original
+        return chosen(*args, **kwargs)
+
+    return replacement
 
 
 def is_keras_operation(operation):

@@ -1,5 +1,6 @@
 """Large NumPy constants as tensors that all calls and all compiled graphs share."""
 
+import threading
 import weakref
 
 import keras
@@ -7,6 +8,8 @@ import numpy as np
 from keras import ops
 
 _TENSORS = {}
+# Reentrant: while a tensor is made, an array of another may be collected.
+_LOCK = threading.RLock()
 
 
 def shared_constant(array):
@@ -23,14 +26,15 @@ def shared_constant(array):
     if not isinstance(array, np.ndarray) or array.flags.writeable:
         return array
     key = id(array)
-    if key not in _TENSORS:
-        tensor = _concrete_tensor(array)
-        # Shape inference on torch happens on a device without data.
-        if getattr(tensor, "is_meta", False):
-            return tensor
-        _TENSORS[key] = tensor
-        weakref.finalize(array, _TENSORS.pop, key, None)
-    return _TENSORS[key]
+    with _LOCK:
+        if key not in _TENSORS:
+            tensor = _concrete_tensor(array)
+            # Shape inference on torch happens on a device without data.
+            if getattr(tensor, "is_meta", False):
+                return tensor
+            _TENSORS[key] = tensor
+            weakref.finalize(array, _TENSORS.pop, key, None)
+        return _TENSORS[key]
 
 
 def _concrete_tensor(array):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 
+from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError
 from keras_seqattn.runtime.external_data import external_files
 
@@ -51,7 +52,7 @@ def open_bundle(path, check=False):
     Raises:
         BundleError: something is missing, inconsistent or unsafe.
     """
-    path = pathlib.Path(path)
+    path = arguments.path(path, "the bundle")
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder: a bundle is a folder with {MODEL} in it")
     graphs = _graphs(path)

@@ -11,7 +11,7 @@ from keras_seqattn.generation.steps import (
     output_for,
     varies_per_beam,
 )
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past
+from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past, past_bytes
 
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _ROOM = 128
@@ -56,6 +56,13 @@ class OrtDecoder:
         self._values, self._next_states = {}, {}
         self._room = (0, 0)
 
+    def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
+        """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
+        read = min(prompt_length, LARGEST_CHUNK) if self.is_streaming else prompt_length
+        past = past_bytes(self._pasts.values(), rows, max_length)
+        # What is not written in place is there twice, before a step and after it.
+        return self._logits.room(rows, read) + past * (1 if self.shared_cache else 2)
+
     def start(self, batch_size, max_length):
         """Forget the past and make room for `max_length` positions of `batch_size` rows."""
         self._max_length = max_length
@@ -64,8 +71,7 @@ class OrtDecoder:
             self._values[name] = self._empty(name, batch_size)
         self._next_states = {name: self._empty(name, batch_size) for name in self._states}
         if self._shared and (batch_size != self._room[0] or max_length > self._room[1]):
-            self._room = (batch_size, -(-max_length // _ROOM) * _ROOM)
-            self._bind_buffers()
+            self._bind_buffers(batch_size, -(-max_length // _ROOM) * _ROOM)
 
     def __call__(self, input_ids, attention_mask):
         """Run the next tokens; float32 (b, v), the last logits, valid until the next call."""
@@ -131,11 +137,12 @@ class OrtDecoder:
             presents = self._binding.get_outputs()[-len(self._growing) :]
             self._values.update(zip(self._growing, presents, strict=True))
 
-    def _bind_buffers(self):
+    def _bind_buffers(self, *room):
         for name in self._shared:
-            cache = self._values[name] = self._empty(name, *self._room)
+            cache = self._values[name] = self._empty(name, *room)
             self._binding.bind_ortvalue_input(name, cache)
             self._binding.bind_ortvalue_output(output_for(name), cache)
+        self._room = room
 
     def _empty(self, name, *sizes):
         return self._value(empty_past(self._pasts[name], *sizes))

@@ -1,12 +1,58 @@
 """Creates onnxruntime sessions."""
 
+import contextlib
+import os
+
 import onnxruntime
 
+from keras_seqattn.arguments import integer, shown
 from keras_seqattn.errors import BundleError, InputError
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
+# onnxruntime names shapes and values at length.
+_LONGEST_LINE = 500
+_MOST_THREADS = 1024
+
+
+class Session(onnxruntime.InferenceSession):
+    """An onnxruntime session that knows its file and its process, and whose errors are InputError.
+
+    Its threads are not in a forked child, which would now and then wait for them without an end.
+    """
+
+    def __init__(self, path, *arguments, **settings):
+        super().__init__(str(path), *arguments, **settings)
+        self._path = path
+        self._process = os.getpid()
+
+    def check_process(self):
+        """Raise BundleError in another process than that which made the session."""
+        if os.getpid() != self._process:
+            raise BundleError(
+                f"this bundle was loaded in process {self._process}, of which {os.getpid()} is a "
+                "fork, and onnxruntime's threads do not survive a fork: load the bundle in each "
+                "process, after the fork"
+            )
+
+    def run(self, *arguments, **settings):
+        with self._explained():
+            return super().run(*arguments, **settings)
+
+    def run_with_iobinding(self, *arguments, **settings):
+        with self._explained():
+            return super().run_with_iobinding(*arguments, **settings)
+
+    @contextlib.contextmanager
+    def _explained(self):
+        self.check_process()
+        try:
+            yield
+        except Exception as error:  # onnxruntime's own errors share no public base class
+            raise InputError(
+                f"{self._path}: the graph cannot run these inputs: {_first_line(error)}"
+            ) from None
 
 
 def create_session(path, providers=None, threads=None, spinning=True, arena=True):
@@ -22,18 +68,11 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
             for lengths seen before: quicker. Without it no more is held than is in use.
 
     Raises:
-        InputError: a provider is not available.
+        InputError: a provider is not available, or an argument is of a wrong kind.
         BundleError: onnxruntime refuses the file.
     """
-    available = onnxruntime.get_available_providers()
-    if providers is None:
-        providers = [name for name in (_CUDA, _CPU) if name in available]
+    providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
-    missing = [name for name in names if name not in available]
-    if missing:
-        raise InputError(
-            f"providers {', '.join(missing)} are not available; there are {', '.join(available)}"
-        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
@@ -44,10 +83,48 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return Session(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
 
 
+def check_session_options(providers, threads):
+    """What `create_session` takes, providers chosen where there are none.
+
+    Raises:
+        InputError: a provider is not available, or an argument is of a wrong kind.
+    """
+    if threads is not None:
+        threads = integer(threads, "threads", least=1, most=_MOST_THREADS)
+    available = onnxruntime.get_available_providers()
+    if providers is None:
+        return [name for name in (_CUDA, _CPU) if name in available], threads
+    if not isinstance(providers, (list, tuple)) or not providers:
+        raise InputError(
+            f"providers={shown(providers)} must be a list of onnxruntime's execution providers, "
+            f"such as {available}"
+        )
+    missing = [
+        shown(item).strip("'") for item in providers if _provider_name(item) not in available
+    ]
+    if missing:
+        raise InputError(
+            f"providers {_listed(missing)} are not available; there are {', '.join(available)}"
+        )
+    return list(providers), threads
+
+
+def _listed(providers):
+    return ", ".join(shown(item).strip("'") for item in providers[:4])
+
+
+def _provider_name(item):
+    """The name of a provider, given alone or as (name, dict of its options)."""
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], dict):
+        item = item[0]
+    return item if isinstance(item, str) else None
+
+
 def _first_line(error):
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_LONGEST_LINE]

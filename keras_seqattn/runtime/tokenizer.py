@@ -1,12 +1,18 @@
 """The checkpoint's tokenizer (tokenizer.json), over the tokenizers library."""
 
 import json
+import threading
 
+from keras_seqattn import arguments
+from keras_seqattn.arguments import flag, integer, shown
 from keras_seqattn.errors import BundleError, InputError
+
+# Backends that truncate are kept for so many lengths; a model asks for one.
+_MOST_LIMITS = 2
 
 
 class Tokenizer:
-    """Texts to token ids and back.
+    """Texts to token ids and back. Threads may share it.
 
     Args:
         assets: dict file name -> bytes; tokenizer.json, and perhaps tokenizer_config.json.
@@ -16,18 +22,14 @@ class Tokenizer:
     """
 
     def __init__(self, assets):
-        from tokenizers import Tokenizer as Backend
-
         if "tokenizer.json" not in assets:
             raise BundleError("there is no tokenizer.json: give token ids instead of text")
         try:
-            self._backend = Backend.from_str(bytes(assets["tokenizer.json"]).decode("utf-8"))
+            self._backend = _backend(bytes(assets["tokenizer.json"]).decode("utf-8"))
             self.config = json.loads(assets.get("tokenizer_config.json", b"{}"))
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"the tokenizer files cannot be read: {error}") from None
-        # A saved truncation or padding would change what is asked for here.
-        self._backend.no_truncation()
-        self._backend.no_padding()
+        self._truncating, self._lock = {}, threading.Lock()
         self._pad_id = self._find_pad_id()
 
     @property
@@ -44,6 +46,8 @@ class Tokenizer:
 
     def encode(self, text, special_tokens=True):
         """List of int, the token ids of one text."""
+        arguments.text(text)
+        flag(special_tokens, "special_tokens")
         return self._backend.encode(text, add_special_tokens=special_tokens).ids
 
     def encode_batch(self, texts, pairs=None, max_length=None):
@@ -54,15 +58,27 @@ class Tokenizer:
             pairs: None, or a list of str, the second text of each.
             max_length: int, longer ones are cut to it (special tokens are kept), or None.
         """
-        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        inputs = texts = arguments.texts(texts)
+        if pairs is not None:
+            pairs = arguments.texts(pairs, "pairs")
+            if len(pairs) != len(texts):
+                raise InputError(f"there are {len(texts)} texts and {len(pairs)} pairs")
+            inputs = list(zip(texts, pairs, strict=True))
         if max_length is not None:
-            self._backend.enable_truncation(max_length)
-        try:
-            return self._backend.encode_batch(inputs)
-        except TypeError as error:
-            raise InputError(f"texts must be str: {error}") from None
-        finally:
-            self._backend.no_truncation()
+            integer(max_length, "max_length", least=1, most=2**32 - 1)
+        backend = self._backend if max_length is None else self._backend_of(max_length)
+        return backend.encode_batch(inputs)
+
+    def _backend_of(self, max_length):
+        """A backend that truncates: its setting is its own, so that no call changes another's."""
+        with self._lock:
+            if max_length not in self._truncating:
+                backend = _backend(self._backend.to_str())
+                backend.enable_truncation(max_length)
+                while len(self._truncating) >= _MOST_LIMITS:
+                    del self._truncating[next(iter(self._truncating))]
+                self._truncating[max_length] = backend
+            return self._truncating[max_length]
 
     def special_token_id(self, token):
         """int, the id of one special token by its text, or None: pieces of words do not count."""
@@ -72,7 +88,11 @@ class Tokenizer:
 
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""
-        return self._backend.decode(ids, skip_special_tokens=not special_tokens)
+        flag(special_tokens, "special_tokens")
+        try:
+            return self._backend.decode(ids, skip_special_tokens=not special_tokens)
+        except (TypeError, OverflowError):
+            raise InputError(f"ids must be a list of token ids, not {shown(ids)}") from None
 
     def special_tokens(self):
         """dict name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
@@ -95,3 +115,14 @@ class Tokenizer:
             if identity is not None:
                 return identity
         return 0
+
+
+def _backend(content):
+    """The tokenizers library's tokenizer, from the content of a tokenizer.json."""
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_str(content)
+    # A saved truncation or padding would change what is asked for.
+    backend.no_truncation()
+    backend.no_padding()
+    return backend

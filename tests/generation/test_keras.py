@@ -60,9 +60,9 @@ def test_beams_of_a_batch_equal_those_of_single_rows(model):
 
 def test_the_step_is_made_once(model):
     keras_seqattn.generate(model, [7], max_new_tokens=2)
-    decoder = model._decoder
+    decoders = model._decoders
     keras_seqattn.generate(model, [7, 9], max_new_tokens=2)
-    assert model._decoder is decoder
+    assert model._decoders is decoders
 
 
 def test_the_context_is_the_model_s(model):

@@ -101,11 +101,13 @@ def test_reorder_moves_the_past(decoder, prompts):
 
 
 def test_shared_buffer_is_used_in_place(decoder):
-    driver = decoder._generator().decoder
-    assert driver.shared_cache == (decoder.metadata["keras_seqattn.target"] == "ort")
     decoder.generate([5, 6], max_new_tokens=3)
-    if not driver.shared_cache:
+    pool = decoder._parts["decoders"]
+    assert pool.example.shared_cache == (decoder.metadata["keras_seqattn.target"] == "ort")
+    if not pool.example.shared_cache:
         return
+    with pool.lend() as driver:
+        pass
     buffers = {name: cache.data_ptr() for name, cache in driver._values.items()}
     decoder.generate([[5, 6, 7]], max_new_tokens=100)
     assert {name: cache.data_ptr() for name, cache in driver._values.items()} == buffers

@@ -1,0 +1,125 @@
+"""Checks the path of a result before any work is done for it."""
+
+import errno
+import os
+import stat
+import unicodedata
+
+# What every usual file system allows.
+_NAME_BYTES = 255
+_REMEDIES = {
+    errno.ENOSPC: "make room or choose another place",
+    errno.EDQUOT: "make room or choose another place",
+    errno.EFBIG: "choose a place that takes larger files",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: "choose a place where you may write",
+    errno.EPERM: "choose a place where you may write",
+    errno.EROFS: "choose a place where you may write",
+    errno.EBUSY: "choose another folder, that is no mounted disk",
+    errno.EXDEV: "choose another folder, on one disk with all that is in it",
+}
+
+
+def resolve(path, error):
+    """The real path of a result, all links followed.
+
+    Args:
+        path: str or os.PathLike.
+        error: the class of the error to raise.
+
+    Returns:
+        str, absolute.
+
+    Raises:
+        error: nothing can be written there, whatever it is.
+    """
+    text = _text(path, error)
+    try:
+        real = _text(os.path.realpath(text), error)
+        link = text.rstrip("/")
+        if os.path.islink(link) and not os.path.exists(real):
+            raise error(
+                f"{text} is a link that leads nowhere (to {os.readlink(link)!r}): make what it "
+                "points to, or remove the link"
+            )
+        _check_names(real, error)
+        _check_parents(real, error)
+    except OSError as failure:
+        raise error(failure_text(text, failure)) from None
+    return real
+
+
+def failure_text(path, failure):
+    """One line for an OSError: what could not be written, why, and what to do."""
+    reason = failure.strerror or (str(failure).splitlines() or ["unknown reason"])[0]
+    if isinstance(failure.filename, str) and not os.path.abspath(failure.filename).startswith(
+        os.path.dirname(path)
+    ):
+        reason += f": {_shown(failure.filename)!r}"  # not the result itself or its staging folder
+    remedy = _REMEDIES.get(failure.errno, "choose another place")
+    return f"{_shown(path)} cannot be written ({reason}): {remedy}"
+
+
+def check_folder(path, error):
+    """Refuse a real path at which no folder can be put by a rename."""
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise error(f"{path} is a file: name a folder")
+    if os.path.ismount(path):
+        raise error(f"{path} is the root of a disk: name a folder in it")
+    if os.path.isdir(path) and _holds_us(path):
+        raise error(
+            f"{path} is, or holds, the folder you work in, and another one would take its place: "
+            "name a folder in it, or start elsewhere"
+        )
+
+
+def check_file(path, error):
+    """Refuse a real path at which no file can be put by a rename."""
+    if os.path.isdir(path):
+        raise error(f"{path} is a folder: name a file, or remove the folder")
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise error(f"{path} is no regular file: name another")
+
+
+def _shown(path):
+    return path if len(path) <= 400 else f"{path[:200]}...{path[-100:]}"
+
+
+def _text(path, error):
+    if isinstance(path, os.PathLike):
+        path = os.fspath(path)
+    if not isinstance(path, str):
+        raise error(f"a path is a str or a pathlib.Path, not {type(path).__name__}")
+    if not path:
+        raise error("the path is empty: name a file or a folder")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path):
+        raise error(
+            f"the path {_shown(path)!r} has a line break, a control character or half a character "
+            "in it: choose another name"
+        )
+    return path
+
+
+def _check_names(path, error):
+    for name in path.split(os.sep):
+        if len(os.fsencode(name)) > _NAME_BYTES:
+            raise error(
+                f"the name {name[:40]}... has {len(os.fsencode(name))} bytes, and file systems "
+                f"take {_NAME_BYTES}: choose a shorter one"
+            )
+
+
+def _check_parents(path, error):
+    parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent):
+        raise error(f"{parent} is a file, so nothing can be in it: choose another place")
+
+
+def _holds_us(path):
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # it was removed
+        return False
+    return os.path.commonpath([here, path]) == path

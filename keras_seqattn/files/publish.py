@@ -1,0 +1,168 @@
+"""Where a result goes: a folder, or a file with others that it refers to."""
+
+import contextlib
+import os
+import warnings
+
+from keras_seqattn.files import paths
+from keras_seqattn.files.folders import commit_folder, recover_folder
+from keras_seqattn.files.singles import commit_file, recover_file
+from keras_seqattn.files.staging import Staging, leftovers, turn
+from keras_seqattn.files.system import sync_folder, sync_tree
+
+
+class _Target:
+    """A checked place.
+
+    Args:
+        path: str or os.PathLike, as the user gave it; links are followed and stay.
+        error: the class of the errors to raise.
+
+    Attributes:
+        path: str, the real path.
+        name: str, the last part of it.
+
+    Raises:
+        error: nothing can be written there.
+    """
+
+    def __init__(self, path, error):
+        self.path = paths.resolve(path, error)
+        self.name = os.path.basename(self.path)
+        self._error = error
+
+    @contextlib.contextmanager
+    def staged(self):
+        """Yield an empty folder to write into; its content goes to the path if the block succeeds.
+
+        At every instant the path holds all that was there or all that is new, also if the process
+        is killed or the power fails. Another process that writes to the same path goes before or
+        after. Leftovers of killed processes are removed.
+
+        Raises:
+            error: it cannot be written; the path is as it was.
+        """
+        try:
+            parent = os.path.dirname(self.path)
+            with _folders(parent), _staging(parent) as staging:
+                yield staging.new
+                sync_tree(staging.new)
+                with turn(parent):
+                    self._check()
+                    told = self._commit(staging)
+        except OSError as failure:
+            raise self._error(paths.failure_text(self.path, failure)) from failure
+        if told:
+            warnings.warn(told, stacklevel=4)
+
+    def _check(self):
+        raise NotImplementedError
+
+    def _commit(self, staging):
+        raise NotImplementedError
+
+
+class FolderTarget(_Target):
+    """A place for a folder.
+
+    Args:
+        path: str or os.PathLike.
+        error: the class of the errors to raise.
+        accept: function(folder) that raises if the folder at the path, which is not empty, must not
+            be replaced.
+        owned: function(folder, names of the new files) -> names of files in it that the library
+            wrote and may drop. All others are kept: in their places, or where the new result has
+            files of these names, beside them, with a warning.
+        claimed: names at which only the new files may be, so that others are kept beside them.
+    """
+
+    def __init__(self, path, error, accept=None, owned=None, claimed=()):
+        super().__init__(path, error)
+        self._accept, self._claimed = accept, claimed
+        self._owned = owned or (lambda folder, names: ())
+        try:
+            self._check()
+        except OSError as failure:
+            raise error(paths.failure_text(self.path, failure)) from failure
+
+    def _check(self):
+        paths.check_folder(self.path, self._error)
+        if self._accept and os.path.isdir(self.path) and os.listdir(self.path):
+            self._accept(self.path)
+
+    def _commit(self, staging):
+        kept = commit_folder(staging, self.path, self._owned, self._claimed)
+        if kept:
+            names = ", ".join(f"{name} as {to}" for name, to in sorted(kept.items()))
+            return f"{self.path} held files that are not those written before; kept {names}"
+
+
+class FileTarget(_Target):
+    """A place for a file, to be written under its base name, with others that it refers to.
+
+    Args:
+        path: str or os.PathLike.
+        error: the class of the errors to raise.
+        stale: function(path) -> names, beside it, of files that the library wrote and that only
+            the file that is there now refers to.
+    """
+
+    def __init__(self, path, error, stale=None):
+        super().__init__(path, error)
+        self._stale = stale or (lambda path: ())
+        if str(path).endswith(("/", os.sep)):
+            raise error(f"{path} ends in a slash like a folder, and a file is to be written")
+        self._check()
+
+    def _check(self):
+        paths.check_file(self.path, self._error)
+
+    def _commit(self, staging):
+        commit_file(staging, self.path, self._stale)
+
+
+@contextlib.contextmanager
+def _staging(parent):
+    staging = Staging(parent)
+    try:
+        with turn(parent):
+            for leftover in leftovers(parent):
+                # What cannot be finished now stays for the next run, and does not stop this one.
+                with contextlib.suppress(OSError):
+                    _finish(leftover)
+                    leftover.remove()
+                leftover.close()
+            staging.create()
+        yield staging
+    finally:
+        try:
+            if staging.read_journal():
+                with turn(parent):
+                    _finish(staging)
+            staging.remove()
+        finally:
+            staging.close()
+
+
+def _finish(staging):
+    journal = staging.read_journal()
+    if journal:
+        (recover_folder if "folder" in journal else recover_file)(staging, journal)
+
+
+@contextlib.contextmanager
+def _folders(path):
+    """Make a folder and those above it; remove again those that nothing was put into."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    try:
+        for folder in reversed(missing):
+            os.makedirs(folder, exist_ok=True)
+            sync_folder(os.path.dirname(folder))
+        yield
+    finally:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)

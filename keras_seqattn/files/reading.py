@@ -1,0 +1,43 @@
+"""Reads a folder that another process may replace meanwhile."""
+
+import os
+import time
+
+from keras_seqattn.errors import SeqAttnError
+
+_TRIES = 20
+
+
+def read_settled(path, read):
+    """Read a folder file by file; start again if another one took its place meanwhile.
+
+    Args:
+        path: the folder.
+        read: function without arguments that reads it.
+
+    Returns:
+        What `read` returns, from one and the same folder.
+
+    Raises:
+        Whatever `read` raises.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        before = _identity(path)
+        try:
+            result = read()
+        except (SeqAttnError, OSError):
+            if not tries_left or _identity(path) == before:
+                raise
+        else:
+            if not tries_left or _identity(path) == before:
+                return result
+        time.sleep(0.01)
+
+
+def _identity(path):
+    """What is another one for another folder, even where its number is used again."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError, TypeError):
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns

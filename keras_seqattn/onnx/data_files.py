@@ -1,0 +1,78 @@
+"""The file of weights beside a single .onnx file, called by its content.
+
+Two files cannot be replaced at once. So the new weights get a name of their own, and the graph that
+refers to them is what is replaced: old and new never mix.
+"""
+
+import os
+import re
+
+import onnx
+
+from keras_seqattn.errors import BundleError
+from keras_seqattn.files import digest
+from keras_seqattn.runtime.external_data import external_files
+
+_NAME_BYTES = 255
+_NAME = re.compile(r".*\.([0-9a-f]{16})\.data", re.DOTALL)
+
+
+def name_by_content(file):
+    """Rename the `<file>.data` of `write_onnx` to `<file>.<digits of its SHA-256>.data`.
+
+    Args:
+        file: str, the .onnx file, which is written anew.
+    """
+    data = file + ".data"
+    if not os.path.exists(data):
+        return
+    folder, base = os.path.split(file)
+    ending = f".{digest(data)[:16]}.data"
+    while len(os.fsencode(base + ending)) > _NAME_BYTES:
+        base = base[:-1]
+    model = onnx.load(file, format="protobuf", load_external_data=False)
+    for tensor in _tensors(model.graph):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = base + ending
+    os.rename(data, os.path.join(folder, base + ending))
+    onnx.save(model, file, format="protobuf")
+
+
+def _tensors(graph):
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def stale_data_files(path):
+    """Names of the unchanged files of weights that we wrote and that only this .onnx file needs.
+
+    Args:
+        path: str, the .onnx file.
+    """
+    folder = os.path.dirname(path)
+    found = {name for name in _locations(path) if _is_ours(folder, name)}
+    others = [name for name in os.listdir(folder) if name.endswith(".onnx")] if found else []
+    for name in others:
+        other = os.path.join(folder, name)
+        if os.path.realpath(other) != path:
+            found -= _locations(other)
+    return found
+
+
+def _locations(path):
+    try:
+        return set(external_files(path))
+    except (BundleError, OSError):  # somebody's file, of another kind
+        return set()
+
+
+def _is_ours(folder, name):
+    match = _NAME.fullmatch(name)
+    path = os.path.join(folder, name)
+    if not match or os.path.basename(name) != name or os.path.islink(path):
+        return False
+    return os.path.isfile(path) and digest(path).startswith(match[1])
