@@ -1,6 +1,7 @@
 """The tour: two real checkpoints through Keras to ONNX, a question answered, a search made."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
