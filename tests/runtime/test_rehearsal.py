@@ -1,12 +1,8 @@
 """What is rehearsed of a bundle, and that each of its files is found at fault by name."""
 
-import json
-import shutil
 
 import pytest
 
-from keras_seqattn import runtime
-from keras_seqattn.errors import BundleError
 from keras_seqattn.runtime.rehearsal import rehearse
 
 pytestmark = pytest.mark.backend_free
