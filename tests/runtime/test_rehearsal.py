@@ -1,6 +1,5 @@
 """What is rehearsed of a bundle, and that each of its files is found at fault by name."""
 
-
 import pytest
 
 from keras_seqattn.runtime.rehearsal import rehearse
