@@ -26,24 +26,18 @@ CALLS = (
     *("raise_exception", "strftime_now", "caller", "loop", "loop.cycle", "loop.changed", "self.b"),
 )
 METHODS = (
-    *(
-        "strip lstrip rstrip split rsplit splitlines partition rpartition replace upper lower".split()
-    ),
-    *("title capitalize casefold startswith endswith find rfind index count join format".split()),
-    *(
-        "format_map center ljust rjust zfill expandtabs encode translate items keys values get".split()
-    ),
-    *("copy append pop update __class__ __len__ mro is_integer bit_length to_bytes".split()),
-)
+    "strip lstrip rstrip split rsplit splitlines partition rpartition replace upper lower title "
+    "capitalize casefold startswith endswith find rfind index count join format format_map "
+    "center ljust rjust zfill expandtabs encode translate items keys values get copy append pop "
+    "update __class__ __len__ mro is_integer bit_length to_bytes"
+).split()
 FILTERS = (
-    *("abs attr batch capitalize center count d default dictsort e escape filesizeformat".split()),
-    *(
-        "first float forceescape format groupby indent int items join last length list lower".split()
-    ),
-    *("map max min pprint random reject rejectattr replace reverse round safe select".split()),
-    *("selectattr slice sort string striptags sum title tojson trim truncate unique upper".split()),
-    *("urlencode urlize wordcount wordwrap xmlattr nothing".split()),
-)
+    "abs attr batch capitalize center count d default dictsort e escape filesizeformat first "
+    "float forceescape format groupby indent int items join last length list lower map max min "
+    "pprint random reject rejectattr replace reverse round safe select selectattr slice sort "
+    "string striptags sum title tojson trim truncate unique upper urlencode urlize wordcount "
+    "wordwrap xmlattr nothing"
+).split()
 NAMED = (
     *(
         "indent=10**9",

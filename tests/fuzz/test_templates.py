@@ -1,4 +1,4 @@
-"""Chat templates of strangers: each renders, or is refused in one line, soon and in little memory."""
+"""Chat templates of strangers: each renders or is refused, soon and in little memory."""
 
 import pytest
 
