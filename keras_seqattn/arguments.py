@@ -21,6 +21,12 @@ def shown(value):
     return " ".join(text[:200].split())
 
 
+def shown_path(path):
+    """str, a path as an error message shows it: whole, but for what no system would take."""
+    text = str(path)
+    return text if len(text) <= 400 else f"{text[:200]}...{text[-100:]}"
+
+
 def integer(value, name, least=0, most=2**63 - 1):
     """`value` as an int from `least` to `most`; bool is none."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
@@ -42,7 +48,7 @@ def flag(value, name):
 def choice(value, name, options):
     """`value`, which must be one of `options`, texts."""
     if not isinstance(value, str) or value not in options:
-        raise InputError(f"{name}={shown(value)} is none of {', '.join(options)}")
+        raise InputError(f"{name} {shown(value)} is none of {', '.join(options)}")
     return value
 
 

@@ -3,7 +3,6 @@
 Keras is imported only by the commands that need it, so that the others start at once.
 """
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -12,8 +11,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from keras_seqattn import __version__
-from keras_seqattn.errors import ConfigError, InputError, SeqAttnError
+from keras_seqattn import __version__, console
+from keras_seqattn.errors import ConfigError, InputError
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -26,31 +25,10 @@ def main(argv=None):
 
     Returns:
         int, the exit code: 0, or 1 after an error, which is one line on standard error. Wrong
-        usage ends in SystemExit with code 2, as usual with argparse.
+        usage is one line too, and ends in SystemExit with code 2, as usual with argparse.
     """
     arguments = _parser().parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        return _run(arguments)
-
-
-def _show_warning(message, *_):
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def _run(arguments):
-    try:
-        return arguments.run(arguments) or 0
-    except BrokenPipeError:
-        # Whoever read our output has left. Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        message = "interrupted"
-    except (SeqAttnError, OSError, ModuleNotFoundError) as error:
-        message = str(error)
-    print(f"error: {message}", file=sys.stderr)
-    return 1
+    return console.run(lambda: arguments.run(arguments))
 
 
 def choose_backend():
@@ -95,7 +73,7 @@ def _configured_backend():
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = console.Parser(
         "keras-seqattn", description="Sequence models: from Keras to small ONNX bundles."
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -241,10 +219,11 @@ def _add_beams(command):
 
 
 def _generate(arguments):
-    from keras_seqattn import runtime
+    from keras_seqattn import generation, runtime
 
     model, settings = runtime.load(arguments.bundle), _settings(arguments, *_BEAMS)
-    if (settings["num_beams"] or model.generation_defaults.get("num_beams", 1)) > 1:
+    config = generation.GenerationConfig.from_settings(model.generation_defaults, **settings)
+    if config.num_beams > 1:
         print(model.generate(arguments.prompt, **settings))
     else:
         _print_pieces(model.stream(arguments.prompt, **settings))
@@ -272,27 +251,16 @@ def _chat(arguments):
     from keras_seqattn import runtime
 
     model, settings = runtime.load(arguments.bundle), _settings(arguments)
-    interactive = sys.stdin.isatty()
+    interactive = console.has_terminal()
     if interactive:
         print("Talk with the model; an empty line or Ctrl-D ends.", file=sys.stderr)
     messages = []
     if arguments.system:
         messages.append({"role": "system", "content": arguments.system})
-    for line in _lines(interactive):
+    for line in console.input_lines(interactive):
         messages.append({"role": "user", "content": line})
         answer = _print_pieces(model.chat(messages, stream=True, **settings))
         messages.append({"role": "assistant", "content": answer})
-
-
-def _lines(interactive):
-    while True:
-        if interactive:
-            print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line or (interactive and not line.strip()):
-            return
-        if line.strip():
-            yield line.strip()
 
 
 def _add_translate(commands):
@@ -326,7 +294,7 @@ def _add_texts(command, description):
 
 
 def _read(text):
-    return sys.stdin.read() if text == "-" else text
+    return console.read_input() if text == "-" else text
 
 
 def _rewrite(arguments, method, texts, **options):
@@ -357,8 +325,7 @@ def _embed(arguments):
         with place.staged() as folder, open(Path(folder) / place.name, "wb") as file:
             np.save(file, vectors)
     else:
-        json.dump(vectors.tolist(), sys.stdout)
-        print()
+        print(json.dumps(vectors.tolist()))
 
 
 def _output(path):

@@ -8,11 +8,12 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError
 
 # The graphs of a bundle: one, or those of an encoder-decoder.
 _MODEL, _PARTS = "model.onnx", ("encoder_model.onnx", "decoder_model_merged.onnx")
-_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+_BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def inspect(path):
     Raises:
         BundleError: there is no such model, or it is not an ONNX file.
     """
-    path = Path(path)
+    path = arguments.path(path)
     names = [path]
     if path.is_dir():
         found = any((path / name).is_file() for name in _PARTS)
@@ -112,6 +113,8 @@ def _read(file):
         model = onnx.load(file, format="protobuf", load_external_data=False)
     except DecodeError as error:
         raise BundleError(f"{file} is not an ONNX file, or it is cut short") from error
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror}") from None
     if not model.graph.output:
         raise BundleError(f"{file} is not an ONNX file: it has no graph outputs")
     return model
@@ -137,18 +140,24 @@ def _value(value):
 
 
 def _initializer(tensor):
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    name = _dtype(tensor.data_type)
     bits = _BITS.get(name)
     if bits is None:
-        bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        try:
+            bits = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        except (KeyError, ValueError):
+            raise BundleError(f"{tensor.name} is of a type that ONNX does not know") from None
     count = 1
     for dim in tensor.dims:
         count *= dim
-    return Tensor(tensor.name, name.lower(), tuple(tensor.dims), (count * bits + 7) // 8)
+    return Tensor(tensor.name, name, tuple(tensor.dims), (count * bits + 7) // 8)
 
 
 def _dtype(elem_type):
-    return onnx.TensorProto.DataType.Name(elem_type).lower()
+    try:
+        return onnx.TensorProto.DataType.Name(elem_type).lower()
+    except ValueError:
+        return f"type {elem_type}"
 
 
 def _files(path, graph):

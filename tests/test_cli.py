@@ -288,7 +288,8 @@ def test_wrong_usage_exits_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: keras-seqattn" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("error: ") and "keras-seqattn" in err
 
 
 def test_bundles_need_no_keras(bundles):

@@ -10,6 +10,9 @@ The decoder of an encoder-decoder has two things more: `encode(input_ids, attent
 int64 (b, s), padded on the right, which is called before `start` (whose batch_size is sources x
 beams), and the attribute `source_vocabulary_size`.
 
+A decoder may have `room(rows, prompt_length, max_length, sources, source_length)`, the least bytes
+that a generation takes: what does not fit into memory is then refused before it begins.
+
 A decoder holds the past of one generation. Those that run at the same time need one each, which a
 `DecoderPool` lends them.
 """

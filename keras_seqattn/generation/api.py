@@ -4,7 +4,8 @@ import copy
 import json
 import threading
 
-from keras_seqattn.errors import InputError
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import CheckpointError, InputError
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
@@ -39,24 +40,34 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         >>> model = keras_seqattn.models.load("SmolLM2-135M-Instruct.gguf")
         >>> keras_seqattn.generate(model, "The capital of France is", max_new_tokens=8)
     """
-    if model.task not in ("causal_lm", "seq2seq_lm"):
+    task = getattr(model, "task", None)
+    if task not in ("causal_lm", "seq2seq_lm"):
         raise InputError(
             "generate needs a model of task causal_lm or seq2seq_lm, and this one's is "
-            f"{model.task}"
+            f"{task or 'unknown'} ({type(model).__name__})"
         )
     assets = model.assets or {}
     if tokenizer is None and "tokenizer.json" in assets:
         from keras_seqattn.runtime.tokenizer import Tokenizer
 
         tokenizer = Tokenizer(assets)
-    file = json.loads(assets.get("generation_config.json", b"{}"))
     generator = Generator(
         _decoders_of(model),
         tokenizer=tokenizer,
-        defaults=checkpoint_defaults(model.config, file),
+        defaults=checkpoint_defaults(model.config, _generation_config(assets)),
         context_length=position_limit(model.config),
     )
     return generator.generate(inputs, attention_mask, **settings)
+
+
+def _generation_config(assets):
+    try:
+        file = json.loads(assets.get("generation_config.json", b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"generation_config.json is not valid JSON: {error}") from None
+    if not isinstance(file, dict):
+        raise CheckpointError(f"generation_config.json must hold a JSON object, not {shown(file)}")
+    return file
 
 
 def _decoders_of(model):

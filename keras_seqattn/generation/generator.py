@@ -123,7 +123,8 @@ class Generator:
         config = self._possible(config)
         tokenizer = self.tokenizer
         if tokenizer is None and (config.stop_strings or as_text):
-            raise InputError("stop_strings and as_text need a tokenizer, and there is none")
+            asked = "stop_strings" if config.stop_strings else "as_text"
+            raise InputError(f"{asked} needs a tokenizer, and there is none")
         prompts = prepare_prompts(
             inputs,
             attention_mask,

@@ -338,7 +338,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """Heads float (b, t, h, e) through their gates to the result float (b, t, m)."""
         if gate is not None:
             out = ops.multiply(out, ops.sigmoid(gate))
-        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
         return self.output_dense(out)
 
     def _project_keys(self, value, key):

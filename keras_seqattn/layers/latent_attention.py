@@ -167,7 +167,7 @@ class LatentAttention(Mixer):
             )
             out = self._from_latent(out)
         record(self, scores)
-        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
         y = self.output_dense(out)
         return y if cache is None else (y, cache)
 
@@ -175,11 +175,10 @@ class LatentAttention(Mixer):
         """The queries' two parts (b, t, h, d) and (b, t, h, dr), the keys' (b, t, 1, dr), and the
         latents (b, t, 1, r).
         """
-        length = ops.shape(x)[1]
         query = x
         if self.query_latent_dim is not None:
             query = self.query_norm(self.query_down(query))
-        shape = (-1, length, self.num_heads, self.head_dim + self.rotary_dim)
+        shape = (*ops.shape(x)[:2], self.num_heads, self.head_dim + self.rotary_dim)
         query = ops.reshape(self.query(query), shape)
         content, rotated = query[..., : self.head_dim], query[..., self.head_dim :]
         latent = self.latent(x)

@@ -74,3 +74,17 @@ def normalization(kind, epsilon, dim, dtype, name):
     layer.supports_masking = True
     layer.build((None, None, dim))
     return layer
+
+
+def normalize_sums(norm, x):
+    """What an RMSNormalization gives for sums, which half precision may not hold before it.
+
+    Args:
+        norm: a built `keras.layers.RMSNormalization`.
+        x: float (..., m), in full precision.
+
+    Returns:
+        float (..., m), of the layer's compute dtype.
+    """
+    x = ops.rms_normalization(x, norm.scale, axis=-1, epsilon=norm.epsilon)
+    return ops.cast(x, norm.compute_dtype)

@@ -9,6 +9,7 @@ from keras_seqattn.models.functional import named_layers, token_inputs
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
+    EMBEDDING_SHAPES,
     HEAD_ROWS,
     embed,
     encoder_inputs,
@@ -155,5 +156,11 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    shapes={
+        **EMBEDDING_SHAPES,
+        "encoder.forward.recurrent_kernel": ("hidden_size", "3 * hidden_size"),
+        "decoder.attention.query.weight": ("attention_size", "hidden_size"),
+        "deep_output.weight": ("2 * maxout_size", "3 * hidden_size + embedding_size"),
+    },
     layer_counts={},
 )

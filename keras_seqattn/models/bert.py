@@ -1,6 +1,12 @@
 """BERT (https://arxiv.org/abs/1810.04805): a post-norm encoder with learned positions."""
 
-from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.encoder import (
+    adapt_pooler,
+    build_encoder,
+    check_heads,
+    encoder_rows,
+    encoder_shapes,
+)
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
@@ -30,7 +36,7 @@ FIXED = {
 
 
 def _build(settings, task, initializer):
-    return build_encoder("bert", settings, task, initializer, BERT_HEADS)
+    return build_encoder(settings, task, initializer, BERT_HEADS)
 
 
 def bert_heads_rows(prefix):
@@ -79,4 +85,6 @@ FAMILY = Family(
         renames=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
     ),
     adapt=adapt_pooler,
+    check=check_heads,
+    shapes=encoder_shapes("bert"),
 )

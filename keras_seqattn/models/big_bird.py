@@ -8,12 +8,18 @@ turns a model to attention to everything for good; here the next long one is spa
 import keras
 from keras import ops
 
-from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.feed_forward import FeedForward, activation_function
 from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import EmbeddingSum, adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.encoder import (
+    EmbeddingSum,
+    adapt_pooler,
+    build_encoder,
+    check_heads,
+    encoder_rows,
+    encoder_shapes,
+)
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import (
     BERT_HEADS,
@@ -26,29 +32,25 @@ from keras_seqattn.models.heads import (
 from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
 
 SPARSE_DEFAULTS = {"attention_type": "block_sparse", "block_size": 64, "num_random_blocks": 3}
+# The scores of one block, and the tables of blocks.
+SPARSE_EXTENT = (
+    "block_size * block_size",
+    "num_random_blocks * block_size",
+    "num_random_blocks * num_random_blocks",
+)
 
 
-def sparse_attentions(model_type, settings, num_layers):
+def sparse_attentions(settings, num_layers):
     """The mechanism of each layer, or None for attention to every key.
 
     Args:
-        model_type: as in config.json, for messages.
         settings: dict with the keys of `SPARSE_DEFAULTS`.
         num_layers: their number.
 
     Returns:
         list of `BlockSparse`, or None.
-
-    Raises:
-        ConfigError: an unknown attention_type.
     """
-    kind = settings["attention_type"]
-    if kind not in ("original_full", "block_sparse"):
-        raise ConfigError(
-            f"{model_type}: attention_type={kind!r} is not implemented; implemented: "
-            "'original_full', 'block_sparse'."
-        )
-    if kind == "original_full":
+    if settings["attention_type"] == "original_full":
         return None
     sizes = settings["block_size"], settings["num_random_blocks"]
     return [BlockSparse(*sizes, mode="transformers")] * num_layers
@@ -113,10 +115,8 @@ class OutsideQuestion(keras.layers.Layer):
 
 
 def _build(settings, task, initializer):
-    attentions = sparse_attentions("big_bird", settings, settings["num_hidden_layers"])
-    inputs, outputs = build_encoder(
-        "big_bird", settings, task, initializer, _HEADS, attentions=attentions
-    )
+    attentions = sparse_attentions(settings, settings["num_hidden_layers"])
+    inputs, outputs = build_encoder(settings, task, initializer, _HEADS, attentions=attentions)
     separator = settings["sep_token_id"]
     if task == "question_answering" and separator is not None:
         outputs = {
@@ -208,4 +208,7 @@ FAMILY = Family(
         prefix="bert.",
     ),
     adapt=adapt_pooler,
+    check=check_heads,
+    shapes=encoder_shapes("bert"),
+    extent=SPARSE_EXTENT,
 )

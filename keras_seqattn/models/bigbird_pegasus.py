@@ -6,7 +6,7 @@ Its positions are learned. Of attention_type see `big_bird`.
 import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.big_bird import SPARSE_DEFAULTS, sparse_attentions
+from keras_seqattn.models.big_bird import SPARSE_DEFAULTS, SPARSE_EXTENT, sparse_attentions
 from keras_seqattn.models.transformer import (
     LOGITS_BIAS,
     attention_rows,
@@ -25,7 +25,7 @@ def _positions(settings):
 
 
 def _attentions(settings, initializer):
-    return sparse_attentions("bigbird_pegasus", settings, settings["encoder_layers"])
+    return sparse_attentions(settings, settings["encoder_layers"])
 
 
 def _encoder_attention_rows(checkpoint, variable):
@@ -56,4 +56,6 @@ FAMILY = transformer_like(
     positions=_positions,
     normalize_first=True,
     attentions=_attentions,
+    extent=SPARSE_EXTENT,
+    position_rows="max_position_embeddings",
 )

@@ -1,15 +1,15 @@
 """Reading config.json: defaults, checks, and refusing what is not implemented.
 
-A key is read by the family (its `defaults`), accepted for some values only (`fixed`: keys that
-change the
-maths), or ignored: the files carry many keys for training, tokenizers and bookkeeping.
+A key is read by the family (its `defaults`; `keys.py` says what it may be), accepted for some
+values only (`fixed`: keys that change the maths), or ignored: the files carry many keys for
+training, tokenizers and bookkeeping.
 """
 
 import difflib
-import math
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
-from keras_seqattn.layers.positions import RotaryPositions
+from keras_seqattn.models.keys import KEYS
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -58,6 +58,7 @@ KERAS_NAMES = {
 # Read for every family: labels of classifiers, the dropout before them, and the spread of new
 # weights.
 _COMMON = {"num_labels": 2, "classifier_dropout": None, "initializer_range": 0.02}
+_LABELS = ("id2label", "label2id")
 _COMMON_FIXED = {
     "quantization_config": (None,),
     "pruned_heads": (None, {}),
@@ -66,53 +67,6 @@ _COMMON_FIXED = {
 _NEUTRAL = {"id2label", "label2id", "is_encoder_decoder"}
 _NEUTRAL |= {f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")}
 _NEUTRAL |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
-# Keys that may be null, with an example of what they are otherwise.
-_NULLABLE = {
-    "num_key_value_heads": 1,
-    "head_dim": 1,
-    "d_head": 1,
-    "sliding_window": 1,
-    "original_max_position_embeddings": 1,
-    "classifier_dropout": 0.0,
-    "rope_theta": 0.0,
-    "rope_parameters": {},
-    "rope_scaling": {},
-    "layer_types": [],
-    "full_attn_idxs": [],
-    "mlp_only_layers": [],
-    "init_std": 0.0,
-    "decoder_vocab_size": 1,
-    "num_decoder_layers": 1,
-    "dense_act_fn": "",
-    "is_gated_act": True,
-    "scale_decoder_outputs": True,
-}
-# The least values of whole numbers, where that is not 1.
-_LEAST = {"max_window_layers": 0, "num_experts": 0, "clamp_len": -1, "random_features_seed": 0}
-# Keys with one value for all layers, or a list with one for each.
-_PER_LAYER = {"attention_window"}
-_ROPE_KEYS = {
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "yarn": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
-    "longrope": ("short_factor", "long_factor"),
-}
-_OPTIONAL_ROPE_KEYS = {
-    "dynamic": ("original_max_position_embeddings",),
-    "yarn": (
-        "original_max_position_embeddings",
-        "attention_factor",
-        "beta_fast",
-        "beta_slow",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    ),
-    "llama3": ("original_max_position_embeddings",),
-    "longrope": ("original_max_position_embeddings", "attention_factor", "factor"),
-}
 
 
 def read_settings(config, family):
@@ -126,27 +80,49 @@ def read_settings(config, family):
         dict with every key of the family's defaults.
 
     Raises:
-        ConfigError: a value has the wrong type, or is not implemented.
+        ConfigError: a value has the wrong type, is not implemented, or contradicts another.
     """
     for key, accepted in _fixed(family).items():
-        if key in config and config[key] not in accepted:
+        if key in config and not any(_same(config[key], value) for value in accepted):
             raise ConfigError(
-                f"{family.model_type}: {key}={config[key]!r} is not implemented; "
+                f"{family.model_type}: {key}={shown(config[key])} is not implemented; "
                 f"implemented: {', '.join(repr(value) for value in accepted)}."
             )
     defaults = {**_COMMON, **family.defaults}
-    settings = {}
-    for key, default in defaults.items():
-        settings[key] = config.get(key, default)
-        _check_type(family, key, settings[key], default)
-    labels = config.get("id2label")
-    if labels:
-        _check_type(family, "id2label", labels, {})
-        settings["num_labels"] = len(labels)
+    settings = {key: config.get(key, default) for key, default in defaults.items()}
+    for key in (*settings, *_LABELS):
+        value = config.get(key) if key in _LABELS else settings[key]
+        if not KEYS[key].accepts(value):
+            raise ConfigError(
+                f"{family.model_type}: {key} must be {KEYS[key]}, not {shown(value)}."
+            )
+    if config.get("id2label"):
+        settings["num_labels"] = len(config["id2label"])
+    _check_tokens(family, config, settings)
     for key in ("hidden_act", "activation_function", "ff_activation"):
         if key in settings:
             settings[key] = _activation(family, key, settings[key])
+    if family.check is not None:
+        family.check(settings)
     return settings
+
+
+def written_defaults(family, config):
+    """The defaults to write into a configuration: no nulls, and no tokens that it does not have.
+
+    Args:
+        family: a `Family`.
+        config: dict as in config.json.
+
+    Returns:
+        dict, some of the family's defaults.
+    """
+    count = _vocabulary({**family.defaults, **config})
+    return {
+        key: value
+        for key, value in family.defaults.items()
+        if value is not None and not (key.endswith("_token_id") and value >= count)
+    }
 
 
 def complete_keys(config, family):
@@ -168,9 +144,9 @@ def complete_keys(config, family):
         names = (key,) if key in known else KERAS_NAMES.get(key, ())
         names = [name for name in names if name in known]
         if not names:
-            close = difflib.get_close_matches(key, [*known, *KERAS_NAMES], 1)
+            close = difflib.get_close_matches(key[:80], [*known, *KERAS_NAMES], 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{family.model_type}: unknown setting {key!r}.{hint}")
+            raise ConfigError(f"{family.model_type}: unknown setting {shown(key)}.{hint}")
         for name in names:
             if name in named:
                 raise ConfigError(f"{family.model_type}: {name!r} is given twice.")
@@ -192,86 +168,11 @@ def check_layer_types(model_type, kinds, known, count):
     """
     unknown = sorted(set(kinds) - set(known))
     if unknown or len(kinds) != count:
+        others = f", with {', '.join(map(shown, unknown[:4]))}" if unknown else ""
         raise ConfigError(
             f"{model_type}: layer_types must name {count} layers, each {' or '.join(known)}; it "
-            f"names {len(kinds)}{', with ' + ', '.join(unknown) if unknown else ''}."
+            f"names {len(kinds)}{others}."
         )
-
-
-def read_rotary_positions(settings, unbounded=False, fraction=None):
-    """The rotary positions of a decoder.
-
-    Args:
-        settings: dict with head_dim, max_position_embeddings, and `rope_parameters` or the older
-            `rope_theta` and `rope_scaling`.
-        unbounded: as in `RotaryPositions`.
-        fraction: part of the channels that is rotated unless a partial_rotary_factor says another;
-            None for families that rotate all.
-
-    Returns:
-        A `RotaryPositions`.
-
-    Raises:
-        ConfigError: a scaling that is unknown, incomplete, or has values that are not implemented.
-    """
-    scaling = rope_parameters(settings)
-    base = scaling.pop("rope_theta")
-    if not _is_number(base) or base <= 0:
-        raise ConfigError(f"rope_theta must be a number above 0, not {base!r}.")
-    if fraction is not None:
-        fraction = scaling.pop("partial_rotary_factor", None) or fraction
-        rotated = fraction * settings["head_dim"]
-        if not 0 < fraction <= 1 or rotated % 2:
-            raise ConfigError(
-                f"partial_rotary_factor={fraction!r} must rotate an even number of the "
-                f"head_dim={settings['head_dim']} channels."
-            )
-    _check_rope(scaling, settings["head_dim"])
-    return RotaryPositions(
-        settings["head_dim"],
-        base=base,
-        fraction=fraction or 1.0,
-        max_position=settings["max_position_embeddings"],
-        scaling=scaling,
-        unbounded=unbounded,
-    )
-
-
-def rope_parameters(config):
-    """The rotary settings as one dict, as transformers 5 writes them in `rope_parameters`."""
-    rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
-    kind = rope.pop("type", None)
-    rope.setdefault("rope_type", kind or "default")
-    if rope.get("rope_theta") is None:
-        rope["rope_theta"] = config.get("rope_theta") or 10000.0
-    if rope["rope_type"] in ("yarn", "llama3", "longrope"):
-        outside = config.get("original_max_position_embeddings")
-        rope["original_max_position_embeddings"] = outside or rope.get(
-            "original_max_position_embeddings", config.get("max_position_embeddings")
-        )
-    return rope
-
-
-def _check_rope(scaling, head_dim):
-    kind = scaling["rope_type"]
-    if kind not in _ROPE_KEYS:
-        raise ConfigError(
-            f"rope_type={kind!r} is not implemented; implemented: {', '.join(_ROPE_KEYS)}."
-        )
-    if scaling.pop("partial_rotary_factor", None) not in (None, 1, 1.0):
-        raise ConfigError("partial_rotary_factor other than 1 is not implemented for this family.")
-    known = {"rope_type", *_ROPE_KEYS[kind], *_OPTIONAL_ROPE_KEYS.get(kind, ())}
-    unknown = sorted(set(scaling) - known)
-    if unknown:
-        raise ConfigError(f"rope_type={kind!r} with {', '.join(unknown)} is not implemented.")
-    for key in _ROPE_KEYS[kind]:
-        value, sizes = scaling.get(key), key in ("short_factor", "long_factor")
-        if sizes and (not isinstance(value, list) or len(value) != head_dim // 2):
-            raise ConfigError(
-                f"rope_type={kind!r} needs {key}, a list of {head_dim // 2} numbers, not {value!r}."
-            )
-        if not sizes and not _is_number(value):
-            raise ConfigError(f"rope_type={kind!r} needs the number {key}, not {value!r}.")
 
 
 def _fixed(family):
@@ -280,46 +181,33 @@ def _fixed(family):
     return {**_COMMON_FIXED, "is_encoder_decoder": both, **family.fixed}
 
 
+def _same(value, accepted):
+    """Equal, where 0 and 1 are no flags, nor flags numbers."""
+    return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
+
+
+def _vocabulary(settings):
+    return max(settings["vocab_size"], settings.get("decoder_vocab_size") or 0)
+
+
+def _check_tokens(family, config, settings):
+    """Tokens that the configuration names are tokens of its vocabulary."""
+    count = _vocabulary(settings)
+    for key in family.defaults:
+        # A separator that no input holds separates nothing.
+        if key.endswith("_token_id") and key != "sep_token_id" and config.get(key) is not None:
+            ids = config[key] if isinstance(config[key], list) else [config[key]]
+            if max(ids) >= count:
+                raise ConfigError(
+                    f"{family.model_type}: {key}={shown(config[key])} is no token: vocab_size is "
+                    f"{count}."
+                )
+
+
 def _activation(family, key, name):
     if name not in ACTIVATIONS:
         raise ConfigError(
-            f"{family.model_type}: {key}={name!r} is not implemented; implemented: "
+            f"{family.model_type}: {key}={shown(name)} is not implemented; implemented: "
             f"{', '.join(ACTIVATIONS)}."
         )
     return ACTIVATIONS[name]
-
-
-def _check_type(family, key, value, default):
-    """A value must be of the kind of its default, or of the example for keys that may be null."""
-    if key.endswith("_token_id"):
-        _check_token_id(family, key, value)
-        return
-    if value is None and key in _NULLABLE:
-        return
-    if isinstance(value, list) and key in _PER_LAYER:
-        return
-    default = _NULLABLE.get(key, default)
-    if isinstance(default, bool):
-        valid, kind = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        least = _LEAST.get(key, 1)
-        valid, kind = type(value) is int and value >= least, f"a whole number, {least} or more"
-    elif isinstance(default, float):
-        valid, kind = _is_number(value) and value >= 0, "a number, 0 or more"
-    else:
-        valid, kind = isinstance(value, type(default)), f"of type {type(default).__name__}"
-    if not valid:
-        raise ConfigError(f"{family.model_type}: {key} must be {kind}, not {value!r}.")
-
-
-def _check_token_id(family, key, value):
-    ids = value if isinstance(value, list) else [value]
-    if value is not None and not all(type(token) is int and token >= 0 for token in ids):
-        raise ConfigError(
-            f"{family.model_type}: {key} must be a token's number, a list of them, or null, "
-            f"not {value!r}."
-        )
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

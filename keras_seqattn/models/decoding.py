@@ -1,5 +1,7 @@
 """Driving Keras decoders: caches of fixed size, and steps that are compiled once."""
 
+import math
+
 import numpy as np
 from keras import ops
 
@@ -41,6 +43,14 @@ class KerasDecoder:
         self._pasts = {name: x for name, x in step.input.items() if varies_per_beam(name)}
         self._has_states = not all(map(is_cache, self._pasts))
         self._step = _compiled_step(step, self._pasts)
+
+    def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
+        """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
+        read = min(prompt_length, LARGEST_CHUNK) if self._has_states else prompt_length
+        return (
+            _past_bytes(self._pasts, rows, _bucket(max_length))
+            + 4 * rows * read * self.vocabulary_size
+        )
 
     def start(self, batch_size, max_length):
         """Forget the past and make room.
@@ -130,6 +140,13 @@ class KerasEncoderDecoder:
         self._caches = {n: step.input[n] for n in self._carried if is_cache(n)}
         self._encode = compiled(encoder)
         self._step = _compiled_step(step, self._carried)
+
+    def room(self, rows, prompt_length, max_length, sources, source_length):
+        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
+        past = _past_bytes(self._caches, rows, _bucket(max_length))
+        is_square = self._caches and not self._source_positions
+        # Attention over a source compares each of its tokens with each.
+        return past + (4 * sources * source_length**2 if is_square else 0)
 
     def encode(self, input_ids, attention_mask):
         """Read the sources.
@@ -224,9 +241,21 @@ def _compiled_step(step, carried):
 def _empty(pasts, batch_size, slots):
     """Zeros for each past; of a cache, the axis without a size has the slots."""
     return {
-        name: ops.zeros([batch_size, *(slots if n is None else n for n in x.shape[1:])], x.dtype)
-        for name, x in pasts.items()
+        name: ops.zeros([batch_size, *_past_sizes(x, slots)], x.dtype) for name, x in pasts.items()
     }
+
+
+def _past_bytes(pasts, batch_size, slots):
+    """The bytes of what `_empty` makes, of a type of two bytes at least."""
+    sizes = (
+        math.prod(_past_sizes(x, slots)) * (4 if "32" in str(x.dtype) else 2)
+        for x in pasts.values()
+    )
+    return batch_size * sum(sizes)
+
+
+def _past_sizes(past, slots):
+    return [slots if size is None else size for size in past.shape[1:]]
 
 
 def _reordered(values, rows):

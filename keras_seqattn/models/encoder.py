@@ -79,13 +79,10 @@ def encode(x, num_layers, call, attentions=None, **block):
     return x
 
 
-def build_encoder(
-    model_type, settings, task, initializer, heads, extras=(), offset=None, attentions=None
-):
+def build_encoder(settings, task, initializer, heads, extras=(), offset=None, attentions=None):
     """(inputs, outputs) of an encoder with BERT's settings, as `Family.build` returns them.
 
     Args:
-        model_type: as in config.json, for messages.
         settings, task, initializer: as `Family.build` gets them. Of some families only:
             rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
             queries, keys and values have biases.
@@ -97,11 +94,6 @@ def build_encoder(
     """
     inputs = token_inputs("input_ids", "attention_mask", "token_type_ids", *extras)
     width, num_heads = settings["hidden_size"], settings["num_attention_heads"]
-    if width % num_heads:
-        raise ConfigError(
-            f"{model_type}: hidden_size={width} is not a multiple of "
-            f"num_attention_heads={num_heads}."
-        )
     embedding = TokenEmbedding(
         settings["vocab_size"],
         width,
@@ -159,6 +151,30 @@ def adapt_pooler(config, names):
     if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
         return config
     return {**config, "add_pooling_layer": False}
+
+
+def check_heads(settings):
+    """As `Family.check`: the heads divide the width."""
+    width, heads = settings["hidden_size"], settings["num_attention_heads"]
+    if width % heads:
+        raise ConfigError(f"hidden_size={width} is not a multiple of num_attention_heads={heads}.")
+
+
+def encoder_shapes(prefix):
+    """The shapes of what `build_encoder` builds, as of `Family.shapes`.
+
+    Args:
+        prefix: what the names start with.
+    """
+    embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
+    return {
+        f"{embeddings}.word_embeddings.weight": ("vocab_size", "hidden_size"),
+        f"{embeddings}.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
+        f"{embeddings}.token_type_embeddings.weight": ("type_vocab_size", "hidden_size"),
+        f"{layer}.attention.self.query.weight": ("hidden_size", "hidden_size"),
+        f"{layer}.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
+        f"{layer}.output.dense.weight": ("hidden_size", "intermediate_size"),
+    }
 
 
 def encoder_rows(prefix):

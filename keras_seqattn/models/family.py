@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ConfigError
 from keras_seqattn.weights.table import Table
 
 
@@ -27,6 +29,12 @@ class Family:
         encoder: (model, static) -> the model of the encoder; None for models that have one stack.
         layer_counts: pattern of layer names -> the configuration keys that give their number, the
             first that is not null.
+        shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
+            expression of configuration keys for each axis (`sizes.py`); or a function from the
+            settings to them. Such weights that every size of the configuration is in one.
+        check: (settings) -> None, which raises ConfigError where values contradict each other.
+        extent: expressions of the numbers that a model holds or computes with beside its weights:
+            tables of positions, windows, memories.
     """
 
     model_type: str
@@ -42,14 +50,24 @@ class Family:
     layer_counts: dict[str, tuple[str, ...]] = dataclasses.field(
         default_factory=lambda: {"layers_{i}": ("num_hidden_layers",)}
     )
+    shapes: dict | Callable = dataclasses.field(default_factory=dict)
+    extent: tuple[str, ...] = ()
+    check: Callable | None = None
 
     def table_of(self, settings):
         """The weight table of a model with these settings."""
         return self.table(settings) if callable(self.table) else self.table
 
     def task_of(self, config):
-        """The task that a configuration's `architectures` names, or None."""
+        """The task that a configuration's `architectures` names, or None.
+
+        Raises:
+            ConfigError: they are no list of names.
+        """
         tasks = {name: task for task, name in self.architectures.items()} | self.aliases
-        names = config.get("architectures")
-        known = [tasks[name] for name in names if name in tasks] if isinstance(names, list) else []
-        return known[0] if known else None
+        names = config.get("architectures") or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(
+                f"{self.model_type}: architectures must be a list of names, not {shown(names)}."
+            )
+        return next((tasks[name] for name in names if name in tasks), None)

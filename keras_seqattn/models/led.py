@@ -4,7 +4,12 @@ import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.bart import DEFAULTS, FIXED
-from keras_seqattn.models.longformer import MAX_GLOBAL_TOKENS, global_rows, window_attentions
+from keras_seqattn.models.longformer import (
+    MAX_GLOBAL_TOKENS,
+    WINDOW_EXTENT,
+    global_rows,
+    window_attentions,
+)
 from keras_seqattn.models.transformer import attention_rows, transformer_like, weight_table
 
 
@@ -46,5 +51,7 @@ FAMILY = transformer_like(
     positions=_positions,
     embeddings_norm=True,
     attentions=_attentions,
+    extent=(*WINDOW_EXTENT, "max_global_tokens * d_model"),
+    position_rows="max_{side}_position_embeddings",
     extras=("global_attention_mask",),
 )

@@ -1,10 +1,11 @@
 """LFM2 (https://arxiv.org/abs/2511.23404): gated short convolutions, attention in some layers."""
 
 from keras_seqattn.layers.short_convolution import ShortConvolution
-from keras_seqattn.models.config import check_layer_types, read_rotary_positions
+from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import read_heads
+from keras_seqattn.models.llama import ROTARY_EXTENT, check_rotary_heads, read_heads
+from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, dense_rows
 
 DEFAULTS = {
@@ -84,6 +85,7 @@ def _kinds(settings):
 
 
 def _intermediate_dim(settings):
+    """intermediate_size, block_ffn_dim_multiplier, block_multiple_of"""
     width = settings["intermediate_size"]
     if not settings["block_auto_adjust_ff_dim"]:
         return width
@@ -114,6 +116,22 @@ FAMILY = Family(
     build=_build,
     adapt=_adapt,
     step=step_model,
+    check=check_rotary_heads,
+    shapes={
+        "model.embed_tokens.weight": ("vocab_size", "hidden_size"),
+        "model.layers.{i}.self_attn.q_proj.weight": (
+            "num_attention_heads * head_dim",
+            "hidden_size",
+        ),
+        "model.layers.{i}.self_attn.k_proj.weight": (
+            "num_key_value_heads * head_dim",
+            "hidden_size",
+        ),
+        "model.layers.{i}.conv.conv.weight": ("hidden_size", "1", "conv_L_cache"),
+        "model.layers.{i}.feed_forward.w1.weight": (_intermediate_dim, "hidden_size"),
+        "model.layers.{i}.feed_forward.w2.weight": ("hidden_size", _intermediate_dim),
+    },
+    extent=ROTARY_EXTENT,
     table=Table(
         body=(
             Row("model.embed_tokens.weight", "token_embedding/embeddings"),

@@ -2,9 +2,9 @@
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms import Local
-from keras_seqattn.models.config import read_rotary_positions
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, dense_rows
 
 DEFAULTS = {
@@ -61,6 +61,9 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
         build=build,
         table=TABLE,
         step=step_model,
+        check=check_rotary_heads,
+        shapes=SHAPES,
+        extent=ROTARY_EXTENT + ((ROLLING_EXTENT,) if "rolling_cache" in defaults else ()),
     )
 
 
@@ -105,6 +108,11 @@ def read_heads(settings):
             "even."
         )
     return {"num_heads": heads, "num_key_value_heads": groups, "head_dim": head_dim}
+
+
+def check_rotary_heads(settings):
+    """As `Family.check`: the heads fit each other, and the rotary positions fit them."""
+    read_rotary_positions({**settings, **read_heads(settings)})
 
 
 def _spec(settings, task, layers, block):
@@ -163,6 +171,25 @@ TABLE = Table(
         Row("score.weight", "score/kernel", "o i -> i o"),
     ),
     prefix="model.",
+)
+
+SHAPES = {
+    "model.embed_tokens.weight": ("vocab_size", "hidden_size"),
+    "model.layers.{i}.self_attn.q_proj.weight": (
+        "num_attention_heads * head_dim",
+        "hidden_size",
+    ),
+    "model.layers.{i}.self_attn.k_proj.weight": (
+        "num_key_value_heads * head_dim",
+        "hidden_size",
+    ),
+    "model.layers.{i}.mlp.gate_proj.weight": ("intermediate_size", "hidden_size"),
+    "model.layers.{i}.mlp.down_proj.weight": ("hidden_size", "intermediate_size"),
+}
+# The tables of rotary positions, and what is kept of a window.
+ROTARY_EXTENT = ("max_position_embeddings * head_dim",)
+ROLLING_EXTENT = (
+    "2 * rolling_cache * num_hidden_layers * sliding_window * num_key_value_heads * head_dim"
 )
 
 FAMILY = llama_like("llama", "Llama", DEFAULTS, _FIXED)

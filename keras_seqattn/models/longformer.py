@@ -4,10 +4,17 @@ Positions count real tokens, from `pad_token_id + 1` on: the row of the table th
 tokenizer leaves to the first token, on whichever side the padding is.
 """
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.models.bert import DEFAULTS, FIXED
-from keras_seqattn.models.encoder import adapt_pooler, build_encoder, encoder_rows
+from keras_seqattn.models.encoder import (
+    adapt_pooler,
+    build_encoder,
+    check_heads,
+    encoder_rows,
+    encoder_shapes,
+)
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import ROBERTA_HEADS
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
@@ -15,6 +22,8 @@ from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
 # Not a key of transformers, whose number of global tokens differs with each batch: room for those
 # of a row.
 MAX_GLOBAL_TOKENS = "max_global_tokens"
+# The scores of a window, and those of the global tokens.
+WINDOW_EXTENT = ("attention_window * attention_window", "max_global_tokens * max_global_tokens")
 
 
 def window_attentions(model_type, settings, num_layers, width, initializer):
@@ -41,7 +50,7 @@ def window_attentions(model_type, settings, num_layers, width, initializer):
     if not valid or any(n < 2 or n % 2 for n in windows):
         raise ConfigError(
             f"{model_type}: attention_window must be an even number above 0, or one for each of "
-            f"{num_layers} layers, not {settings['attention_window']!r}."
+            f"{num_layers} layers, not {shown(settings['attention_window'])}."
         )
     return [
         GlobalLocal(
@@ -57,14 +66,13 @@ def window_attentions(model_type, settings, num_layers, width, initializer):
 
 def _build(settings, task, initializer):
     padding = settings["pad_token_id"]
-    if type(padding) is not int:
+    if padding is None or padding + 1 >= settings["max_position_embeddings"]:
         raise ConfigError(
-            f"longformer: pad_token_id must be a token's number, since positions start behind it, "
-            f"not {padding!r}."
+            f"longformer: pad_token_id must be a token's number below max_position_embeddings - 1, "
+            f"since positions start behind it, not {padding}."
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]
     return build_encoder(
-        "longformer",
         settings,
         task,
         initializer,
@@ -130,4 +138,7 @@ FAMILY = Family(
         prefix="longformer.",
     ),
     adapt=adapt_pooler,
+    check=check_heads,
+    shapes=encoder_shapes("longformer"),
+    extent=(*WINDOW_EXTENT, "max_global_tokens * hidden_size"),
 )

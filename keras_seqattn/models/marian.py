@@ -25,4 +25,5 @@ FAMILY = transformer_like(
         "is_decoder": (None, False),
     },
     positions="halves",
+    extent=("decoder_vocab_size * d_model",),
 )

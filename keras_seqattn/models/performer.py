@@ -4,7 +4,6 @@ positions, bidirectional for the tasks of an encoder, causal for a language mode
 
 from keras_seqattn.layers.mechanisms.performer import Performer
 from keras_seqattn.models.bert import bert_heads_rows
-from keras_seqattn.models.config import read_rotary_positions
 from keras_seqattn.models.decoder import (
     DecoderSpec,
     decoder_model,
@@ -12,11 +11,12 @@ from keras_seqattn.models.decoder import (
     make_layers,
     step_model,
 )
-from keras_seqattn.models.encoder import adapt_pooler, encoder_rows
+from keras_seqattn.models.encoder import adapt_pooler, encoder_rows, encoder_shapes
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import BERT_HEADS
-from keras_seqattn.models.llama import read_heads
+from keras_seqattn.models.llama import check_rotary_heads, read_heads
+from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, layer_norm_rows
 
 _DEFAULTS = {
@@ -43,6 +43,8 @@ _DEFAULTS = {
     "num_random_features": 256,
     "random_features_seed": 1,
 }
+_ATTENTION = "performer.encoder.layer.{i}.attention.self"
+_STATES = "num_hidden_layers * num_key_value_heads * num_random_features * head_dim"
 
 
 def _build(settings, task, initializer):
@@ -103,7 +105,7 @@ FAMILY = Family(
         body=(
             *encoder_rows("performer"),
             Row(
-                "performer.encoder.layer.{i}.attention.self.random_features",
+                f"{_ATTENTION}.random_features",
                 "layers_{i}/attention/mechanism/projection",
             ),
             *layer_norm_rows("performer.encoder.LayerNorm", "norm"),
@@ -112,5 +114,16 @@ FAMILY = Family(
         prefix="performer.",
     ),
     adapt=adapt_pooler,
+    check=check_rotary_heads,
+    shapes={
+        name: shape
+        for name, shape in encoder_shapes("performer").items()
+        if not name.endswith(("position_embeddings.weight", "token_type_embeddings.weight"))
+    }
+    | {
+        f"{_ATTENTION}.query.weight": ("num_attention_heads * head_dim", "hidden_size"),
+        f"{_ATTENTION}.random_features": ("num_random_features", "head_dim"),
+    },
+    extent=("max_position_embeddings * head_dim", _STATES),
     step=step_model,
 )

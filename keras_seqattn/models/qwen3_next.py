@@ -6,10 +6,11 @@ import dataclasses
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.gated_delta import GatedDelta
-from keras_seqattn.models.config import check_layer_types, read_rotary_positions
+from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import TABLE, read_heads
+from keras_seqattn.models.llama import ROTARY_EXTENT, SHAPES, TABLE, read_heads
+from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, dense_rows
 
 DEFAULTS = {
@@ -44,6 +45,8 @@ DEFAULTS = {
     "rope_theta": None,
     "original_max_position_embeddings": None,
 }
+_KEYS = "linear_num_key_heads * linear_key_head_dim"
+_VALUES = "linear_num_value_heads * linear_value_head_dim"
 
 
 def _build(settings, task, initializer):
@@ -74,6 +77,16 @@ def _build(settings, task, initializer):
         },
     )
     return decoder_model(spec, settings, task, initializer)
+
+
+def _check(settings):
+    heads = read_heads(settings)
+    read_rotary_positions({**settings, **heads}, fraction=settings["partial_rotary_factor"])
+    keys, values = settings["linear_num_key_heads"], settings["linear_num_value_heads"]
+    if values % keys:
+        raise ConfigError(
+            f"linear_num_key_heads={keys} must divide linear_num_value_heads={values}."
+        )
 
 
 def _check_experts(settings):
@@ -134,6 +147,28 @@ FAMILY = Family(
     fixed={},
     build=_build,
     step=step_model,
+    check=_check,
+    shapes=SHAPES
+    | {
+        # With the gate of its output.
+        "model.layers.{i}.self_attn.q_proj.weight": (
+            "2 * num_attention_heads * head_dim",
+            "hidden_size",
+        ),
+        "model.layers.{i}.linear_attn.in_proj_qkvz.weight": (
+            f"2 * {_KEYS} + 2 * {_VALUES}",
+            "hidden_size",
+        ),
+        "model.layers.{i}.linear_attn.conv1d.weight": (
+            f"2 * {_KEYS} + {_VALUES}",
+            "1",
+            "linear_conv_kernel_dim",
+        ),
+        "model.layers.{i}.linear_attn.out_proj.weight": ("hidden_size", _VALUES),
+        "model.layers.{i}.linear_attn.A_log": ("linear_num_value_heads",),
+        "model.layers.{i}.linear_attn.norm.weight": ("linear_value_head_dim",),
+    },
+    extent=ROTARY_EXTENT,
     table=dataclasses.replace(
         TABLE,
         body=(

@@ -29,6 +29,9 @@ EMBEDDING_ROWS = (
     Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
     Row("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
 )
+EMBEDDING_SHAPES = {
+    ("shared.weight", "encoder.embed_tokens.weight"): ("vocab_size", "embedding_size")
+}
 HEAD_ROWS = dense_rows("lm_head", "lm_head")
 
 

@@ -5,13 +5,16 @@ import warnings
 
 import keras
 
-from keras_seqattn.errors import CheckpointError, ConfigError
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ConfigError
 from keras_seqattn.files import read_settled
-from keras_seqattn.models.config import complete_keys, read_settings, rope_parameters
+from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
+from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.models.sizes import check_memory, check_stored_sizes
+from keras_seqattn.weights.checkpoint import checkpoint_path, open_checkpoint
 from keras_seqattn.weights.directory import write_directory
-from keras_seqattn.weights.table import count_layers, load_weights, stored_tensors
+from keras_seqattn.weights.table import load_weights, stored_tensors
 
 FAMILIES = (
     "bahdanau",
@@ -80,6 +83,8 @@ def load(path, task=None):
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
         ConfigError: the configuration asks for what is not implemented.
     """
+    if task is not None and not isinstance(task, str):
+        raise ConfigError(f"task must be the name of a task or None, not {shown(task)}.")
     return read_settled(path, lambda: _load(path, task))
 
 
@@ -90,10 +95,12 @@ def _load(path, task):
     config = checkpoint.config
     if family.adapt is not None:
         config = family.adapt(config, checkpoint.shapes)
-    _check_layer_count(checkpoint, family)
-    model = assemble(family.model_type, task or own, config, checkpoint.assets, blank=True)
+    settings = read_settings(config, family)
+    check_stored_sizes(checkpoint, family, settings)
+    table = family.table_of(settings)
+    task = own if task is None else task
+    model = assemble(family.model_type, task, config, checkpoint.assets, blank=True)
     new_head = own is not None and model.task != own
-    table = family.table_of(read_settings(config, family))
     fresh = load_weights(model, checkpoint, table, new_head)
     if fresh:
         warnings.warn(
@@ -115,7 +122,14 @@ def save(model, directory):
 
     Raises:
         CheckpointError: the directory cannot be written, or is an exported bundle.
+        ConfigError: it is no `SequenceModel`.
     """
+    if not isinstance(model, SequenceModel):
+        raise ConfigError(
+            f"save takes a model that load or build made, not {shown(model)}; any other Keras "
+            "model has its own save."
+        )
+    directory = checkpoint_path(directory, "directory")
     family = get_family(model.family)
     prefixed = model.task != "embedding"
     table = family.table_of(read_settings(model.config, family))
@@ -141,12 +155,13 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
         ConfigError: the family, the task or a value is not implemented.
     """
     declared = get_family(family)
-    task = task or next(iter(declared.architectures))
-    if task not in declared.architectures:
+    task = next(iter(declared.architectures)) if task is None else task
+    if not isinstance(task, str) or task not in declared.architectures:
         raise ConfigError(
-            f"{family} has no task {task!r}; it has {', '.join(declared.architectures)}."
+            f"{family} has no task {shown(task)}; it has {', '.join(declared.architectures)}."
         )
     settings = read_settings(config, declared)
+    check_memory(declared, settings)
 
     def initializer():
         if blank:
@@ -158,13 +173,12 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
 
     inputs, outputs = declared.build(settings, task, initializer)
     # Written out, so that whoever reads the configuration needs no table of defaults.
-    defaults = {key: value for key, value in declared.defaults.items() if value is not None}
     return SequenceModel(
         inputs,
         outputs,
         family=family,
         task=task,
-        config={**defaults, **config},
+        config={**written_defaults(declared, config), **config},
         assets=assets,
         name=name,
     )
@@ -185,24 +199,10 @@ def get_family(model_type, where="model"):
     """
     if model_type not in FAMILIES:
         raise ConfigError(
-            f"{where}: model_type {model_type!r} is not implemented; implemented: "
+            f"{where}: model_type {shown(model_type)} is not implemented; implemented: "
             f"{', '.join(FAMILIES)}."
         )
     return importlib.import_module(f"keras_seqattn.models.{model_type}").FAMILY
-
-
-def _check_layer_count(checkpoint, family):
-    """Compare before building: a configuration that lies must not make the building endless."""
-    settings = read_settings(checkpoint.config, family)
-    table = family.table_of(settings)
-    for pattern, keys in family.layer_counts.items():
-        key = next(key for key in keys if settings[key] is not None)
-        stored = count_layers(checkpoint, table, pattern)
-        if settings[key] != stored:
-            raise CheckpointError(
-                f"{checkpoint.path}: {key}={settings[key]}, but the weights have {stored} layers; "
-                "check that config.json belongs to them."
-            )
 
 
 def stored_config(model):

@@ -8,6 +8,7 @@ from keras_seqattn.models.functional import named_layers, numbered_layers, token
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
+    EMBEDDING_SHAPES,
     HEAD_ROWS,
     drop,
     embed,
@@ -138,5 +139,10 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    shapes={
+        **EMBEDDING_SHAPES,
+        "encoder.layers.0.kernel": ("embedding_size", "4 * hidden_size"),
+        "encoder.layers.{i}.recurrent_kernel": ("hidden_size", "4 * hidden_size"),
+    },
     layer_counts={f"{side}_layers_{{i}}": ("num_hidden_layers",) for side in _SIDES},
 )

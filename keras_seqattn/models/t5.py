@@ -4,6 +4,7 @@ import functools
 
 import keras
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.models.config import ACTIVATIONS
@@ -15,6 +16,7 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
+from keras_seqattn.ops.position_bias import check_buckets
 from keras_seqattn.weights.table import Row, Table
 
 _DEFAULTS = {
@@ -77,6 +79,16 @@ def _spec(settings):
     )
 
 
+def _check(settings):
+    _feed_forward(settings)
+    for bidirectional in (True, False):
+        check_buckets(
+            settings["relative_attention_num_buckets"],
+            settings["relative_attention_max_distance"],
+            bidirectional,
+        )
+
+
 def _block(settings):
     activation, gated = _feed_forward(settings)
     return {
@@ -102,8 +114,8 @@ def _feed_forward(settings):
     *kind, name = settings["feed_forward_proj"].split("-")
     if kind not in ([], ["gated"]):
         raise ConfigError(
-            f"t5: feed_forward_proj={settings['feed_forward_proj']!r} is not implemented; it must "
-            "be an activation, or gated- and an activation."
+            f"t5: feed_forward_proj={shown(settings['feed_forward_proj'])} is not implemented; it "
+            "must be an activation, or gated- and an activation."
         )
     # The one spelling that does not name its activation, which is the tanh approximation.
     derived = "gelu_new" if kind and name == "gelu" else name
@@ -111,7 +123,7 @@ def _feed_forward(settings):
     activation = derived if settings["dense_act_fn"] is None else settings["dense_act_fn"]
     if activation not in ACTIVATIONS:
         raise ConfigError(
-            f"t5: {key}={settings[key]!r} is not implemented; implemented activations: "
+            f"t5: {key}={shown(settings[key])} is not implemented; implemented activations: "
             f"{', '.join(ACTIVATIONS)}."
         )
     gated = settings["is_gated_act"]
@@ -186,6 +198,21 @@ FAMILY = Family(
     adapt=_adapt,
     step=step_model,
     encoder=encoder_model,
+    check=_check,
+    shapes={
+        ("shared.weight", "encoder.embed_tokens.weight"): ("vocab_size", "d_model"),
+        "encoder.block.{i}.layer.0.SelfAttention.q.weight": ("num_heads * d_kv", "d_model"),
+        (
+            "encoder.block.{i}.layer.1.DenseReluDense.wi.weight",
+            "encoder.block.{i}.layer.1.DenseReluDense.wi_0.weight",
+        ): ("d_ff", "d_model"),
+        "encoder.block.{i}.layer.1.DenseReluDense.wo.weight": ("d_model", "d_ff"),
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (
+            "relative_attention_num_buckets",
+            "num_heads",
+        ),
+    },
+    extent=("8 * relative_attention_max_distance",),
     layer_counts={
         "encoder_layers_{i}": ("num_layers",),
         "decoder_layers_{i}": ("num_decoder_layers", "num_layers"),

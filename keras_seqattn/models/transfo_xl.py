@@ -32,6 +32,16 @@ _FIXED = {
 }
 
 
+def check_width(settings):
+    """As `Family.check`: the width is even, and fits the heads."""
+    width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
+    if width % 2 or (head_dim is None and width % heads):
+        raise ConfigError(
+            f"d_model={width} must be even, and a multiple of n_head={heads} unless d_head is "
+            "given."
+        )
+
+
 def transformer_xl_spec(settings, task, initializer, activation="relu", embedding_scale=None):
     """The decoder of a Transformer-XL.
 
@@ -44,16 +54,8 @@ def transformer_xl_spec(settings, task, initializer, activation="relu", embeddin
 
     Returns:
         A `DecoderSpec`.
-
-    Raises:
-        ConfigError: a width that is odd, or no multiple of the heads unless d_head is given.
     """
     width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
-    if width % 2 or (head_dim is None and width % heads):
-        raise ConfigError(
-            f"d_model={width} must be even, and a multiple of n_head={heads} unless d_head is "
-            "given."
-        )
     shape = {"num_heads": heads, "head_dim": head_dim or width // heads}
     mixer = {
         **shape,
@@ -123,6 +125,14 @@ TABLE = Table(
     prefix="transformer.",
 )
 
+SHAPES = {
+    "transformer.word_embedding.weight": ("vocab_size", "d_model"),
+    _layer("rel_attn.q"): ("d_model", "n_head", "d_head"),
+    _layer("ff.layer_1.weight"): ("d_inner", "d_model"),
+    _layer("ff.layer_2.weight"): ("d_model", "d_inner"),
+}
+MEMORY_EXTENT = ("n_layer * mem_len * d_model", "n_head * mem_len")
+
 FAMILY = Family(
     model_type="transfo_xl",
     architectures={"causal_lm": "TransfoXLLMHeadModel", "embedding": "TransfoXLModel"},
@@ -131,5 +141,8 @@ FAMILY = Family(
     build=_build,
     table=TABLE,
     step=step_model,
+    check=check_width,
+    shapes=SHAPES,
+    extent=MEMORY_EXTENT,
     layer_counts={"layers_{i}": ("n_layer",)},
 )

@@ -50,7 +50,15 @@ _EPSILON = 1e-5
 
 
 def transformer_like(
-    model_type, class_name, defaults, fixed=None, constants=None, table=None, **variation
+    model_type,
+    class_name,
+    defaults,
+    fixed=None,
+    constants=None,
+    table=None,
+    extent=(),
+    position_rows="max_position_embeddings + 2",
+    **variation,
 ):
     """A family of encoder-decoders with the Transformer's layers.
 
@@ -61,6 +69,8 @@ def transformer_like(
         fixed: as in `Family`.
         constants: as in `Table`.
         table: the weight table where names differ; None is `weight_table()`.
+        extent: as in `Family`.
+        position_rows: the number of rows of a learned table of positions, of which {side} is one.
         variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
             settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
             norm at the end of both stacks; embeddings_norm; attentions: function of the settings
@@ -76,8 +86,10 @@ def transformer_like(
         # Each side has its own.
         del defaults["max_position_embeddings"]
 
+    learned = variation["positions"] not in ("interleaved", "halves")
+
     def build(settings, task, initializer):
-        spec = _spec(model_type, settings, initializer, **variation)
+        spec = _spec(settings, initializer, **variation)
         return build_model(spec, initializer)
 
     return Family(
@@ -90,12 +102,14 @@ def transformer_like(
         adapt=_adapt,
         step=step_model,
         encoder=encoder_model,
+        check=functools.partial(_check, sinusoids=not learned),
+        shapes=_shapes((table or weight_table()).prefix, learned and position_rows),
+        extent=extent if learned else (*extent, "2 * max_position_embeddings * d_model"),
         layer_counts={f"{side}_layers_{{i}}": (f"{side}_layers",) for side in SIDES},
     )
 
 
 def _spec(
-    model_type,
     settings,
     initializer,
     positions,
@@ -109,7 +123,7 @@ def _spec(
     shared = settings.get("share_encoder_decoder_embeddings", True)
     target = None if shared else settings["decoder_vocab_size"]
     normalize_first = settings.get("normalize_before", normalize_first)
-    blocks = {side: _block(model_type, settings, side, normalize_first) for side in SIDES}
+    blocks = {side: _block(settings, side, normalize_first) for side in SIDES}
     embeddings = None
     if settings["init_std"] is None:
         embeddings = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
@@ -132,12 +146,20 @@ def _spec(
     )
 
 
-def _block(model_type, settings, side, normalize_first):
+def _check(settings, sinusoids):
+    width = settings["d_model"]
+    for side in SIDES:
+        heads = settings[f"{side}_attention_heads"]
+        if width % heads:
+            raise ConfigError(
+                f"d_model={width} is not a multiple of {side}_attention_heads={heads}."
+            )
+    if sinusoids and width % 2:
+        raise ConfigError(f"d_model={width} must be even, for sines and cosines.")
+
+
+def _block(settings, side, normalize_first):
     width, heads = settings["d_model"], settings[f"{side}_attention_heads"]
-    if width % heads:
-        raise ConfigError(
-            f"{model_type}: d_model={width} is not a multiple of {side}_attention_heads={heads}."
-        )
     return {
         "num_heads": heads,
         "head_dim": width // heads,
@@ -172,6 +194,22 @@ def _positions(kind, settings):
 def _adapt(config, names):
     """Checkpoints from before the logits' bias come without it."""
     return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
+
+
+def _shapes(root, position_rows):
+    shapes = {
+        (f"{root}shared.weight", f"{root}encoder.embed_tokens.weight"): ("vocab_size", "d_model"),
+    }
+    for side in SIDES:
+        layer = f"{root}{side}.layers.{{i}}"
+        shapes |= {
+            f"{layer}.fc1.weight": (f"{side}_ffn_dim", "d_model"),
+            f"{layer}.fc2.weight": ("d_model", f"{side}_ffn_dim"),
+        }
+        if position_rows:
+            rows = position_rows.format(side=side)
+            shapes[f"{root}{side}.embed_positions.weight"] = (rows, "d_model")
+    return shapes
 
 
 def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "out_proj")):

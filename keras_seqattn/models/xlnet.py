@@ -10,7 +10,13 @@ import numpy as np
 
 from keras_seqattn.models.decoder import decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.transfo_xl import TABLE, transformer_xl_spec
+from keras_seqattn.models.transfo_xl import (
+    MEMORY_EXTENT,
+    SHAPES,
+    TABLE,
+    check_width,
+    transformer_xl_spec,
+)
 from keras_seqattn.weights.table import Row
 
 _DEFAULTS = {
@@ -80,5 +86,8 @@ FAMILY = Family(
     table=_table,
     adapt=_adapt,
     step=step_model,
+    check=check_width,
+    shapes=SHAPES,
+    extent=MEMORY_EXTENT,
     layer_counts={"layers_{i}": ("n_layer",)},
 )

@@ -8,6 +8,14 @@ import onnx_ir as ir
 import keras_seqattn
 from keras_seqattn.errors import ExportError
 from keras_seqattn.files import FileTarget, FolderTarget, digest, listed_files, unchanged_files
+from keras_seqattn.onnx.arguments import (
+    check_choice,
+    check_graph,
+    check_model,
+    check_progress,
+    check_settings,
+    checked_path,
+)
 from keras_seqattn.onnx.companions import (
     check_files,
     companion_files,
@@ -21,6 +29,7 @@ from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.verify import verify as run_verify
 
 PRECISIONS = ("fp32", "int8", "int4")
+_ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
 # stops at 2 GiB.
 _INLINE_BYTES = 16 << 20
@@ -62,16 +71,22 @@ def export(
         The verification `Report`, or None with verify=False.
 
     Raises:
-        ExportError: if the model cannot be written, the result differs from Keras, or `path` is a
-            folder with files that is no bundle; what was at `path` is as it was.
+        ExportError: if the model cannot be written, onnxruntime cannot run the file, the result
+            differs from Keras, or `path` is a folder with files that is no bundle; what was at
+            `path` is as it was.
+        InputError: if the model does not take the lengths.
 
     Example:
         model = keras_seqattn.models.load("smollm2.gguf")
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
+    check_model(model)
     place = _place(path)
-    if precision not in PRECISIONS:
-        raise ExportError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    check_choice("precision", precision, PRECISIONS)
+    check_choice("route", route, _ROUTES)
+    check_settings(target, verify, lengths, progress)
+    if tokenizer is not None:
+        tokenizer = checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
     task = getattr(model, "task", None)
     if single and task == "seq2seq_lm":
@@ -113,10 +128,8 @@ def _graphs(model, target, precision, route, progress):
         from keras_seqattn.onnx.tf2onnx_route import convert
 
         graphs = {"model": convert(model)}
-    elif route == "trace":
-        graphs = build_graphs(model, target)
     else:
-        raise ExportError(f"unknown route {route!r}; choose trace or tf2onnx")
+        graphs = build_graphs(model, target)
     if precision != "fp32":
         from keras_seqattn.onnx.quantize import quantize
 
@@ -144,7 +157,20 @@ def write_onnx(model, file, inline=False, progress=None):
 
     Args:
         inline: keep all weights in the one file where protobuf's 2 GiB allow it.
+
+    Raises:
+        ExportError: the graph is none, or the file cannot be written.
     """
+    check_graph(model)
+    file = checked_path(file, "file")
+    check_progress(progress)
+    try:
+        _write(model, file, inline, progress)
+    except OSError as error:
+        raise ExportError(f"cannot write {file}: {error.strerror or error}") from error
+
+
+def _write(model, file, inline, progress):
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values())
     if size <= (_PROTOBUF_BYTES if inline else _INLINE_BYTES):
         ir.save(model, file)

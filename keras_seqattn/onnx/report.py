@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 
 import numpy as np
@@ -22,7 +23,8 @@ class Case:
         name: batch size, length, padding, cached steps.
         error: fp32: the largest difference over max(1, the largest magnitude). Quantised: the
             relative root-mean-square difference.
-        rows: how many output positions were compared.
+        rows: how many output positions were compared; 0 if no number was, because everything was
+            empty, NaN or infinite.
         agreement: for logits, the share of positions where both prefer the same token.
     """
 
@@ -50,15 +52,20 @@ class Report:
 
     @property
     def worst(self):
-        """The largest error of all cases; NaN if any is."""
+        """The largest error of all cases."""
         return float(np.max([case.error for case in self.cases]))
+
+    @property
+    def compared(self):
+        """Whether there was a number to compare: equal NaN and empty arrays prove nothing."""
+        return any(case.rows for case in self.cases)
 
     @property
     def error(self):
         """What is held against the tolerance: the worst case for fp32, the mean over all compared
         positions for quantised files, whose error on a single token is mostly chance.
         """
-        if self.precision == "fp32":
+        if self.precision == "fp32" or not self.compared:
             return self.worst
         compared = [case for case in self.cases if case.rows]
         return float(
@@ -67,11 +74,16 @@ class Report:
 
     @property
     def ok(self):
-        """Whether the error is within the tolerance (NaN is not)."""
-        return self.error <= self.tolerance
+        """Whether something was compared, and the error is within the tolerance."""
+        return self.compared and self.error <= self.tolerance
 
     def summary(self):
         """One line for people."""
+        if not self.compared and self.worst <= self.tolerance:
+            return (
+                f"nothing to compare in {len(self.cases)} comparisons: every output of Keras was "
+                "empty, NaN or infinite"
+            )
         state = "agrees with" if self.ok else "DIFFERS from"
         text = f"onnxruntime {state} Keras in {len(self.cases)} comparisons: "
         text += f"error {self.error:.1e}, {self.precision} tolerance {self.tolerance:g}"
@@ -96,9 +108,19 @@ class Report:
 
 
 def difference(expected, actual, precision):
-    """How far apart two arrays are: see `Report`."""
+    """How far apart two arrays are: see `Report`.
+
+    NaN and infinities count as equal where both arrays have the same, else as infinitely far apart.
+    """
+    known = np.isfinite(expected)
+    if not known.all():
+        if not np.array_equal(expected[~known], actual[~known], equal_nan=True):
+            return math.inf
+        expected, actual = expected[known], actual[known]
     if expected.size == 0:
         return 0.0
+    if not np.isfinite(actual).all():
+        return math.inf
     if precision == "fp32":
         return float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max()))
     return float(np.sqrt(np.mean((expected - actual) ** 2) / max(1e-12, np.mean(expected**2))))

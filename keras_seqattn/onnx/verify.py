@@ -3,6 +3,7 @@
 import os
 
 from keras_seqattn.errors import BundleError
+from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.report import TOLERANCES, Report
 from keras_seqattn.onnx.seq2seq_comparison import Seq2SeqComparison
@@ -18,8 +19,12 @@ def verify(path, model, *, lengths=None, progress=None):
     """Run an exported file or bundle against the Keras model it came from.
 
     Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for
-    decoders also a prefill with cached steps against the full pass, and greedy tokens. A bundle is
-    opened as `keras_seqattn.runtime.load` does, and all that is in it is used once.
+    decoders also a prefill with cached steps against the full pass, and greedy tokens. Where a
+    model does not take a length, the next one that it takes is compared; the cases say which. A
+    bundle is opened as `keras_seqattn.runtime.load` does, and all that is in it is used once.
+
+    NaN and infinities agree where both have the same. If Keras gives nothing else, nothing is
+    proven and the report is not ok.
 
     Args:
         path: a bundle folder or an .onnx file.
@@ -32,10 +37,15 @@ def verify(path, model, *, lengths=None, progress=None):
         Report.
 
     Raises:
-        BundleError: if onnxruntime cannot load the file, it is of another model, or a file of the
-            bundle cannot be used.
-        InputError: if a length is more than the model takes.
+        BundleError: if onnxruntime cannot load or run the file, it is of another model, or a file
+            of the bundle cannot be used.
+        ExportError: if the model is none, or a shape in the file is not that of Keras.
+        InputError: if a length is more than the model takes, or it takes none.
     """
+    path = checked_path(path)
+    check_model(model)
+    check_lengths(lengths)
+    check_progress(progress)
     bundle = open_bundle(path) if os.path.isdir(path) else None
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait for work by spinning would take it from Keras's and the other session's.
@@ -46,6 +56,8 @@ def verify(path, model, *, lengths=None, progress=None):
     loaded = BundleModel(bundle, *sessions) if bundle else None
     properties = sessions[0].get_modelmeta().custom_metadata_map
     precision = properties.get("keras_seqattn.precision", "fp32")
+    if precision not in TOLERANCES:
+        raise BundleError(f"the file is of the precision {precision!r}, which is unknown")
     make = Comparison if len(sessions) == 1 else Seq2SeqComparison
     jobs = list(make(model, *sessions, precision, lengths).jobs())
     cases = []

@@ -15,6 +15,7 @@ from keras_seqattn.ops.blocks import (
     real_blocks,
 )
 from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 MODES = ("random", "transformers")
@@ -70,6 +71,7 @@ class BlockSparseAttention(keras.Operation):
         self.mode = mode
         self.scale = scale
 
+    @of_tokens()
     def call(self, query, key, value, mask=None):
         check_self_attention("Block-sparse attention", query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.blocks import cut
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.scan import scan
 
@@ -30,6 +31,7 @@ class ChunkedScan(keras.Operation):
             raise ValueError(f"chunk_size must be a power of two. Received: {chunk_size}")
         self.chunk_size = chunk_size
 
+    @of_tokens("state")
     def call(self, query, key, value, log_decay=None, beta=None, mask=None, state=None):
         _check_shapes(query, value, log_decay)
         dtype, wide = value.dtype, full_precision(value.dtype)

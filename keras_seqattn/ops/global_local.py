@@ -9,6 +9,7 @@ from keras import ops
 from keras_seqattn.ops.attention import attention
 from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.local import local_attention
+from keras_seqattn.ops.nothing import of_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -87,6 +88,7 @@ class GlobalLocalAttention(keras.Operation):
         self.right = right
         self.scale = scale
 
+    @of_tokens()
     def call(
         self,
         query,

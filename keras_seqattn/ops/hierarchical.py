@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_seqattn.ops.blocks import check_self_attention
 from keras_seqattn.ops.gather import take_tokens
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
@@ -43,6 +44,7 @@ class HierarchicalAttention(keras.Operation):
         self.causal = causal
         self.scale = scale
 
+    @of_tokens("cells", "length")
     def call(self, query, key, value, mask=None, cells=None, length=None):
         check_self_attention("Hierarchical", query, key)
         if cells is not None and not self.causal:

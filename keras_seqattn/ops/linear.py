@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
+from keras_seqattn.ops.nothing import of_tokens
 
 FEATURE_MAPS = ("elu", "relu")
 
@@ -29,6 +30,7 @@ class LinearAttention(keras.Operation):
         self.feature_map = feature_map
         self.causal = causal
 
+    @of_tokens("state")
     def call(self, query, key, value, mask=None, state=None):
         return feature_attention(query, key, value, self._features, mask, state, self.causal)
 

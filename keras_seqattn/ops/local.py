@@ -19,6 +19,7 @@ from keras_seqattn.ops.blocks import (
 )
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import band_mask, real_tokens
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 _SMALLEST_BLOCK = 32
@@ -55,6 +56,7 @@ class LocalAttention(keras.Operation):
         self.scale = scale
         self.block_size = block_size
 
+    @of_tokens("past_key", "past_value", "past_mask")
     def call(
         self,
         query,

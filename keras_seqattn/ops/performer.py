@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import score_scale
 
 
@@ -54,6 +55,7 @@ class PerformerAttention(keras.Operation):
         self.causal = causal
         self.scale = scale
 
+    @of_tokens("state")
     def call(self, query, key, value, projection, mask=None, state=None):
         def features(x):
             return self._features(x, projection)

@@ -42,6 +42,22 @@ def alibi_bias(slopes, query_positions, key_positions):
     return ops.multiply(distance, -np.asarray(slopes, "float32").reshape(1, -1, 1, 1))
 
 
+def check_buckets(num_buckets, max_distance, bidirectional=True):
+    """Refuse what `distance_buckets` has no table for; its arguments.
+
+    Raises:
+        ConfigError: there are too few buckets, or more than the distances fill.
+    """
+    count = num_buckets // 2 if bidirectional else num_buckets
+    exact = count // 2
+    if exact < 1 or max_distance <= exact:
+        raise ConfigError(
+            f"relative positions need {4 if bidirectional else 2} buckets or more, and a largest "
+            f"distance above the {exact} that have a bucket each; got {num_buckets} buckets up to "
+            f"distance {max_distance}."
+        )
+
+
 @functools.cache
 def distance_buckets(num_buckets, max_distance, bidirectional=True):
     """The bucket of each distance from a query to a key (T5, https://arxiv.org/abs/1910.10683).
@@ -61,14 +77,9 @@ def distance_buckets(num_buckets, max_distance, bidirectional=True):
     Raises:
         ConfigError: there are too few buckets, or more than the distances fill.
     """
+    check_buckets(num_buckets, max_distance, bidirectional)
     count = num_buckets // 2 if bidirectional else num_buckets
     exact = count // 2
-    if exact < 1 or max_distance <= exact:
-        raise ConfigError(
-            f"relative positions need {4 if bidirectional else 2} buckets or more, and a largest "
-            f"distance above the {exact} that have a bucket each; got {num_buckets} buckets up to "
-            f"distance {max_distance}."
-        )
     distances = np.arange(max_distance + 1)
     buckets = np.where(
         distances < exact,

@@ -36,8 +36,8 @@ class RotaryEmbedding(keras.Operation):
         ]
         if self.interleaved:
             pairs = ops.stack(rotated, axis=-1)
-            length, heads = ops.shape(x)[1], x.shape[2]
-            rotated = [ops.reshape(pairs, (-1, length, heads, 2 * half))]
+            batch, length, heads = ops.shape(x)[:3]
+            rotated = [ops.reshape(pairs, (batch, length, heads, 2 * half))]
         if 2 * half < x.shape[-1]:
             rotated.append(x[..., 2 * half :])
         return ops.concatenate(rotated, axis=-1) if len(rotated) > 1 else rotated[0]

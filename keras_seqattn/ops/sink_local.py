@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.ops.local import LocalAttention
+from keras_seqattn.ops.nothing import of_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -31,6 +32,7 @@ class SinkLocalAttention(keras.Operation):
         self.left = left
         self.scale = scale
 
+    @of_tokens("state")
     def call(self, query, key, value, real, counts, far_query=None, state=None):
         sinks = self._sinks(key, value, real, counts)
         past = (None, None, None)

@@ -13,6 +13,7 @@ from keras_seqattn.ops.blocks import (
     merge,
     real_blocks,
 )
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 
@@ -32,6 +33,7 @@ class _Sparse(keras.Operation):
         self.causal = causal
         self.scale = scale
 
+    @of_tokens()
     def call(self, query, key, value, mask=None):
         check_self_attention(type(self).__name__, query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]

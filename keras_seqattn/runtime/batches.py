@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_seqattn.arguments import flag, integer
 from keras_seqattn.errors import InputError
 
 
@@ -19,8 +20,8 @@ def length_batches(tokenizer, texts, pairs=None, *, max_length=None, batch_size=
     Raises:
         InputError: texts are no texts, or too long.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size={batch_size!r} must be an integer of at least 1")
+    batch_size = integer(batch_size, "batch_size", least=1)
+    flag(truncate, "truncate")
     encodings = tokenizer.encode_batch(texts, pairs, max_length=max_length if truncate else None)
     lengths = np.array([len(encoding.ids) for encoding in encodings])
     if (lengths == 0).any():

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError, first_line
 from keras_seqattn.files import digest, listed_files
 from keras_seqattn.json_objects import parse_object, read_object, read_small_file
@@ -62,7 +63,7 @@ def open_bundle(path, check=False):
     Raises:
         BundleError: something is missing, inconsistent or unsafe.
     """
-    path = pathlib.Path(path)
+    path = arguments.path(path, "the bundle")
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder: a bundle is a folder with {MODEL} in it")
     graphs = _graphs(path)

@@ -11,7 +11,7 @@ from keras_seqattn.generation.steps import (
     output_for,
     varies_per_beam,
 )
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past
+from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past, past_bytes
 
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _ROOM = 128
@@ -55,6 +55,13 @@ class OrtDecoder:
         self._logits = Logits(session)
         self._values, self._next_states = {}, {}
         self._room = (0, 0)
+
+    def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
+        """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
+        read = min(prompt_length, LARGEST_CHUNK) if self.is_streaming else prompt_length
+        past = past_bytes(self._pasts.values(), rows, max_length)
+        # What is not written in place is there twice, before a step and after it.
+        return self._logits.room(rows, read) + past * (1 if self.shared_cache else 2)
 
     def start(self, batch_size, max_length):
         """Forget the past and make room for `max_length` positions of `batch_size` rows."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_seqattn.errors import InputError
+from keras_seqattn.arguments import choice
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.runtime.batches import length_batches
@@ -13,6 +13,7 @@ _WORD = {
     "average": lambda pieces: pieces.mean(axis=0),
     "max": lambda pieces: pieces[pieces.max(axis=1).argmax()],
 }
+WORD_STRATEGIES = tuple(_WORD)
 
 
 class Encoder:
@@ -91,8 +92,7 @@ def words_of(encoding, probabilities, strategy):
     Returns:
         List of (start, end, float32 (labels,)): where the word stands in the text, its scores.
     """
-    if strategy not in _WORD:
-        raise InputError(f"aggregation {strategy!r} is none of {', '.join(_WORD)}")
+    choice(strategy, "aggregation", WORD_STRATEGIES)
     pieces = {}
     for position, word in enumerate(encoding.word_ids):
         if word is not None and not encoding.special_tokens_mask[position]:

@@ -6,7 +6,7 @@ from onnxruntime import OrtValue
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past
+from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past, past_bytes
 
 _MASK = "encoder_attention_mask"
 
@@ -39,6 +39,16 @@ class OrtEncoderDecoder:
         self.vocabulary_size = self._logits.size
         self.source_vocabulary_size = source_vocabulary_size
         self.max_source_length = max_source_length
+
+    def room(self, rows, prompt_length, max_length, sources, source_length):
+        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
+        caches = [value for name, value in self._inputs.items() if is_cache(name)]
+        own = [value for value in caches if varies_per_beam(value.name)]
+        others = [value for value in caches if not varies_per_beam(value.name)]
+        past = 2 * past_bytes(own, rows, max_length) + past_bytes(others, rows, source_length)
+        # Attention over a source compares each of its tokens with each, in float32 or more.
+        scores = 4 * sources * source_length**2 if caches and not self.max_source_length else 0
+        return past + scores + self._logits.room(rows, prompt_length)
 
     def encode(self, input_ids, attention_mask):
         """Read sources, int64 (b, s), padded on the right; the mask has 1 for real tokens."""

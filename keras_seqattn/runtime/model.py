@@ -4,40 +4,35 @@ import threading
 
 import numpy as np
 
+from keras_seqattn import arguments
+from keras_seqattn.arguments import choice, flag, integer
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.files import read_settled
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.processors import softmax
-from keras_seqattn.generation.prompts import as_integers, check_token_ids
-from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
+from keras_seqattn.generation.settings import check_names, checkpoint_defaults, position_limit
 from keras_seqattn.runtime.batches import length_batches
-from keras_seqattn.runtime.bundle import open_bundle
+from keras_seqattn.runtime.bundle import Bundle, open_bundle
 from keras_seqattn.runtime.chat import ChatTemplate
 from keras_seqattn.runtime.config import label_names, max_sequence_length
 from keras_seqattn.runtime.decoder import OrtDecoder
 from keras_seqattn.runtime.encoder import (
+    WORD_STRATEGIES,
     Encoder,
     class_probabilities,
     group_entities,
     words_of,
 )
 from keras_seqattn.runtime.encoder_decoder import OrtEncoderDecoder
+from keras_seqattn.runtime.feeds import feeds_of
 from keras_seqattn.runtime.pooling import Pooling, normalize
 from keras_seqattn.runtime.rehearsal import rehearse
-from keras_seqattn.runtime.session import create_session
+from keras_seqattn.runtime.session import check_session_options, create_session
 from keras_seqattn.runtime.signatures import task_of
 from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
-from keras_seqattn.runtime.values import check_filled, static_size
-
-_DTYPES = {
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(bool)": np.bool_,
-}
+from keras_seqattn.runtime.values import static_size
 
 
 def load(path, providers=None, *, check=False, threads=None):
@@ -59,6 +54,7 @@ def load(path, providers=None, *, check=False, threads=None):
     Raises:
         BundleError: the bundle is incomplete, inconsistent or unsafe; with `check` also that
             something in it cannot be used.
+        InputError: an argument is of a wrong kind, or a provider is not available.
 
     Example:
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
@@ -68,10 +64,12 @@ def load(path, providers=None, *, check=False, threads=None):
 
 
 def _load(path, providers, check, threads):
+    flag(check, "check")
+    options = check_session_options(providers, threads)
     bundle = open_bundle(path, check)
     sessions = [
         # Of several sessions in a process only the last one, the busiest, may spin.
-        create_session(bundle.path / name, providers, threads, name == bundle.graphs[-1])
+        create_session(bundle.path / name, *options, name == bundle.graphs[-1])
         for name in bundle.graphs
     ]
     model = BundleModel(bundle, *sessions)
@@ -96,6 +94,8 @@ class BundleModel:
     """
 
     def __init__(self, bundle, *sessions):
+        if not isinstance(bundle, Bundle) or not sessions:
+            raise InputError("open a bundle with keras_seqattn.runtime.load(folder)")
         self.bundle = bundle
         self.sessions = sessions
         self.session = sessions[0]
@@ -149,6 +149,9 @@ class BundleModel:
             InputError: the checkpoint does not know the languages, or an input is not valid.
         """
         self._require("seq2seq_lm", "translate")
+        for name, language in (("source", source), ("target", target)):
+            if language is not None:
+                arguments.text(language, name)
         prefix, defaults = translation(self.config, self._text("translate"), source, target)
         return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
 
@@ -172,6 +175,8 @@ class BundleModel:
         """
         self._require("causal_lm", "chat")
         generator = self._generator()
+        flag(stream, "stream")
+        check_names(settings)
         tokenizer = self._text("chat")
         template = self._part("chat", lambda: ChatTemplate.from_assets(self._assets, tokenizer))
         run = generator.stream if stream else generator.generate
@@ -191,8 +196,10 @@ class BundleModel:
             float32 (m,) for a text, (b, m) for a list.
         """
         self._require("embedding", "embed")
+        if normalized is not None:
+            flag(normalized, "normalized")
         pooling = self._part("pooling", lambda: Pooling.from_assets(self._assets))
-        items = _texts(texts)
+        items = arguments.texts(texts)
         vectors = [None] * len(items)
         for indices, _, mask, outputs in self._encoder().batches(items, None, batch_size, truncate):
             pooled = pooling(outputs["last_hidden_state"].astype(np.float32, copy=False), mask)
@@ -217,8 +224,10 @@ class BundleModel:
             For each text a list of {"label": str, "score": float}; with top_k 1 that dict alone.
         """
         self._require("sequence_classification", "classify")
-        items = _texts(texts)
-        pairs = None if pairs is None else _texts(pairs)
+        if top_k is not None:
+            integer(top_k, "top_k", least=1)
+        items = arguments.texts(texts)
+        pairs = None if pairs is None else arguments.texts(pairs, "pairs")
         if pairs is not None and len(pairs) != len(items):
             raise InputError(f"there are {len(items)} texts and {len(pairs)} pairs")
         labels, results = self._labels(), [None] * len(items)
@@ -245,7 +254,8 @@ class BundleModel:
             count characters of the text.
         """
         self._require("token_classification", "tag")
-        items, labels = _texts(texts), self._labels()
+        choice(aggregation, "aggregation", WORD_STRATEGIES)
+        items, labels = arguments.texts(texts), self._labels()
         results = [None] * len(items)
         for indices, encodings, _, outputs in self._encoder().batches(
             items, None, batch_size, truncate
@@ -266,20 +276,16 @@ class BundleModel:
             dict name -> array of every output.
 
         Raises:
-            InputError: an input is missing, unknown, empty, or of a wrong type or rank.
+            InputError: an input is missing, unknown, empty, or of a wrong type, size or value.
         """
+        self.session.check_process()
         if len(self.sessions) > 1:
             raise InputError(
                 f"run needs one graph, and this bundle has {', '.join(self.bundle.graphs)}"
             )
-        inputs = {**(inputs or {}), **named}
-        declared = {value.name: value for value in self.session.get_inputs()}
-        wrong = sorted(set(inputs) ^ set(declared))
-        if wrong:
-            raise InputError(
-                f"the inputs are {', '.join(declared)}; missing or unknown: {', '.join(wrong)}"
-            )
-        feeds = {name: self._checked(declared[name], value) for name, value in inputs.items()}
+        if inputs is None or (named and isinstance(inputs, dict)):
+            inputs = (inputs or {}) | named
+        feeds = feeds_of(self.session, inputs, self.config.get("vocab_size"))
         outputs = self.session.run(None, feeds)
         names = (value.name for value in self.session.get_outputs())
         return dict(zip(names, outputs, strict=True))
@@ -333,8 +339,9 @@ class BundleModel:
 
     def _rewrite(self, texts, prefix, defaults, batch_size, truncate, settings):
         """Answer each text, with settings of the task under those of the call."""
+        check_names(settings)
         generator = self._make_generator(**defaults)
-        items = _texts(texts)
+        items = arguments.texts(texts)
         answers = [None] * len(items)
         batches = length_batches(
             self.tokenizer,
@@ -369,26 +376,3 @@ class BundleModel:
     def _labels(self):
         logits = next(v for v in self.session.get_outputs() if v.name == "logits")
         return label_names(self.config, static_size(logits, -1))
-
-    def _checked(self, declared, value):
-        dtype = _DTYPES.get(declared.type)
-        if dtype is None:
-            return value
-        array = np.asarray(value)
-        if np.issubdtype(dtype, np.integer):
-            array = as_integers(array, declared.name)
-        elif not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise InputError(f"{declared.name} must be {np.dtype(dtype)}, not {array.dtype}")
-        if array.ndim != len(declared.shape):
-            raise InputError(f"{declared.name} must be {declared.shape}, not {array.shape}")
-        check_filled(declared.name, array)
-        if declared.name == "input_ids" and "vocab_size" in self.config:
-            check_token_ids(array, self.config["vocab_size"])
-        return array.astype(dtype, copy=False)
-
-
-def _texts(texts):
-    items = [texts] if isinstance(texts, str) else list(texts)
-    if not items or not all(isinstance(item, str) for item in items):
-        raise InputError("texts must be a str or a list of at least one str")
-    return items

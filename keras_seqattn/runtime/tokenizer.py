@@ -3,7 +3,8 @@
 import contextlib
 import threading
 
-from keras_seqattn.arguments import shown
+from keras_seqattn import arguments
+from keras_seqattn.arguments import flag, integer, shown
 from keras_seqattn.errors import BundleError, InputError, first_line
 from keras_seqattn.json_objects import parse_object
 
@@ -24,8 +25,6 @@ class Tokenizer:
     def __init__(self, assets):
         if "tokenizer.json" not in assets:
             raise BundleError("there is no tokenizer.json: give token ids instead of text")
-        # The library reads what is no object too, and finds the fault only later.
-        parse_object(assets["tokenizer.json"], "tokenizer.json")
         with _explained(BundleError, "tokenizer.json cannot be read"):
             self._backend = _backend(bytes(assets["tokenizer.json"]).decode("utf-8"))
             self.vocabulary = self._backend.get_vocab(with_added_tokens=False)
@@ -44,6 +43,8 @@ class Tokenizer:
 
     def encode(self, text, special_tokens=True):
         """List of int, the token ids of one text."""
+        arguments.text(text)
+        flag(special_tokens, "special_tokens")
         with _explained(InputError, "the text cannot be tokenized"):
             return self._backend.encode(text, add_special_tokens=special_tokens).ids
 
@@ -55,7 +56,14 @@ class Tokenizer:
             pairs: None, or a list of str, the second text of each.
             max_length: int, longer ones are cut to it (special tokens are kept), or None.
         """
-        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        inputs = texts = arguments.texts(texts)
+        if pairs is not None:
+            pairs = arguments.texts(pairs, "pairs")
+            if len(pairs) != len(texts):
+                raise InputError(f"there are {len(texts)} texts and {len(pairs)} pairs")
+            inputs = list(zip(texts, pairs, strict=True))
+        if max_length is not None:
+            integer(max_length, "max_length", least=1, most=2**32 - 1)
         backend = self._backend if max_length is None else self._backend_of(max_length)
         with _explained(InputError, "the texts cannot be tokenized"):
             return backend.encode_batch(inputs)
@@ -80,6 +88,7 @@ class Tokenizer:
 
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""
+        flag(special_tokens, "special_tokens")
         with _explained(InputError, "the token ids cannot be decoded"):
             return self._backend.decode(ids, skip_special_tokens=not special_tokens)
 

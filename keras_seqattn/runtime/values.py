@@ -46,6 +46,10 @@ class Logits:
         pointer = self._array.ctypes.data
         binding.bind_output("logits", "cpu", 0, self._type, shape, pointer)
 
+    def room(self, batch, steps):
+        """int, the bytes of the logits of (b, t) tokens."""
+        return batch * steps * self.size * np.dtype(self._type).itemsize
+
     def last(self):
         """float32 (b, v), those of the last position."""
         return self._array[:, -1].astype(np.float32, copy=False)
@@ -87,10 +91,22 @@ def empty_past(value, batch_size, length=0):
     Returns:
         NumPy array.
     """
-    rest = range(1, len(value.shape))
+    return np.zeros((batch_size, *_past_sizes(value, length)), dtype_of(value))
+
+
+def past_bytes(values, batch_size, length=0):
+    """int, the bytes of what `empty_past` makes for each of several inputs."""
+    return batch_size * sum(
+        math.prod(_past_sizes(value, length)) * np.dtype(dtype_of(value)).itemsize
+        for value in values
+    )
+
+
+def _past_sizes(value, length):
+    """The sizes of a past, but that of the batch."""
     grown = 2 if is_cache(value.name) else None
-    sizes = [length if axis == grown else static_size(value, axis) for axis in rest]
-    return np.zeros((batch_size, *sizes), dtype_of(value))
+    rest = range(1, len(value.shape))
+    return [length if axis == grown else static_size(value, axis) for axis in rest]
 
 
 def check_filled(name, array):
@@ -106,4 +122,5 @@ def check_filled(name, array):
 
 def bind_integers(binding, name, values):
     """Bind an array as int64; the binding points into it and keeps it alive."""
+    check_filled(name, values)
     binding.bind_cpu_input(name, np.ascontiguousarray(values, np.int64))

@@ -1,11 +1,13 @@
 """What every checkpoint format is presented as: configuration, assets, tensors on demand."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from keras_seqattn.arguments import shown, shown_path
 from keras_seqattn.errors import CheckpointError
 
 
@@ -41,21 +43,51 @@ def open_checkpoint(path):
     Raises:
         CheckpointError: the path is neither, or what it holds cannot be trusted.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = checkpoint_path(path, "path")
+    if os.path.isdir(path):
         from keras_seqattn.weights.directory import open_directory
 
         return open_directory(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(
-            f"{path}: no such file or directory. Give a Hugging Face directory or a .gguf file."
+            f"{shown_path(path)}: no such file or directory. Give a Hugging Face directory or a "
+            ".gguf file."
         )
-    if path.suffix == ".gguf":
-        from keras_seqattn.weights.gguf import open_gguf
+    if path.suffix != ".gguf":
+        raise CheckpointError(
+            f"{path}: not a checkpoint this library reads. Give a directory with config.json and "
+            ".safetensors files, or a .gguf file."
+        )
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: is neither a file nor a directory.")
+    from keras_seqattn.weights.gguf import open_gguf
 
-        return open_gguf(path)
-    raise CheckpointError(
-        f"{path}: not a checkpoint this library reads. Give a directory with config.json and "
-        f".safetensors files, "
-        "or a .gguf file."
-    )
+    return open_gguf(path)
+
+
+def checkpoint_path(value, name):
+    """The path of a checkpoint as a `Path`.
+
+    Args:
+        value: str or os.PathLike.
+        name: of the argument, for the message.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        CheckpointError: it is of another type, empty, or holds what no path can.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise CheckpointError(
+            f"{name} must be the path of a checkpoint, a text that is not empty, not "
+            f"{shown(value)}."
+        )
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise CheckpointError(
+            f"{name}={shown(text)} holds characters that no path can hold."
+        ) from None
+    return Path(text)

@@ -2,11 +2,14 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.files import FolderTarget, listed_files
+from keras_seqattn.json_objects import read_object, read_small_file
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
 
@@ -36,6 +39,9 @@ _SHARD = re.compile(r"model-[0-9]{5,}-of-[0-9]{5,}\.safetensors")
 def open_directory(path):
     """Open a Hugging Face directory.
 
+    The names in an index may not lead out of the directory. Links that the directory holds are
+    followed, as caches of downloads are made of them.
+
     Args:
         path: the directory.
 
@@ -46,19 +52,24 @@ def open_directory(path):
         CheckpointError: a file is missing, damaged, or disagrees with the index.
     """
     path = Path(path)
-    files = _tensor_files(path)
-    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
-    shapes = {}
-    for name, file in files.items():
-        if name not in headers[file]:
-            raise CheckpointError(
-                f"{path / INDEX}: tensor {name!r} is not in {file}, where the index puts it."
-            )
-        shapes[name] = headers[file][name]
+    if not is_file(path / "config.json"):
+        raise CheckpointError(
+            f"{path}: has no config.json, so it is not a Hugging Face model directory."
+        )
+    if is_file(path / WEIGHTS):
+        shapes = read_header(path / WEIGHTS)
+        files = dict.fromkeys(shapes, WEIGHTS)
+    else:
+        files = _indexed_files(path)
+        shapes = _indexed_shapes(path, files)
     return Checkpoint(
         path=path,
-        config=read_json(path / "config.json"),
-        assets={name: (path / name).read_bytes() for name in ASSETS if (path / name).is_file()},
+        config=read_object(path / "config.json", CheckpointError),
+        assets={
+            name: read_small_file(path / name, CheckpointError)
+            for name in ASSETS
+            if is_file(path / name)
+        },
         shapes=shapes,
         read=lambda name: read_tensor(path / files[name], name),
     )
@@ -92,56 +103,57 @@ def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES
         _write_weights(staging, shapes, read, shard_bytes)
 
 
-def read_json(path):
-    """Read a JSON object.
-
-    Args:
-        path: the file.
-
-    Returns:
-        dict.
-
-    Raises:
-        CheckpointError: the file is missing or is not a JSON object.
-    """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object, not {type(value).__name__}.")
-    return value
-
-
 def write_json(path, value):
     """Write `value` as an indented JSON file."""
     Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _tensor_files(path):
-    """Tensor name -> file name, from the index or from the single file."""
-    if not (path / "config.json").is_file():
-        raise CheckpointError(
-            f"{path}: has no config.json, so it is not a Hugging Face model directory."
-        )
-    if (path / WEIGHTS).is_file():
-        return dict.fromkeys(read_header(path / WEIGHTS), WEIGHTS)
-    if not (path / INDEX).is_file():
+def is_file(path):
+    """Whether there is a file, or a link to one.
+
+    Args:
+        path: pathlib.Path.
+
+    Raises:
+        CheckpointError: there is something else: a directory, a device, a link to nothing.
+    """
+    if os.path.isfile(path):
+        return True
+    if os.path.lexists(path):
+        raise CheckpointError(f"{path}: is not a file, nor a link to one.")
+    return False
+
+
+def _indexed_files(path):
+    """Tensor name -> file name, from the index."""
+    if not is_file(path / INDEX):
         raise CheckpointError(
             f"{path}: has neither {WEIGHTS} nor {INDEX}. Pickled weights (.bin, .pt) are not "
             f"read, since opening "
             "them can run code; convert them with `save_pretrained` of transformers."
         )
-    files = read_json(path / INDEX).get("weight_map")
+    files = read_object(path / INDEX, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
     for file in sorted(set(files.values())):
         _inside(path, file, "shard")
-        if not (path / file).is_file():
-            raise CheckpointError(f"{path / INDEX}: names the shard {file!r}, which is missing.")
+        if not is_file(path / file):
+            raise CheckpointError(
+                f"{path / INDEX}: names the shard {shown(file)}, which is missing."
+            )
     return files
+
+
+def _indexed_shapes(path, files):
+    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
+    shapes = {}
+    for name, file in files.items():
+        if name not in headers[file]:
+            raise CheckpointError(
+                f"{path / INDEX}: tensor {shown(name)} is not in {file}, where the index puts it."
+            )
+        shapes[name] = headers[file][name]
+    return shapes
 
 
 def _inside(directory, name, kind):
@@ -149,7 +161,7 @@ def _inside(directory, name, kind):
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
         raise CheckpointError(
-            f"{directory}: the {kind} name {name!r} leads out of the directory; refused."
+            f"{directory}: the {kind} name {shown(name)} leads out of the directory; refused."
         )
 
 
@@ -187,9 +199,15 @@ def _replaceable(folder, names):
     if not (folder / "config.json").is_file():
         return set()
     try:
-        if not isinstance(read_json(folder / "config.json").get("model_type"), str):
+        if not isinstance(
+            read_object(folder / "config.json", CheckpointError).get("model_type"), str
+        ):
             return set()
-        shards = read_json(folder / INDEX).get("weight_map") if (folder / INDEX).is_file() else {}
+        shards = (
+            read_object(folder / INDEX, CheckpointError).get("weight_map")
+            if (folder / INDEX).is_file()
+            else {}
+        )
     except CheckpointError:
         return set()
     found = {"config.json", WEIGHTS, INDEX} | names

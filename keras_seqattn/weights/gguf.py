@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.gguf_file import open_gguf_file
+from keras_seqattn.weights.gguf_metadata import Metadata
 from keras_seqattn.weights.gguf_tokenizer import tokenizer_assets
 
 _TENSORS = {
@@ -54,13 +56,10 @@ def open_gguf(path):
     architecture = file.metadata.get("general.architecture")
     if architecture != "llama":
         raise CheckpointError(
-            f"{path}: the GGUF architecture {architecture!r} is not implemented; only 'llama' is."
+            f"{path}: the GGUF architecture {shown(architecture)} is not implemented; only 'llama' "
+            "is."
         )
-    try:
-        return _checkpoint(file)
-    except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        # A value of an unexpected kind: nothing else can be wrong in a file whose layout is sound.
-        raise CheckpointError(f"{path}: the metadata is inconsistent ({error}).") from error
+    return _checkpoint(file)
 
 
 def _checkpoint(file):
@@ -79,7 +78,7 @@ def _checkpoint(file):
             return _unpermute(value, config["num_key_value_heads"])
         return value
 
-    assets = tokenizer_assets(file.path, file.metadata)
+    assets = tokenizer_assets(Metadata(file.path, file.metadata), config["vocab_size"])
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
     assets["generation_config.json"] = json.dumps(special, indent=2).encode("utf-8")
     shapes = {name: file.tensors[stored].shape for name, stored in names.items()}
@@ -95,105 +94,116 @@ def _hugging_face_name(path, name):
     if other and other[1] in _TENSORS:
         return f"{_TENSORS[other[1]]}.{other[2]}"
     raise CheckpointError(
-        f"{path}: tensor {name!r} is not part of a plain llama model, so it is not implemented."
+        f"{path}: tensor {shown(name)} is not part of a plain llama model, so it is not "
+        "implemented."
     )
 
 
 def _config(file, names):
     """The config.json that the metadata and the tensors amount to."""
-    values = _Metadata(file)
+    values = Metadata(file.path, file.metadata, "llama.")
     for key in _REFUSED:
         if values.get(key):
             raise CheckpointError(
-                f"{file.path}: llama.{key}={values.get(key)!r} is not implemented."
+                f"{file.path}: llama.{key}={shown(values.get(key))} is not implemented."
             )
-    heads = values.get("attention.head_count", required=True)
-    width = values.get("embedding_length", required=True)
-    key_value_heads = values.get("attention.head_count_kv", heads)
-    if isinstance(heads, list) or isinstance(key_value_heads, list):
-        raise CheckpointError(
-            f"{file.path}: head counts that differ between layers are not implemented."
-        )
-    head_dim = values.get(
-        "attention.key_length", values.get("rope.dimension_count", width // heads)
-    )
+    heads = values.whole("attention.head_count")
+    width = values.whole("embedding_length")
+    rotated = values.whole("rope.dimension_count", max(1, width // heads))
+    head_dim = values.whole("attention.key_length", rotated)
+    if "token_embd.weight" not in file.tensors:
+        raise CheckpointError(f"{file.path}: lacks the tensor 'token_embd.weight'.")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": file.tensors["token_embd.weight"].shape[0]
-        if "token_embd.weight" in file.tensors
-        else 0,
+        "vocab_size": file.tensors["token_embd.weight"].shape[0],
         "hidden_size": width,
-        "intermediate_size": values.get("feed_forward_length", required=True),
-        "num_hidden_layers": values.get("block_count", required=True),
+        "intermediate_size": values.whole("feed_forward_length"),
+        "num_hidden_layers": values.whole("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": key_value_heads,
+        "num_key_value_heads": values.whole("attention.head_count_kv", heads),
         "head_dim": head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": values.get("context_length", required=True),
-        "rms_norm_eps": _shortest(values.get("attention.layer_norm_rms_epsilon", required=True)),
+        "max_position_embeddings": values.whole("context_length"),
+        "rms_norm_eps": values.number("attention.layer_norm_rms_epsilon"),
         "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,
         "mlp_bias": "model.layers.0.mlp.down_proj.bias" in names,
         "tie_word_embeddings": "lm_head.weight" not in names,
         "rope_parameters": _rope_parameters(file, values, head_dim),
         "dtype": "float32",
     }
-    return config | _special_tokens(file.metadata)
+    return config | _special_tokens(Metadata(file.path, file.metadata), config["vocab_size"])
 
 
-def _special_tokens(metadata):
+def _special_tokens(values, count):
     tokens = {}
-    for name, key in (
-        ("bos", "bos_token_id"),
-        ("eos", "eos_token_id"),
-        ("pad", "padding_token_id"),
-    ):
-        if f"tokenizer.ggml.{key}" in metadata:
-            tokens[f"{name}_token_id"] = metadata[f"tokenizer.ggml.{key}"]
-    end_of_turn = metadata.get("tokenizer.ggml.eot_token_id")
-    if end_of_turn is not None and end_of_turn != tokens.get("eos_token_id", end_of_turn):
-        tokens["eos_token_id"] = [tokens["eos_token_id"], end_of_turn]
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
+        token = values.token(key, count)
+        if token is not None:
+            tokens[f"{name}_token_id"] = token
+    end_of_turn = values.token("eot", count)
+    if end_of_turn is not None and end_of_turn != tokens.get("eos_token_id"):
+        others = [tokens["eos_token_id"]] if "eos_token_id" in tokens else []
+        tokens["eos_token_id"] = [*others, end_of_turn]
     return tokens
 
 
 def _rope_parameters(file, values, head_dim):
     """Rotary settings with Hugging Face names; frequency factors stored as a tensor stay exact."""
-    rotated = values.get("rope.dimension_count", head_dim)
+    rotated = values.whole("rope.dimension_count", head_dim)
     if rotated != head_dim:
         raise CheckpointError(
             f"{file.path}: rotating {rotated} of {head_dim} channels is not implemented for llama."
         )
-    base = _shortest(values.get("rope.freq_base", 10000.0))
-    original = values.get("rope.scaling.original_context_length", values.get("context_length"))
-    kind = values.get("rope.scaling.type", "none")
+    base = values.number("rope.freq_base", 10000.0)
+    original = values.whole("rope.scaling.original_context_length", values.whole("context_length"))
+    kind = values.text("rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors:
-        factors = file.read("rope_freqs.weight")
+        factors = _read_factors(file, "rope_freqs.weight", head_dim)
         return {"rope_theta": base} | _frequency_factors(factors, base, original)
     if "rope_factors_long.weight" in file.tensors:
-        factors = {
-            f"{name}_factor": file.read(f"rope_factors_{name}.weight").tolist()
-            for name in ("long", "short")
-        }
-        attention = values.get("rope.scaling.attn_factor", 1.0)
         return {
             "rope_type": "longrope",
             "rope_theta": base,
-            **factors,
-            "attention_factor": attention,
+            **{
+                f"{name}_factor": _read_factors(
+                    file, f"rope_factors_{name}.weight", head_dim
+                ).tolist()
+                for name in ("long", "short")
+            },
+            "attention_factor": values.number("rope.scaling.attn_factor", 1.0),
             "original_max_position_embeddings": original,
         }
     if kind == "none":
         return {"rope_type": "default", "rope_theta": base}
     if kind not in ("linear", "yarn"):
-        raise CheckpointError(f"{file.path}: llama.rope.scaling.type={kind!r} is not implemented.")
+        raise CheckpointError(
+            f"{file.path}: llama.rope.scaling.type={shown(kind)} is not implemented."
+        )
     scaling = {
         "rope_type": kind,
         "rope_theta": base,
-        "factor": values.get("rope.scaling.factor", required=True),
+        "factor": values.number("rope.scaling.factor"),
     }
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = original
     return scaling
+
+
+def _read_factors(file, name, head_dim):
+    """A factor above 0 for each rotary frequency, float32 (head_dim / 2,)."""
+    tensor = file.tensors.get(name)
+    if tensor is None or tensor.shape != (head_dim // 2,):
+        shape = "missing" if tensor is None else f"of shape {tensor.shape}"
+        raise CheckpointError(
+            f"{file.path}: the tensor {name!r} must hold {head_dim // 2} factors; it is {shape}."
+        )
+    factors = file.read(name)
+    if not np.isfinite(factors).all() or factors.min() <= 0:
+        raise CheckpointError(
+            f"{file.path}: the tensor {name!r} holds factors that are not above 0."
+        )
+    return factors
 
 
 def _frequency_factors(factors, base, original):
@@ -218,7 +228,7 @@ def _frequency_factors(factors, base, original):
 
 def _llama3_factors(scaling, base, size):
     """What llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
-    wavelength = 2 * np.pi * base ** (np.arange(size) / size)
+    wavelength = 2 * np.pi * np.float64(base) ** (np.arange(size) / size)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     smooth = (scaling["original_max_position_embeddings"] / wavelength - low) / (high - low)
     smooth = np.clip(smooth, 0.0, 1.0)
@@ -229,21 +239,3 @@ def _unpermute(value, num_heads):
     """Undo llama.cpp's reordering of q and k rows from half-split to interleaved rotary pairs."""
     pairs = value.reshape(num_heads, -1, 2, *value.shape[1:])  # (h, d/2, 2, ...)
     return pairs.swapaxes(1, 2).reshape(value.shape)
-
-
-def _shortest(value):
-    """The shortest decimal that is the same float32: metadata stores 1e-5 as 9.99999975e-06."""
-    return float(str(np.float32(value)))
-
-
-class _Metadata:
-    """The llama.* entries of the metadata."""
-
-    def __init__(self, file):
-        self._file = file
-
-    def get(self, key, default=None, required=False):
-        value = self._file.metadata.get(f"llama.{key}", default)
-        if required and value is None:
-            raise CheckpointError(f"{self._file.path}: the metadata lacks 'llama.{key}'.")
-        return value

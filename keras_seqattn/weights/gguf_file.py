@@ -6,12 +6,14 @@ here a length that the file cannot hold is refused. Quantised blocks are decoded
 """
 
 import dataclasses
+import itertools
 import math
 import os
 import struct
 
 import numpy as np
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 
 _MAGIC = b"GGUF"
@@ -34,6 +36,8 @@ _MAX_DIMENSIONS = 4
 # An entry is at least a name length, a type and a value: more entries than this cannot be in the
 # file.
 _MIN_ENTRY_BYTES = 12
+# The longest texts are chat templates, of some 10 kB.
+_MAX_TEXT_BYTES = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +80,16 @@ class GGUFFile:
         tensor = self.tensors[name]
         data = np.fromfile(self.path, dtype=np.uint8, count=tensor.size, offset=tensor.offset)
         if data.size != tensor.size:
-            raise CheckpointError(f"{self.path}: tensor {name!r} ends beyond the file.")
+            raise CheckpointError(f"{self.path}: tensor {shown(name)} ends beyond the file.")
         rows = data.reshape(*tensor.shape[:-1], -1)
         kind = gguf.GGMLQuantizationType(tensor.kind)
         try:
-            values = gguf.quants.dequantize(rows, kind)
+            with np.errstate(all="ignore"):  # damaged blocks give no numbers, which are refused
+                values = gguf.quants.dequantize(rows, kind)
         except NotImplementedError as error:
             raise CheckpointError(
-                f"{self.path}: tensor {name!r} is stored as {kind.name}, which is not implemented."
+                f"{self.path}: tensor {shown(name)} is stored as {kind.name}, which is not "
+                "implemented."
             ) from error
         return np.asarray(values, dtype=np.float32).reshape(tensor.shape)
 
@@ -137,7 +143,9 @@ class _Parser:
         metadata = {}
         for _ in range(entry_count):
             key = self._string("a metadata key")
-            metadata[key] = self._value(self._scalar(4, f"the type of {key!r}"), key)
+            if key in metadata:
+                self._fail(f"gives {shown(key)} twice")
+            metadata[key] = self._value(self._scalar(4, f"the type of {shown(key)}"), shown(key))
         tensors = [self._tensor(block_sizes) for _ in range(tensor_count)]
         return metadata, self._place(tensors, metadata.get("general.alignment", 32))
 
@@ -160,65 +168,77 @@ class _Parser:
         return count
 
     def _string(self, what):
-        data = self._bytes(self._scalar(10, what), what)
+        size = self._scalar(10, what)
+        if size > _MAX_TEXT_BYTES:
+            self._fail(
+                f"claims a text of {size} bytes in {what}: at most {_MAX_TEXT_BYTES} are read"
+            )
+        data = self._bytes(size, what)
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             self._fail(f"holds text that is not UTF-8 in {what}")
 
     def _value(self, kind, key):
+        """A value of the metadata; `key` as messages show it."""
         if kind in _SCALARS:
-            return self._scalar(kind, repr(key))
+            return self._scalar(kind, key)
         if kind == _STRING:
-            return self._string(repr(key))
+            return self._string(key)
         if kind != _ARRAY:
-            self._fail(f"gives {key!r} the unknown type {kind}")
-        item = self._scalar(4, repr(key))
-        count = self._scalar(10, repr(key))
+            self._fail(f"gives {key} the unknown type {kind}")
+        item = self._scalar(4, key)
+        count = self._scalar(10, key)
         if item in _SCALARS:
             dtype = np.dtype("<" + _SCALARS[item] if _SCALARS[item] != "?" else "?")
-            return np.frombuffer(self._bytes(count * dtype.itemsize, repr(key)), dtype).tolist()
+            return np.frombuffer(self._bytes(count * dtype.itemsize, key), dtype).tolist()
         if item != _STRING:
-            self._fail(f"gives {key!r} an array of the unknown type {item}")
+            self._fail(f"gives {key} an array of the unknown type {item}")
         if count * 8 > self._size:
             self._fail(
-                f"claims {count} strings in {key!r}, more than its {self._size} bytes can hold"
+                f"claims {count} strings in {key}, more than its {self._size} bytes can hold"
             )
-        return [self._string(repr(key)) for _ in range(count)]
+        return [self._string(key) for _ in range(count)]
 
     def _tensor(self, block_sizes):
         """One entry of the directory: name and `StoredTensor`, its offset relative to the data."""
         name = self._string("a tensor name")
-        dimensions = self._scalar(4, f"tensor {name!r}")
+        what = f"tensor {shown(name)}"
+        dimensions = self._scalar(4, what)
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
-            self._fail(f"gives tensor {name!r} {dimensions} dimensions")
-        shape = tuple(reversed([self._scalar(10, f"tensor {name!r}") for _ in range(dimensions)]))
-        kind = self._scalar(4, f"tensor {name!r}")
+            self._fail(f"gives {what} {dimensions} dimensions")
+        shape = tuple(reversed([self._scalar(10, what) for _ in range(dimensions)]))
+        if min(shape) < 1:
+            self._fail(f"gives {what} the shape {shape}, which holds nothing")
+        kind = self._scalar(4, what)
         if kind not in block_sizes:
-            self._fail(f"gives tensor {name!r} the unknown type {kind}")
+            self._fail(f"gives {what} the unknown type {kind}")
         block, block_bytes = block_sizes[kind]
         if shape[-1] % block:
             self._fail(
-                f"gives tensor {name!r} rows of {shape[-1]} values, not a multiple of the block "
-                f"{block}"
+                f"gives {what} rows of {shape[-1]} values, not a multiple of the block {block}"
             )
         size = math.prod(shape) // block * block_bytes
-        return name, StoredTensor(shape, kind, self._scalar(10, f"tensor {name!r}"), size)
+        return name, StoredTensor(shape, kind, self._scalar(10, what), size)
 
     def _place(self, tensors, alignment):
-        """Make the offsets absolute and check that every tensor lies inside the file."""
+        """Make the offsets absolute and check that every tensor lies inside the file, by itself."""
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
-            self._fail(f"has the alignment {alignment!r}, which is not a power of two")
+            self._fail(f"has the alignment {shown(alignment)}, which is not a power of two")
         start = -(-self._file.tell() // alignment) * alignment
         placed = {}
         for name, tensor in tensors:
             offset = start + tensor.offset
             if name in placed:
-                self._fail(f"lists tensor {name!r} twice")
+                self._fail(f"lists tensor {shown(name)} twice")
             if offset + tensor.size > self._size:
                 self._fail(
-                    f"puts tensor {name!r} beyond its end: it is truncated or damaged, fetch it "
-                    f"again"
+                    f"puts tensor {shown(name)} beyond its end: it is truncated or damaged, fetch "
+                    "it again"
                 )
             placed[name] = dataclasses.replace(tensor, offset=offset)
+        in_order = sorted(placed.items(), key=lambda item: item[1].offset)
+        for (first, tensor), (second, after) in itertools.pairwise(in_order):
+            if tensor.offset + tensor.size > after.offset:
+                self._fail(f"lets tensors {shown(first)} and {shown(second)} overlap")
         return placed

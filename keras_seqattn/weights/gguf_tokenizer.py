@@ -5,6 +5,7 @@ import warnings
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 
 _CONTROL, _USER_DEFINED = 3, 4
@@ -14,105 +15,114 @@ _LLAMA3_SPLIT = (
 )
 
 
-def tokenizer_assets(path, metadata):
+def tokenizer_assets(metadata, count):
     """Build tokenizer.json and tokenizer_config.json from GGUF metadata.
 
     Args:
-        path: the file, for messages.
-        metadata: the metadata of the file.
+        metadata: the `Metadata` of the file.
+        count: of token vectors that the model has.
 
     Returns:
         dict of file name -> bytes; empty, with a warning, for a kind of tokenizer that is not
         implemented.
 
     Raises:
-        CheckpointError: the vocabulary and the merges contradict each other.
+        CheckpointError: an entry is of the wrong kind, or the vocabulary, the merges and the
+            vectors contradict each other.
     """
-    kind, split = (
-        metadata.get("tokenizer.ggml.model"),
-        metadata.get("tokenizer.ggml.pre", "default"),
-    )
+    kind = metadata.text("tokenizer.ggml.model", None)
+    split = metadata.text("tokenizer.ggml.pre", "default")
     if kind is None:
         return {}
     if kind != "gpt2" or split not in _SPLITS:
         warnings.warn(
-            f"{path}: the tokenizer (model {kind!r}, pre-tokenizer {split!r}) is not implemented, "
-            f"so the model is "
-            "loaded without one. Put a tokenizer.json into model.assets.",
+            f"{metadata.path}: the tokenizer (model {shown(kind)}, pre-tokenizer {shown(split)}) "
+            "is not implemented, so the model is loaded without one. Put a tokenizer.json into "
+            "model.assets.",
             stacklevel=2,
         )
         return {}
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or len(set(tokens)) != len(tokens):
+    tokens = metadata.texts("tokenizer.ggml.tokens", [])
+    if not tokens or len(set(tokens)) != len(tokens):
         raise CheckpointError(
-            f"{path}: the tokenizer's vocabulary is missing or lists a token twice."
+            f"{metadata.path}: the tokenizer's vocabulary is missing or lists a token twice."
         )
-    tokenizer = _tokenizer(path, metadata, tokens, _SPLITS[split]())
+    if len(tokens) > count:
+        raise CheckpointError(
+            f"{metadata.path}: the tokenizer has {len(tokens)} tokens, and the model vectors for "
+            f"{count}."
+        )
     return {
-        "tokenizer.json": tokenizer.to_str(pretty=True).encode("utf-8"),
-        "tokenizer_config.json": _tokenizer_config(path, metadata, tokens),
+        "tokenizer.json": _tokenizer(metadata, tokens, split).to_str(pretty=True).encode("utf-8"),
+        "tokenizer_config.json": _tokenizer_config(metadata, tokens),
     }
 
 
-def _tokenizer(path, metadata, tokens, split):
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get("tokenizer.ggml.merges", [])]
+def _tokenizer(metadata, tokens, split):
+    merges = [tuple(merge.split(" ")) for merge in metadata.texts("tokenizer.ggml.merges", [])]
+    special, added = _added_tokens(metadata, tokens)
+    ignore_merges = split == "llama-bpe"
+    # llama.cpp puts the token first for Llama 3 where the file does not say.
+    puts_bos = metadata.flag("tokenizer.ggml.add_bos_token", ignore_merges)
+    bos = metadata.token("bos", len(tokens)) if puts_bos else None
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    ignore_merges = metadata.get("tokenizer.ggml.pre") == "llama-bpe"
     try:
         model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: the tokenizer's merges do not fit its vocabulary ({error})."
-        ) from error
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    kinds = metadata.get("tokenizer.ggml.token_type", [])
-    for token, kind in zip(tokens, kinds, strict=False):
-        if kind == _CONTROL:
-            tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
-        elif kind == _USER_DEFINED:
-            tokenizer.add_tokens([AddedToken(token, special=False, normalized=False)])
-    # llama.cpp puts the token first for Llama 3 where the file does not say.
-    if metadata.get("tokenizer.ggml.add_bos_token", ignore_merges):
-        bos = _token(path, metadata, tokens, "bos_token_id")
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = _SPLITS[split]()
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+        tokenizer.add_special_tokens(special)
+        tokenizer.add_tokens(added)
         if bos is not None:
-            bos_id = vocabulary[bos]
-            tokenizer.post_processor = processors.TemplateProcessing(
-                single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, bos_id)]
-            )
+            tokenizer.post_processor = _first_token(tokens[bos], bos)
+    except Exception as error:  # of a library in Rust, which raises what it likes
+        raise CheckpointError(
+            f"{metadata.path}: the tokenizer's merges or special tokens do not fit its vocabulary "
+            f"({shown(str(error))})."
+        ) from error
     return tokenizer
 
 
-def _tokenizer_config(path, metadata, tokens):
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    names = {
-        "bos": "bos_token_id",
-        "eos": "eos_token_id",
-        "pad": "padding_token_id",
-        "unk": "unknown_token_id",
-    }
-    for name, key in names.items():
-        token = _token(path, metadata, tokens, key)
-        if token is not None:
-            config[f"{name}_token"] = token
-    if "llama.context_length" in metadata:
-        config["model_max_length"] = metadata["llama.context_length"]
-    if "tokenizer.chat_template" in metadata:
-        config["chat_template"] = metadata["tokenizer.chat_template"]
-    return json.dumps(config, indent=2, ensure_ascii=False).encode("utf-8")
-
-
-def _token(path, metadata, tokens, key):
-    index = metadata.get(f"tokenizer.ggml.{key}")
-    if index is None:
-        return None
-    if not 0 <= index < len(tokens):
+def _added_tokens(metadata, tokens):
+    """The tokens that are never split: those for control, and others."""
+    key = "tokenizer.ggml.token_type"
+    kinds = metadata.get(key, [])
+    if not isinstance(kinds, list) or kinds and len(kinds) != len(tokens):
         raise CheckpointError(
-            f"{path}: tokenizer.ggml.{key} is {index}, outside the {len(tokens)} tokens."
+            f"{metadata.path}: {key} must be a list with a number for each of the {len(tokens)} "
+            "tokens."
         )
-    return tokens[index]
+    return tuple(
+        [
+            AddedToken(token, special=kind == _CONTROL, normalized=False)
+            for token, own in zip(tokens, kinds, strict=False)
+            if own == kind and token
+        ]
+        for kind in (_CONTROL, _USER_DEFINED)
+    )
+
+
+def _first_token(bos, index):
+    return processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, index)]
+    )
+
+
+def _tokenizer_config(metadata, tokens):
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
+    for name, key in names.items():
+        index = metadata.token(key, len(tokens))
+        if index is not None:
+            config[f"{name}_token"] = tokens[index]
+    length = metadata.whole("llama.context_length", None)
+    if length is not None:
+        config["model_max_length"] = length
+    template = metadata.text("tokenizer.chat_template", None)
+    if template is not None:
+        config["chat_template"] = template
+    return json.dumps(config, indent=2, ensure_ascii=False).encode("utf-8")
 
 
 def _gpt2():

@@ -7,9 +7,11 @@ import struct
 
 import ml_dtypes  # noqa: F401  (teaches NumPy the name "bfloat16", which safetensors asks for)
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.json_objects import parse_object
 
 _BYTES = {
     "F64": 8,
@@ -25,6 +27,7 @@ _BYTES = {
 }
 # The format's own limit; a larger figure is a corrupt or hostile file.
 _MAX_HEADER_BYTES = 100_000_000
+_MAX_DIMENSIONS = 8
 
 
 def read_header(path):
@@ -43,20 +46,11 @@ def read_header(path):
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             length = _header_length(path, file.read(8), size)
-            entries = json.loads(file.read(length).decode("utf-8"))
+            header = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            f"{path}: the safetensors header is not valid JSON; the file is damaged."
-        ) from error
-    if not isinstance(entries, dict):
-        raise CheckpointError(
-            f"{path}: the safetensors header is not an object; the file is damaged."
-        )
-    entries.pop("__metadata__", None)
+    entries = parse_object(header, f"{path}: the safetensors header", CheckpointError)
+    _check_metadata(path, entries.pop("__metadata__", {}))
     _check_layout(path, entries, size - 8 - length)
     return {name: tuple(entry["shape"]) for name, entry in entries.items()}
 
@@ -72,13 +66,22 @@ def read_tensor(path, name):
         float32 array.
 
     Raises:
-        CheckpointError: the tensor cannot be read.
+        CheckpointError: the tensor cannot be read, or holds whole numbers.
     """
     try:
         with safe_open(path, framework="np") as file:
-            return file.get_tensor(name).astype(np.float32, copy=False)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: tensor {name!r} cannot be read ({error}).") from error
+            value = file.get_tensor(name)
+    except Exception as error:  # of a library in Rust, which raises what it likes
+        raise CheckpointError(
+            f"{path}: tensor {shown(name)} cannot be read ({shown(error)})."
+        ) from error
+    if value.dtype.kind in "iub":
+        raise CheckpointError(
+            f"{path}: tensor {shown(name)} holds {value.dtype}, where weights must be floats. "
+            "Quantised weights are not read; take the checkpoint that they were made of."
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return value.astype(np.float32, copy=False)
 
 
 def write_file(path, shapes, read):
@@ -99,6 +102,11 @@ def write_file(path, shapes, read):
         file.write(struct.pack("<Q", len(text)) + text)
         for name in shapes:
             np.ascontiguousarray(read(name), dtype="<f4").tofile(file)
+
+
+def _check_metadata(path, metadata):
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CheckpointError(f"{path}: the header's __metadata__ does not map names to texts.")
 
 
 def _header_length(path, prefix, size):
@@ -122,7 +130,8 @@ def _check_layout(path, entries, data_bytes):
     for start, end, name in spans:
         if start != position:
             raise CheckpointError(
-                f"{path}: the header puts tensor {name!r} at byte {start}, expected {position}."
+                f"{path}: the header puts tensor {shown(name)} at byte {start}, expected "
+                f"{position}."
             )
         position = end
     if position != data_bytes:
@@ -134,25 +143,28 @@ def _check_layout(path, entries, data_bytes):
 
 
 def _span(path, name, entry):
-    try:
-        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sizes = [*shape, start, end]
-    except (KeyError, TypeError, ValueError) as error:
+    if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
+        raise CheckpointError(f"{path}: the header entry of tensor {shown(name)} is malformed.")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    is_sized = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
+    if not is_sized or len(shape) > _MAX_DIMENSIONS or not all(map(_is_size, shape + offsets)):
         raise CheckpointError(
-            f"{path}: the header entry of tensor {name!r} is malformed."
-        ) from error
-    if not all(type(size) is int and size >= 0 for size in sizes):
-        raise CheckpointError(
-            f"{path}: the header entry of tensor {name!r} has sizes that are not whole numbers."
+            f"{path}: the header entry of tensor {shown(name)} has sizes that are not whole "
+            f"numbers, or not {_MAX_DIMENSIONS} at most."
         )
-    if dtype not in _BYTES:
+    if not isinstance(dtype, str) or dtype not in _BYTES:
         raise CheckpointError(
-            f"{path}: tensor {name!r} has type {dtype!r}, which is not implemented. Convert it to "
-            f"one of {sorted(_BYTES)}."
+            f"{path}: tensor {shown(name)} has type {shown(dtype)}, which is not implemented. "
+            f"Convert it to one of {sorted(_BYTES)}."
         )
+    start, end = offsets
     if end - start != math.prod(shape) * _BYTES[dtype]:
         raise CheckpointError(
-            f"{path}: tensor {name!r} of shape {shape} and type {dtype} does not fill the "
-            f"{end - start} bytes given to it."
+            f"{path}: tensor {shown(name)} of shape {shown(shape)} and type {dtype} does not fill "
+            f"the {end - start} bytes given to it."
         )
     return start, end, name
+
+
+def _is_size(value):
+    return type(value) is int and 0 <= value < 2**63

@@ -9,6 +9,7 @@ import einops
 import keras
 import numpy as np
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 
 _LISTED = 8
@@ -69,7 +70,8 @@ def load_weights(model, checkpoint, table, new_head=False):
         list of the paths of variables that were not in the checkpoint (empty unless `new_head`).
 
     Raises:
-        CheckpointError: keys are missing, unexpected or mis-shaped; all of them are named at once.
+        CheckpointError: keys are missing, unexpected or mis-shaped (all of them are named at once),
+            or a weight is not finite.
     """
     variables = _variables(model)
     names = _canonical_names(checkpoint, table)
@@ -84,6 +86,7 @@ def load_weights(model, checkpoint, table, new_head=False):
     for key, (path, axes) in rows.items():
         if path is not None:
             value = checkpoint.read(key)
+            _check_finite(checkpoint, key, value)
             variables[path].assign(_forward(value, axes, variables[path].shape))
     return fresh
 
@@ -188,7 +191,7 @@ def _canonical_names(checkpoint, table):
         if not prefixed and any(pattern.fullmatch(table.prefix + name) for pattern in known):
             name = table.prefix + name
         if name in names:
-            doubles.append(f"{key} (also stored as {names[name]})")
+            doubles.append(f"{_plain(key)} (also stored as {_plain(names[name])})")
         names[name] = key
     _raise_if_any(checkpoint.path, [("unexpected", doubles)])
     return names
@@ -200,7 +203,7 @@ def _match(names, variables, table):
     for name, key in names.items():
         found = _variable_of(name, variables, table)
         if found is None:
-            leftover.append(key)
+            leftover.append(_plain(key))
         else:
             rows[key] = found
     return rows, leftover
@@ -250,7 +253,7 @@ def _check_copies(checkpoint, rows):
         if axes != rows[first][1] or not np.array_equal(
             checkpoint.read(first), checkpoint.read(key)
         ):
-            different.append(f"{key} and {first}")
+            different.append(f"{_plain(key)} and {_plain(first)}")
     _raise_if_any(checkpoint.path, [("different, but one in the model", different)])
 
 
@@ -260,8 +263,22 @@ def _mis_shaped(checkpoint, rows, variables):
         if path is not None:
             expected = _checkpoint_shape(axes, variables[path].shape)
             if checkpoint.shapes[key] != expected:
-                problems.append(f"{key} is {checkpoint.shapes[key]}, expected {expected}")
+                stored = checkpoint.shapes[key]
+                problems.append(f"{_plain(key)} is {shown(stored)}, expected {expected}")
     return problems
+
+
+def _check_finite(checkpoint, key, value):
+    """A model with weights that are no numbers gives nothing but those."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(value.sum())
+    # A sum may also overflow.
+    if not math.isfinite(total) and not np.isfinite(value).all():
+        bad = int(np.count_nonzero(~np.isfinite(value)))
+        raise CheckpointError(
+            f"{checkpoint.path}: {bad} of the {value.size} values of tensor {shown(key)} are not "
+            "finite (as float32): the file is damaged, or the training diverged."
+        )
 
 
 def _raise_if_any(path, problems):
@@ -278,6 +295,11 @@ def _raise_if_any(path, problems):
     )
 
 
+def _plain(name):
+    """A tensor's name for a message, of which there may be many."""
+    return shown(name)[1:-1]
+
+
 @functools.cache
 def _regex(pattern):
     """`{i}` matches a number without leading zeros, the same one wherever it stands."""
@@ -288,7 +310,7 @@ def _regex(pattern):
         if name in seen:
             return f"(?P={name})"
         seen.add(name)
-        return f"(?P<{name}>0|[1-9][0-9]*)"
+        return f"(?P<{name}>0|[1-9][0-9]{{0,8}})"
 
     return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(pattern)))
 

@@ -150,7 +150,7 @@ def test_the_head_of_another_task_is_left_out_quietly(tmp_path):
         {"num_hidden_layers": "two"},
         {"num_hidden_layers": 0},
         {"layer_norm_eps": -1.0},
-        {"hidden_size": 22},
+        {"num_attention_heads": 4},
         {"id2label": 3},
     ],
     ids=lambda change: next(iter(change)),

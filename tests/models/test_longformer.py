@@ -146,7 +146,7 @@ def test_one_wrong_global_projection_does_not_pass(tmp_path, name):
         ({"attention_window": "4"}, "attention_window"),
         ({"max_global_tokens": 0}, "max_global_tokens"),
         ({"pad_token_id": None}, "pad_token_id"),
-        ({"hidden_size": 22}, "hidden_size=22"),
+        ({"num_attention_heads": 4}, "num_attention_heads=4"),
     ],
     ids=str,
 )

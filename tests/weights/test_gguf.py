@@ -134,6 +134,7 @@ def test_k_quantisations(tmp_path, kind):
         writer.add_uint32(f"llama.{key}", 64)
     writer.add_head_count(HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tensor("token_embd.weight", np.zeros((1, 64), np.float32))
     writer.add_tensor("blk.0.ffn_down.weight", rows, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -6,6 +6,7 @@ from keras import ops
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import real_tokens
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import DYNAMIC_TYPES
 from keras_seqattn.ops.sink_local import SinkLocalAttention
@@ -66,7 +67,7 @@ class SinkLocal(Mechanism):
         if state is None:
             return operation(query, key, value, real, counts, far_query)
         out, *state = operation(query, key, value, real, counts, far_query, state)
-        return out, (*state, counts[:, -1])
+        return out, (*state, count if is_empty(query) else counts[:, -1])
 
     def _rotate(self, query, key, places):
         """The query as keys of the window and as sinks see it, and the key."""

@@ -1,0 +1,117 @@
+"""The process around a command: its arguments, its streams, and errors of one line."""
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+
+from keras_seqattn.errors import InputError, SeqAttnError
+
+# Set to anything but nothing, it shows where an error came from.
+TRACEBACK = "KERAS_SEQATTN_TRACEBACK"
+_LONGEST = 1000
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose error is one line."""
+
+    def error(self, message):
+        _complain(f"{message} ({self.prog} --help says what there is)")
+        self.exit(2)
+
+
+def run(command):
+    """Run a command; whatever goes wrong is one line on standard error.
+
+    Args:
+        command: callable without arguments, which returns an exit code or None.
+
+    Returns:
+        int, the exit code: that of the command, or 1 after an error.
+    """
+    _tolerate(sys.stdout)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = command() or 0
+            # What cannot be written must fail here, not when the interpreter ends.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            _abandon_output()
+            return 1
+        except KeyboardInterrupt:
+            message = "interrupted"
+        except (SeqAttnError, OSError, ModuleNotFoundError) as error:
+            message = str(error) or type(error).__name__
+            _show_traceback()
+        except MemoryError:
+            message = "memory does not suffice"
+            _show_traceback()
+        except Exception as error:  # the last resort: nobody wants a traceback unasked
+            message = (
+                f"internal error, {type(error).__name__}: {error} (set {TRACEBACK}=1 for more)"
+            )
+            _show_traceback()
+    _complain(message)
+    return 1
+
+
+def read_input():
+    """All text of standard input."""
+    return _from_input(lambda stream: stream.read())
+
+
+def input_lines(is_interactive):
+    """Yield the lines of standard input that hold text; in a terminal an empty one ends."""
+    while True:
+        if is_interactive:
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = _from_input(lambda stream: stream.readline())
+        if not line or (is_interactive and not line.strip()):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def has_terminal():
+    """Whether a person types standard input."""
+    return _from_input(lambda stream: stream.isatty())
+
+
+def _from_input(read):
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("standard input is closed: give it text, or the text as an argument")
+    try:
+        return read(sys.stdin)
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not {error.encoding} text: {error.reason}") from None
+
+
+def _tolerate(stream):
+    """Let names of files that are no text, and what a terminal cannot show, be written as \\x.."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None and stream.errors == "strict":
+        reconfigure(errors="backslashreplace")
+
+
+def _abandon_output():
+    """Whoever read our output has left. Python would complain again when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_warning(message, *_):
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _show_traceback():
+    if os.environ.get(TRACEBACK):
+        traceback.print_exc()
+
+
+def _complain(message):
+    line = " ".join(str(message).split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    print(f"error: {line}", file=sys.stderr)

@@ -1,0 +1,216 @@
+"""Bounds on a configuration before anything is built: the stored weights, and the memory.
+
+Families say the shapes of their main weights (`Family.shapes`) and what they make beside weights
+(`Family.extent`) as expressions of configuration keys: "num_attention_heads * head_dim", or
+"4 * hidden_size + 2". A key that is null counts as what it stands for.
+"""
+
+import math
+import re
+
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import CheckpointError, ConfigError
+from keras_seqattn.memory import available_memory
+from keras_seqattn.weights.table import count_layers
+
+# What tables, windows and memories of the past may take where the weights are smaller.
+_SMALL_BYTES = 64 << 20
+# The least that the Keras objects of one layer take.
+_LAYER_BYTES = 100_000
+# A label's name and number in config.json, twice.
+_COMMON_EXTENT = ("64 * num_labels",)
+_STANDS_FOR = {
+    "num_key_value_heads": ("num_attention_heads",),
+    "decoder_vocab_size": ("vocab_size",),
+    "num_decoder_layers": ("num_layers",),
+}
+_WIDTH_AND_HEADS = {
+    "head_dim": ("hidden_size", "num_attention_heads"),
+    "d_head": ("d_model", "n_head"),
+}
+
+
+def check_stored_sizes(checkpoint, family, settings):
+    """Compare a configuration with the weights that come with it.
+
+    Args:
+        checkpoint: a `Checkpoint`.
+        family: a `Family`.
+        settings: of `read_settings`.
+
+    Raises:
+        CheckpointError: the configuration asks for other shapes or another number of layers.
+        ConfigError: it asks for much more than is stored.
+    """
+    # No more layers than tensors: whatever counts to their number ends soon.
+    clipped = _clip_layers(family, settings, len(checkpoint.shapes))
+    prefix = getattr(family.table, "prefix", "")
+    for names, dimensions in _shapes(family, settings).items():
+        stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, clipped))
+        if stored is not None:
+            _compare(checkpoint, *stored, dimensions, settings)
+    held = 4 * sum(math.prod(shape) for shape in checkpoint.shapes.values())
+    available = available_memory()
+    if held > available:
+        raise CheckpointError(
+            f"{checkpoint.path}: the weights are {_bytes(held)} as float32, and "
+            f"{_bytes(available)} of memory are available."
+        )
+    # Twice, since a table that is stored once may be two in the model.
+    _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {_bytes(held)}")
+    _check_layers(checkpoint, family, settings, family.table_of(clipped))
+    _check_extent(family, settings, held)
+
+
+def check_memory(family, settings):
+    """Refuse a configuration whose model cannot be in memory.
+
+    Args:
+        family: a `Family`.
+        settings: of `read_settings`.
+
+    Raises:
+        ConfigError: names the largest part of it.
+    """
+    available = available_memory()
+    total = _check_total(
+        family, settings, available, f"{_bytes(available)} of memory are available"
+    )
+    _check_extent(family, settings, total)
+
+
+def evaluate(expression, settings):
+    """The value of a sum of products of numbers and configuration keys."""
+    if callable(expression):
+        return expression(settings)
+    terms = (term.split(" * ") for term in expression.split(" + "))
+    return sum(math.prod(_value(factor, settings) for factor in term) for term in terms)
+
+
+def _value(factor, settings):
+    if factor.isdigit():
+        return int(factor)
+    value = settings[factor]
+    if isinstance(value, list):
+        return max(value)
+    if value is None and factor in _WIDTH_AND_HEADS:
+        width, heads = (settings[key] for key in _WIDTH_AND_HEADS[factor])
+        return max(1, width // heads)
+    if value is None:
+        return next((settings[key] for key in _STANDS_FOR.get(factor, ())), 0)
+    return int(value)
+
+
+def _clip_layers(family, settings, most):
+    keys = (key for keys in family.layer_counts.values() for key in keys)
+    return settings | {key: min(settings[key], most) for key in keys if settings[key] is not None}
+
+
+def _check_layers(checkpoint, family, settings, table):
+    for pattern, keys in family.layer_counts.items():
+        key = _layer_key(keys, settings)
+        stored = count_layers(checkpoint, table, pattern)
+        if settings[key] != stored:
+            raise CheckpointError(
+                f"{checkpoint.path}: {key}={settings[key]}, but the weights have {stored} layers; "
+                "check that config.json belongs to them."
+            )
+
+
+def _find(checkpoint, names, prefix, layers):
+    """The first of some tensors that is stored, with its shape, or None."""
+    for name in names:
+        for index in range(layers if "{i}" in name else 1):
+            full = name.format(i=index)
+            for key in (full, full.removeprefix(prefix)):
+                if key in checkpoint.shapes:
+                    return key, checkpoint.shapes[key]
+    return None
+
+
+def _compare(checkpoint, name, stored, dimensions, settings):
+    asked = tuple(evaluate(dimension, settings) for dimension in dimensions)
+    if asked == stored:
+        return
+    differ = [
+        dimension
+        for index, dimension in enumerate(dimensions)
+        if len(stored) != len(asked) or asked[index] != stored[index]
+    ]
+    raise CheckpointError(
+        f"{checkpoint.path}: {_settings(differ, settings)}, which makes {shown(name)} {asked}, but "
+        f"the weights have {shown(stored)}; check that config.json belongs to them."
+    )
+
+
+def _check_total(family, settings, limit, reason):
+    """The bytes of the main weights and of the layers' objects."""
+    parts = {}
+    for names, dimensions in _shapes(family, settings).items():
+        count = _fewest_layers(family, settings) if "{i}" in _tuple(names)[0] else 1
+        size = math.prod(evaluate(dimension, settings) for dimension in dimensions)
+        parts[dimensions] = parts.get(dimensions, 0) + 4 * count * size
+    layers = tuple(_layer_key(keys, settings) for keys in family.layer_counts.values())
+    objects = _LAYER_BYTES * sum(settings[key] for key in layers)
+    total = sum(parts.values())
+    if max(total, objects) > limit:
+        largest = max(parts, key=parts.get) if total > limit else layers
+        raise ConfigError(
+            f"{family.model_type}: {_settings(largest, settings)} make a model of "
+            f"{_bytes(max(total, objects))} or more, but {reason}."
+        )
+    return total
+
+
+def _check_extent(family, settings, weights):
+    limit = max(weights, _SMALL_BYTES)
+    for expression in (*_COMMON_EXTENT, *family.extent):
+        size = 4 * evaluate(expression, settings)
+        if size > limit:
+            raise ConfigError(
+                f"{family.model_type}: {_settings([expression], settings)} would take "
+                f"{_bytes(size)} beside weights of {_bytes(weights)}; at most {_bytes(limit)} are "
+                "accepted."
+            )
+
+
+def _shapes(family, settings):
+    return family.shapes(settings) if callable(family.shapes) else family.shapes
+
+
+def _layer_key(keys, settings):
+    return next(key for key in keys if settings[key] is not None)
+
+
+def _layer_counts(family, settings):
+    return [settings[_layer_key(keys, settings)] for keys in family.layer_counts.values()]
+
+
+def _fewest_layers(family, settings):
+    return min(_layer_counts(family, settings), default=1)
+
+
+def _most_layers(family, settings):
+    return max(_layer_counts(family, settings), default=1)
+
+
+def _settings(expressions, settings):
+    """The keys of some expressions with their values, "hidden_size=48 and num_labels=3"."""
+    names = []
+    for expression in expressions:
+        text = expression.__doc__ if callable(expression) else expression
+        names += [name for name in re.findall(r"[A-Za-z]\w+", text) if name in settings]
+    parts = [f"{name}={shown(settings[name])}" for name in dict.fromkeys(names)]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _tuple(names):
+    return (names,) if isinstance(names, str) else names
+
+
+def _bytes(size):
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.0f} TiB" if size < 10**6 else "over a million TiB"

@@ -1,0 +1,122 @@
+"""Kinds of values in a configuration: each says which it accepts, and what that is called."""
+
+import dataclasses
+
+# Sizes and numbers of tokens are int32 on every backend.
+MOST = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A whole number from `least` to `most`."""
+
+    least: int = 1
+    most: int = MOST
+
+    def accepts(self, value):
+        return type(value) is int and self.least <= value <= self.most
+
+    def __str__(self):
+        above = f", at most {self.most}" if self.most < MOST else ""
+        return f"a whole number, {self.least} or more{above} (below 2**31)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A finite number from `least` to `most`; `open` leaves the least out, `below` the most."""
+
+    least: float
+    most: float
+    open: bool = False
+    below: bool = False
+
+    def accepts(self, value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        # Not a number is in no range.
+        inside = self.least <= value <= self.most
+        return inside and not (
+            self.open and value == self.least or self.below and value == self.most
+        )
+
+    def __str__(self):
+        least = "above" if self.open else "from"
+        most = "below" if self.below else "to"
+        return f"a number {least} {self.least:g} {'and ' * self.below}{most} {self.most:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def accepts(self, value):
+        return isinstance(value, bool)
+
+    def __str__(self):
+        return "true or false"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A string, one of `options` if there are any."""
+
+    options: tuple = ()
+
+    def accepts(self, value):
+        return isinstance(value, str) and (not self.options or value in self.options)
+
+    def __str__(self):
+        return f"one of {', '.join(self.options)}" if self.options else "a string"
+
+
+@dataclasses.dataclass(frozen=True)
+class Nullable:
+    """Null, or a value of a kind."""
+
+    kind: object
+
+    def accepts(self, value):
+        return value is None or self.kind.accepts(value)
+
+    def __str__(self):
+        return f"{self.kind}, or null"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A list of values of a kind; with `alone`, or one such value."""
+
+    kind: object
+    alone: bool = False
+
+    def accepts(self, value):
+        if isinstance(value, list):
+            return all(self.kind.accepts(item) for item in value) and not (self.alone and not value)
+        return self.alone and self.kind.accepts(value)
+
+    def __str__(self):
+        return f"{self.kind}, or a list of such" if self.alone else f"a list, each {self.kind}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """An object with names for keys."""
+
+    def accepts(self, value):
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+    def __str__(self):
+        return "an object"
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """An object with the number of every label, from 0 on, and its name."""
+
+    def accepts(self, value):
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
+            return False
+        return {str(key) for key in value} == {str(index) for index in range(len(value))}
+
+    def __str__(self):
+        return "an object with a name for each of the labels 0, 1, and so on"
