@@ -156,6 +156,7 @@ def _list(folder):
         entry = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         files[file.relative_to(folder).as_posix()] = entry
     files.pop("parity.json", None)
+    (folder / "parity.json").unlink(missing_ok=True)
     (folder / "parity.json").write_text(json.dumps({"files": files}))
 
 
