@@ -42,11 +42,13 @@ class Report:
         precision: of the file.
         tolerance: the largest error allowed.
         cases: every comparison, a `Case` each.
+        rehearsed: what else of a bundle was used, such as its chat template: list of str.
     """
 
     precision: str
     tolerance: float
     cases: list
+    rehearsed: list = dataclasses.field(default_factory=list)
 
     @property
     def worst(self):
@@ -100,6 +102,7 @@ class Report:
             "tolerance": self.tolerance,
             "error": self.error,
             "worst": self.worst,
+            "rehearsed": self.rehearsed,
             "cases": [dataclasses.asdict(case) for case in self.cases],
         }
 

@@ -76,7 +76,7 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
     options = onnxruntime.SessionOptions()
-    # Its errors are raised; to write them on standard error too is not its business.
+    # Its exceptions say what it would print.
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if threads is not None:
