@@ -6,7 +6,6 @@ import pytest
 from tests.helpers import randomise, to_numpy
 from tests.layers.zoo import LAYERS, WIDTH
 
-
 # The product of three projections is itself too large.
 BEYOND = {"short_convolution"}
 
