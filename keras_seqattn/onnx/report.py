@@ -16,7 +16,7 @@ TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
 # A softmax of large scores or a recurrence can make much of the last bit. Measured on mixers, LSTM
 # and attention with re-randomised weights: Keras and onnxruntime are equally far from float64, and
 # at most three times as far apart as the last bit of the weights moves Keras. Where that alone
-# moves a hundredth, a comparison would prove nothing.
+# moves more than a thousandth, a comparison would prove nothing.
 _ROUNDINGS = 8
 _SENSITIVE = 1e-3
 
