@@ -11,7 +11,7 @@ from keras_seqattn.errors import CheckpointError
 from keras_seqattn.files import FolderTarget, listed_files
 from keras_seqattn.strict_json import parse_json
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
+from keras_seqattn.weights.safetensors import MAX_TENSORS, read_header, read_tensor, write_file
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -34,7 +34,7 @@ ASSETS = (
 )
 _SHARD_BYTES = 5_000_000_000
 # Configurations have some kB, and the index of a model of a thousand layers has a few MB.
-_MAX_JSON_BYTES = 100_000_000
+_MAX_JSON_BYTES = 25_000_000
 # The largest tokenizer files have about 40 MB. Bundles take no more either.
 _MAX_ASSET_BYTES = 64 << 20
 _SHARD = re.compile(r"model-[0-9]{5,}-of-[0-9]{5,}\.safetensors")
@@ -184,6 +184,10 @@ def _indexed_files(path):
     files = read_json(path / INDEX).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
+    if len(files) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path / INDEX}: names {len(files)} tensors; up to {MAX_TENSORS} are read."
+        )
     for file in sorted(set(files.values())):
         _inside(path, file, "shard")
         if not is_file(path / file):
