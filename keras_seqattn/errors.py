@@ -27,3 +27,9 @@ class BundleError(SeqAttnError, ValueError):
 
 class InputError(SeqAttnError, ValueError):
     """An argument of a run (token ids, lengths, texts, generation settings) is out of range."""
+
+
+def first_line(error):
+    """The first line of a foreign library's error, or the error's name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__

@@ -41,6 +41,13 @@ def test_semantic_search():
 
 
 @pytest.mark.slow
+def test_serve():
+    france, italy, begun, over_http = run("serve")
+    assert "Paris" in france and "Rome" in italy
+    assert france == over_http and france.startswith(begun) and begun != france
+
+
+@pytest.mark.slow
 def test_train_llama(tmp_path, capsys):
     losses = run("train_llama", folder=tmp_path)
     # ln(128) is 4.85: what a model that knows nothing gets.

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_seqattn"
 
 # What each part may import from the package; itself and the base are open to all.
-BASE = {"errors", "arguments", "memory", "strict_json", "__version__"}
+BASE = {"errors", "arguments", "memory", "json_objects", "__version__"}
 ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
@@ -29,12 +29,12 @@ ALLOWED = {
     "files": set(),
     "errors": set(),
     "arguments": set(),
-    "strict_json": set(),
+    "json_objects": set(),
     "memory": set(),
     "progress": set(),
     "samples": {"files"},
     "inspection": set(),
-    "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
+    "quickstart": {"models", "onnx", "runtime", "samples", "progress", "files"},
     "console": set(),
     "cli": {
         *("console", "models", "onnx", "generation", "runtime", "inspection", "quickstart"),
@@ -44,7 +44,7 @@ ALLOWED = {
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
-KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "strict_json"}
+KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "json_objects"}
 KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
 
 

@@ -5,8 +5,10 @@ from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.recording import record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import expand_mask
+from keras_seqattn.ops.precision import products
 from keras_seqattn.ops.softmax import masked_softmax
 
 
@@ -55,6 +57,7 @@ class _ScoredAttention(keras.layers.Layer):
             float (b, t, m) and float (b, t, s).
         """
         probabilities = masked_softmax(self.compute_scores(query, keys), allowed)
+        probabilities = ops.cast(probabilities, value.dtype)
         return ops.matmul(probabilities, value), probabilities
 
     def call(
@@ -179,6 +182,7 @@ class LuongAttention(_ScoredAttention):
         LuongAttention("general")(states, encoded, attention_mask)
     """
 
+    @checked
     def __init__(self, score="general", units=None, **kwargs):
         super().__init__(units, **kwargs)
         self.score = score
@@ -203,7 +207,7 @@ class LuongAttention(_ScoredAttention):
     def compute_scores(self, query, keys):
         if self.score == "concat":
             return self._additive_scores(query, keys)
-        return ops.matmul(query, ops.transpose(keys, (0, 2, 1)))
+        return products(query, keys)
 
     def get_config(self):
         return {**super().get_config(), "score": self.score}

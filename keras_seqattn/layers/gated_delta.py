@@ -4,9 +4,10 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
-from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.layers.normalization import normalization, normalize_sums
 from keras_seqattn.layers.short_convolution import CausalConv1D
 from keras_seqattn.layers.time_steps import TimeSteps
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.precision import in_full_precision
@@ -46,6 +47,7 @@ class GatedDelta(Mixer):
         DecoderBlock(8, 64, 1536, mixer=GatedDelta(num_heads=8, head_dim=64))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,
@@ -135,7 +137,7 @@ class GatedDelta(Mixer):
             chunk_size=self.chunk_size,
         )
         gate = ops.reshape(gate, ops.shape(out))
-        out = ops.multiply(self.norm(out), ops.silu(gate))
+        out = ops.multiply(normalize_sums(self.norm, out), ops.silu(gate))
         out = self.out_proj(_merge(out))
         return out if cache is None else (out, (conv_state, state))
 
@@ -153,7 +155,7 @@ class GatedDelta(Mixer):
         query, key, value = ops.split(mixed, [keys, 2 * keys], axis=-1)
         query, key = (_split(x, self.num_key_heads, self.head_dim) for x in (query, key))
         query = ops.multiply(_unit(query), self.head_dim**-0.5)
-        return query, _unit(key), _split(value, self.num_heads, self.value_dim)
+        return query, _unit(key), _split(in_full_precision(value), self.num_heads, self.value_dim)
 
     def _gates(self, x):
         groups = self.num_key_heads

@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
-from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.layers.normalization import normalization, normalize_sums
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.precision import in_full_precision
@@ -39,6 +40,7 @@ class GatedLinearAttention(Mixer):
         DecoderBlock(8, 64, 1536, mixer=GatedLinearAttention(num_heads=4, head_dim=64))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,
@@ -99,14 +101,14 @@ class GatedLinearAttention(Mixer):
         out, state = chunked_scan(
             self._heads(ops.multiply(self.query(x), self.head_dim**-0.5), self.head_dim),
             self._heads(self.key(x), self.head_dim),
-            self._heads(self.value(x), self.value_dim),
+            self._heads(in_full_precision(self.value(x)), self.value_dim),
             self._heads(ops.divide(ops.log_sigmoid(decay), self.gate_temperature), self.head_dim),
             mask=attention_mask,
             state=cache and cache[0],
             chunk_size=self.chunk_size,
         )
         gate = ops.silu(self._heads(self.gate(x), self.value_dim))
-        out = ops.multiply(self.norm(out), gate)
+        out = ops.multiply(normalize_sums(self.norm, out), gate)
         out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
         out = self.output_dense(out)
         return out if cache is None else (out, (state,))

@@ -9,6 +9,7 @@ from keras import ops
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
@@ -57,6 +58,7 @@ class LatentAttention(Mixer):
                         positions=RotaryPositions(64, interleaved=True))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,
@@ -167,7 +169,7 @@ class LatentAttention(Mixer):
             )
             out = self._from_latent(out)
         record(self, scores)
-        out = ops.reshape(out, (-1, ops.shape(out)[1], self.num_heads * self.value_dim))
+        out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
         y = self.output_dense(out)
         return y if cache is None else (y, cache)
 
@@ -175,11 +177,10 @@ class LatentAttention(Mixer):
         """The queries' two parts (b, t, h, d) and (b, t, h, dr), the keys' (b, t, 1, dr), and the
         latents (b, t, 1, r).
         """
-        length = ops.shape(x)[1]
         query = x
         if self.query_latent_dim is not None:
             query = self.query_norm(self.query_down(query))
-        shape = (-1, length, self.num_heads, self.head_dim + self.rotary_dim)
+        shape = (*ops.shape(x)[:2], self.num_heads, self.head_dim + self.rotary_dim)
         query = ops.reshape(self.query(query), shape)
         content, rotated = query[..., : self.head_dim], query[..., self.head_dim :]
         latent = self.latent(x)

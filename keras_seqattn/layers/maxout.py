@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Maxout(keras.layers.Layer):
@@ -26,6 +28,7 @@ class Maxout(keras.layers.Layer):
         Maxout(256)(states)
     """
 
+    @checked
     def __init__(
         self,
         units,
@@ -56,7 +59,8 @@ class Maxout(keras.layers.Layer):
 
     def call(self, inputs):
         x = self.dense(inputs)
-        return ops.max(ops.reshape(x, (-1, ops.shape(x)[1], self.units, self.pool_size)), axis=-1)
+        x = ops.reshape(x, (*ops.shape(x)[:2], self.units, self.pool_size))
+        return ops.amax(x, axis=-1)
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.units)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.ops.arguments import checked
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -20,6 +21,7 @@ class ZeroCenteredRMSNormalization(keras.layers.Layer):
         float (..., m).
     """
 
+    @checked
     def __init__(self, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon
@@ -74,3 +76,17 @@ def normalization(kind, epsilon, dim, dtype, name):
     layer.supports_masking = True
     layer.build((None, None, dim))
     return layer
+
+
+def normalize_sums(norm, x):
+    """What an RMSNormalization gives for sums, which half precision may not hold before it.
+
+    Args:
+        norm: a built `keras.layers.RMSNormalization`.
+        x: float (..., m), in full precision.
+
+    Returns:
+        float (..., m), of the layer's compute dtype.
+    """
+    x = ops.rms_normalization(x, norm.scale, axis=-1, epsilon=norm.epsilon)
+    return ops.cast(x, norm.compute_dtype)

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
+from keras_seqattn.ops.precision import full_precision, in_full_precision
+
 
 class TimeSteps(keras.layers.Layer):
     """`dt = softplus(x + dt_bias)` and the log decay `-exp(A_log) dt`, one of each per head.
@@ -22,6 +25,7 @@ class TimeSteps(keras.layers.Layer):
         tuple of the time steps and the log decay, float32 (b, t, h).
     """
 
+    @checked
     def __init__(self, num_heads, limit=None, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
@@ -41,7 +45,8 @@ class TimeSteps(keras.layers.Layer):
         )
 
     def call(self, x):
-        steps = ops.softplus(ops.add(ops.cast(x, self.dt_bias.dtype), self.dt_bias))
+        # Also where the weights themselves are of half precision: sums of steps are exponents.
+        steps = ops.softplus(ops.add(in_full_precision(x), self.dt_bias))
         if self.limit is not None:
             steps = ops.clip(steps, *self.limit)
         # As a tensor, lest an export compute it here, where each backend's exp has bits of its own.
@@ -49,7 +54,7 @@ class TimeSteps(keras.layers.Layer):
         return steps, ops.multiply(ops.negative(rates), steps)
 
     def compute_output_spec(self, x):
-        return tuple(keras.KerasTensor(x.shape, self.dt_bias.dtype) for _ in range(2))
+        return tuple(keras.KerasTensor(x.shape, full_precision(x.dtype)) for _ in range(2))
 
 
 def _values(array):

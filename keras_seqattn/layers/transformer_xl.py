@@ -7,9 +7,11 @@ from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import combine_masks
+from keras_seqattn.ops.precision import products
 from keras_seqattn.ops.relative_shift import distance_sinusoids, relative_shift
 
 
@@ -48,6 +50,7 @@ class TransformerXLAttention(Mixer):
         DecoderBlock(8, 64, 2048, mixer=TransformerXLAttention(8, 64, memory_length=512))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,
@@ -165,9 +168,9 @@ class TransformerXLAttention(Mixer):
         if self.position_dropout:
             sinusoids = self.position_dropout_layer(sinusoids, training=training)
         query = add(query, ops.cast(self.distance_bias, query.dtype))
-        scores = ops.matmul(
+        scores = products(
             ops.transpose(ops.multiply(query, self.head_dim**-0.5), (0, 2, 1, 3)),
-            ops.transpose(self.distance(sinusoids), (1, 2, 0)),
+            ops.transpose(self.distance(sinusoids), (1, 0, 2)),
         )
         return relative_shift(scores)
 

@@ -1,21 +1,27 @@
 """Comparisons of an exported file with its Keras model, one `Case` each."""
 
+import functools
+import math
 import threading
 import warnings
 
 import keras
 import numpy as np
 
-from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.errors import BundleError, ExportError, InputError, SeqAttnError
 from keras_seqattn.generation.steps import is_streaming, output_for, varies_per_beam
 from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.graph import output_name
+from keras_seqattn.onnx.refusals import reason
+from keras_seqattn.onnx.report import TOLERANCES, Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.values import empty_past
 
 # The filters of warnings belong to the process: who leaves last would restore what is no longer so.
 _FILTERING = threading.RLock()
+# How often the last bits are changed to see how far that moves Keras.
+_CHANGES = 3
 
 
 class Comparison:
@@ -35,22 +41,87 @@ class Comparison:
         self.streams = is_streaming([i.name for i in self.pasts])
         self.sampler = Sampler(model, lengths)
         self._call = caller(model)
+        # What was computed to find out whether the model takes a shape, until it is compared.
+        self._tried = {}
+        self._check_inputs()
+
+    def _check_inputs(self):
+        file = {i.name for i in self.session.get_inputs()} - {i.name for i in self.pasts}
+        if not self.pasts and file != set(self.sampler.tensors):
+            raise BundleError(
+                f"the file is of another model: it takes {', '.join(sorted(file))}, and "
+                f"{self.model.name} {', '.join(sorted(self.sampler.tensors))}"
+            )
 
     def jobs(self):
-        """Functions without arguments, each of which makes one comparison."""
-        for batch, length, side in self.sampler.cases():
+        """Functions without arguments, each of which makes one comparison.
+
+        Raises:
+            InputError: no length was found that the model takes.
+        """
+        # A family's own model takes what its configuration says; another one is asked.
+        takes = None if isinstance(self.model, SequenceModel) else self._takes
+        cases = self.sampler.cases(takes)
+        if not cases:
+            raise InputError(
+                f"{self.model.name} takes no length that was tried: {self._refusal}. Say at which "
+                "to compare it with lengths=[...]"
+            )
+        for batch, length, side in cases:
             yield lambda b=batch, n=length, s=side: self.full(b, n, s)
+        if takes and self._lengths_differ() and self._takes(cases[-1][0], 7, apart=True):
+            yield lambda: self.full(cases[-1][0], 7, None, apart=True)
         if self.pasts:
             for batch, side in ((1, None), (3, "left"), (3, "right")):
                 yield lambda b=batch, s=side: self.cached(b, 7, self.sampler.steps(), s)
             yield self.greedy
 
-    def full(self, batch, length, side):
-        """One pass over whole sequences."""
-        inputs = self.sampler.inputs(batch, length, side)
-        expected, actual = self.keras(inputs), self.ort(inputs)
-        name = f"batch {batch}, length {length}{padded(side)}"
-        return compare(name, expected, actual, self.precision, self.sampler.mask(inputs))
+    def _takes(self, batch, length, apart=False):
+        """Whether Keras can run the model on inputs of a length."""
+        inputs = self.sampler.inputs(batch, length, None, apart)
+        try:
+            self._tried[batch, length, apart] = inputs, self.keras(inputs)
+        except InputError as error:
+            self._refusal = error
+            return False
+        return True
+
+    def _lengths_differ(self):
+        """Whether inputs of the file have dynamic lengths that are not the same ones."""
+        axes = [[n for n in i.shape[1:] if isinstance(n, str)] for i in self.session.get_inputs()]
+        return len({tuple(lengths) for lengths in axes if lengths}) > 1
+
+    def full(self, batch, length, side, apart=False):
+        """One pass over whole sequences; `apart` as in `Sampler.inputs`."""
+        tried = None if side else self._tried.pop((batch, length, apart), None)
+        inputs = tried[0] if tried else self.sampler.inputs(batch, length, side, apart)
+        expected = tried[1] if tried else self.keras(inputs)
+        name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
+        name += " and less" if apart else ""
+        mask = self.sampler.mask(inputs)
+        case = compare(name, expected, self.ort(inputs), self.precision, mask)
+        if (
+            self.precision == "fp32"
+            and math.isfinite(case.error)
+            and (case.error > TOLERANCES["fp32"])
+        ):
+            case.rounding = self._rounding(inputs, expected, mask)
+        return case
+
+    def _rounding(self, inputs, expected, mask):
+        """How far Keras's outputs move if weights and inputs change in their last bit."""
+        moved = 0.0
+        for seed in range(_CHANGES):
+            nudge = functools.partial(_nudged, random=np.random.default_rng(seed))
+            feeds = keras.tree.map_structure(nudge, self.sampler.for_keras(inputs))
+            variables = [
+                [nudge(keras.ops.convert_to_numpy(v.value)) for v in part]
+                for part in (self.model.trainable_variables, self.model.non_trainable_variables)
+            ]
+            call = functools.partial(self.model.stateless_call, *variables, feeds, training=False)
+            outputs = self._named(run_keras(self.model, call, inputs)[0])
+            moved = max(moved, compare("", expected, outputs, self.precision, mask).error)
+        return moved
 
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
@@ -80,10 +151,29 @@ class Comparison:
         return compare_tokens(ids[:, 7:], expected["logits"][:, 6:], self.precision)
 
     def keras(self, inputs):
-        """The Keras model's outputs by name."""
-        outputs = quietly(lambda: self._call(self.sampler.for_keras(inputs)))
+        """The Keras model's outputs by name.
+
+        Raises:
+            InputError: it cannot run on them.
+            BundleError: they are not those of the file.
+        """
+        call = functools.partial(self._call, self.sampler.for_keras(inputs))
+        return self._named(run_keras(self.model, call, inputs))
+
+    def _named(self, outputs):
         if not isinstance(outputs, dict):
-            outputs = dict(zip(self.outputs, keras.tree.flatten(outputs), strict=True))
+            flat = keras.tree.flatten(outputs)
+            if len(flat) != len(self.outputs):
+                raise BundleError(
+                    f"the file is of another model: it has {len(self.outputs)} outputs, and "
+                    f"{self.model.name} {len(flat)}"
+                )
+            outputs = dict(zip(self.outputs, flat, strict=True))
+        else:
+            outputs = {output_name(k, self.sampler.tensors): v for k, v in outputs.items()}
+        missing = sorted(set(outputs) - set(self.outputs))
+        if missing:
+            raise BundleError(f"the file is of another model: it has no output {missing[0]}")
         return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
 
     def ort(self, inputs):
@@ -109,7 +199,7 @@ class Comparison:
 
 def compare(name, expected, actual, precision, mask=None):
     """The `Case` of arrays by output name; where a mask (b, t) is 0 nothing counts."""
-    errors, agreement = [], None
+    errors, rows, agreement = [], 0, None
     for output, value in expected.items():
         a, b = value.astype(np.float64), actual[output].astype(np.float64)
         if a.shape != b.shape:
@@ -119,9 +209,20 @@ def compare(name, expected, actual, precision, mask=None):
         if mask is not None and a.shape[:2] == mask.shape and a.ndim > 1:
             a, b = a[mask != 0], b[mask != 0]
         errors.append(difference(a, b, precision))
-        if output == "logits":
+        if np.isfinite(a).any():
+            rows = max(rows, a.size // a.shape[-1] if a.ndim else 1)
+        if output == "logits" and a.size:
             agreement = float((a.argmax(-1) == b.argmax(-1)).mean())
-    return Case(name, max(errors), a.size // a.shape[-1], agreement)
+    return Case(name, max(errors), rows, agreement)
+
+
+def _nudged(array, random):
+    """An array whose floats are each the next one up or down."""
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        return array
+    up = random.random(array.shape) < 0.5
+    return np.nextafter(array, np.where(up, np.inf, -np.inf).astype(array.dtype))
 
 
 def compare_tokens(tokens, logits, precision):
@@ -149,13 +250,27 @@ def padded(side):
     return f", {side} padding" if side else ""
 
 
+def run_keras(model, call, inputs):
+    """What Keras returns, which may refuse inputs with any error at all.
+
+    Raises:
+        InputError: it did.
+    """
+    try:
+        return quietly(call)
+    except SeqAttnError:
+        raise
+    except Exception as error:  # of Keras, of its backend, or of a layer of the user's own
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
+        raise InputError(f"Keras cannot run {model.name} on {shapes}: {reason(error)}") from error
+
+
 def run_session(session, inputs):
     """The outputs of a session by name."""
     try:
         values = session.run(None, inputs)
     except Exception as error:  # onnxruntime's own errors share no public base class
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"the file is of another model: it cannot run ({reason})") from error
+        raise BundleError(f"onnxruntime cannot run the file: {reason(error)}") from error
     return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
 
 

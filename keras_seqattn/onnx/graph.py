@@ -6,10 +6,12 @@ import keras
 import onnx_ir as ir
 
 import keras_seqattn
-from keras_seqattn.errors import ExportError
+from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.generation.steps import is_cache
+from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
+from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.symbol import Symbol
 from keras_seqattn.onnx.targets import IR_VERSION, get_target
 from keras_seqattn.onnx.trace import Tracer
@@ -40,6 +42,7 @@ def build_graphs(model, target="ort"):
     Raises:
         ExportError: as for `build_graph`.
     """
+    check_model(model)
     if getattr(model, "task", None) != "seq2seq_lm":
         return {"model": build_graph(model, target)}
     parts = {ENCODER: model.encoder_model(), DECODER: model.step_model()}
@@ -59,6 +62,7 @@ def build_graph(model, target="ort"):
         ExportError: if an operation has no ONNX form, or the model has no known inputs, or is an
             encoder-decoder, which has two graphs.
     """
+    check_model(model)
     task = getattr(model, "task", None)
     if task == "seq2seq_lm":
         raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
@@ -80,12 +84,15 @@ def _build(model, target, part=None):
     load_tables()
     try:
         tracer, outputs = _trace(model, target, part, shared=False)
-    except ValueError as separate:
+    except Exception as separate:  # the model's own code may raise anything
         # Two inputs may have to have one length in common; Keras's shapes cannot say so.
         try:
             tracer, outputs = _trace(model, target, part, shared=True)
-        except ValueError:
-            raise ExportError(f"{model.name} cannot be traced: {_message(separate)}") from separate
+        except Exception as together:
+            for error in (separate, together):
+                if isinstance(error, SeqAttnError):
+                    raise error from None
+            raise ExportError(f"{model.name} cannot be traced: {reason(separate)}") from separate
     _declare_outputs(tracer, outputs)
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
@@ -146,6 +153,11 @@ def _named_outputs(model, outputs):
     return dict(zip(names, flat, strict=True))
 
 
+def output_name(name, inputs):
+    """The name in the file of an output, which may not be that of an input."""
+    return f"{name}_output" if name in inputs else name
+
+
 def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
@@ -183,15 +195,12 @@ def _part_dimensions(name, tensor, part):
 
 
 def _declare_outputs(tracer, outputs):
+    inputs = {i.name for i in tracer.graph.inputs}
     for name, symbol in outputs.items():
         if not isinstance(symbol, Symbol):
             raise ExportError(f"the output {name!r} does not depend on the inputs")
         value = symbol.value
         if value.producer() is None or value.is_graph_output():
             value = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype).value
-        value.name = name
+        value.name = output_name(name, inputs)
         tracer.graph.outputs.append(value)
-
-
-def _message(error):
-    return "; ".join([str(error), *getattr(error, "__notes__", [])])

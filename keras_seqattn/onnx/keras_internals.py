@@ -97,3 +97,8 @@ def _in_this_thread(value, original):
 def is_keras_operation(operation):
     """Whether the class of `operation` ships with Keras, so that its name identifies it."""
     return type(operation).__module__.startswith("keras.src.")
+
+
+def all_layers(model):
+    """The model and every layer in it, also those inside layers, as a list."""
+    return list(model._flatten_layers())

@@ -7,10 +7,14 @@ import numpy as np
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.settings import position_limit
+from keras_seqattn.onnx.keras_internals import all_layers
+from keras_seqattn.onnx.lengths import lengths_taken
 
 # Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one
 # does not.
 _LARGE = 50_000_000
+# The longest inputs that may be asked for, whatever the model says: it bounds the memory.
+_LONGEST = 1 << 20
 
 
 class Sampler:
@@ -33,15 +37,32 @@ class Sampler:
             else {t.name: t for t in keras.tree.flatten(struct)}
         )
         self.large = model.count_params() > _LARGE
-        self.config = getattr(model, "config", None) or {}
+        config = getattr(model, "config", None)
+        self.config = config if isinstance(config, dict) else {}
+        tables = [x for x in all_layers(model) if isinstance(x, keras.layers.Embedding)]
+        self._smallest_table = min([x.input_dim for x in tables], default=2)
+        self._masks_zero = any(x.mask_zero for x in tables)
 
-    def cases(self):
-        """(batch size, length, padding side) of the full passes."""
+    def cases(self, takes=None):
+        """(batch size, length, padding side) of the full passes; None for a length if the shapes
+        are fixed.
+
+        Args:
+            takes: None, or a function of a batch size and a length -> whether the model runs on
+                them, which decides where no lengths were asked for.
+
+        Raises:
+            InputError: the model takes no length, or not one that was asked for.
+        """
+        batches = self._batches()
+        if not self._is_long():
+            return [(n, None, None) for n in batches]
         lengths = self.lengths([1, 7, 33] if self.large else [1, 7, 33, 130])
-        cases = [(1, n, None) for n in lengths]
-        if "attention_mask" not in self.tensors:
-            return cases + [(3, n, None) for n in lengths]
-        return cases + [(3, n, side) for n in lengths for side in ("left", "right")]
+        if takes is not None and self._lengths is None:
+            lengths = lengths_taken(lengths, lambda n: takes(batches[0], n))
+        cases = [(batches[0], n, None) for n in lengths]
+        sides = ("left", "right") if "attention_mask" in self.tensors else (None,)
+        return cases + [(b, n, side) for b in batches[1:] for n in lengths for side in sides]
 
     def lengths(self, default):
         """The lengths that were asked for, or else those of `default` that the model takes.
@@ -52,11 +73,22 @@ class Sampler:
         longest = self.max_length()
         if self._lengths is None:
             return [n for n in default if n <= longest]
-        if not self._lengths or min(self._lengths) < 1 or max(self._lengths) > longest:
+        if max(self._lengths) > longest:
             raise InputError(
                 f"lengths to verify must be from 1 to the model's {longest}, not {self._lengths}"
             )
         return list(self._lengths)
+
+    def _batches(self):
+        """The batch sizes to try; one alone where an input has a fixed one."""
+        fixed = {t.shape[0] for t in self.tensors.values() if len(t.shape) and t.shape[0] != 1}
+        fixed.discard(None)
+        free = any(len(t.shape) and t.shape[0] is None for t in self.tensors.values())
+        return [1, 3] if free and not fixed else [min(fixed, default=1)]
+
+    def _is_long(self):
+        """Whether an axis besides that of the batch is dynamic."""
+        return any(None in t.shape[1:] for t in self.tensors.values())
 
     def targets(self, batch, length):
         """int64 (b, t), the tokens that an encoder-decoder's decoder is given."""
@@ -78,11 +110,14 @@ class Sampler:
 
         Dynamic rotary scaling is about what lies beyond the table.
         """
+        return min(_LONGEST, self._declared_length(side))
+
+    def _declared_length(self, side):
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         if rope.get("rope_type") == "dynamic":
             return sys.maxsize
         names = ("max_sequence_length", "sequence_length", "max_length")
-        layers = list(_layers(self.model))
+        layers = all_layers(self.model)
         if "decoder_input_ids" in self.tensors:
             other = "decoder_" if side == "encoder" else "encoder_"
             layers = [layer for layer in layers if not layer.name.startswith(other)]
@@ -90,14 +125,22 @@ class Sampler:
         limits.append(position_limit(self.config, side))
         return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
-    def inputs(self, batch, length, side):
-        """Arrays by input name, int64 where Keras has integers."""
+    def inputs(self, batch, length, side, apart=False):
+        """Arrays by input name, int64 where Keras has integers.
+
+        Args:
+            batch, length, side: as in `cases`.
+            apart: each input after the first is shorter by one more.
+        """
         arrays = {}
-        for name, tensor in self.tensors.items():
+        for i, (name, tensor) in enumerate(self.tensors.items()):
+            own = length - i if apart else length
             shape = [
-                batch if i == 0 else length if n is None else n for i, n in enumerate(tensor.shape)
+                n if n is not None else own if axis else batch
+                for axis, n in enumerate(tensor.shape)
             ]
-            arrays[name] = self._array(name, tensor, shape, side)
+            array = self._array(name, tensor, shape, side)
+            arrays[name] = array.astype(_file_dtype(tensor.dtype), copy=False)
         return arrays
 
     def mask(self, inputs):
@@ -109,8 +152,7 @@ class Sampler:
         if "attention_mask" in inputs:
             return inputs["attention_mask"]
         ids = [n for n, tensor in self.tensors.items() if "int" in tensor.dtype]
-        embeddings = [x for x in _layers(self.model) if isinstance(x, keras.layers.Embedding)]
-        if len(ids) == 1 and any(layer.mask_zero for layer in embeddings):
+        if len(ids) == 1 and self._masks_zero:
             return inputs[ids[0]] != 0
         return None
 
@@ -119,11 +161,22 @@ class Sampler:
             return padding_mask(shape, side)
         if name == "global_attention_mask":
             return self._global_mask(shape)
-        if "int" in tensor.dtype:
-            return self.random.integers(0, self._limit(name), shape).astype(np.int64)
-        if tensor.dtype == "bool":
-            return self.random.random(shape) < 0.7
-        return self.random.normal(size=shape).astype(tensor.dtype)
+        limit = 2 if tensor.dtype == "bool" else self._limit(name)
+        if "int" not in tensor.dtype and tensor.dtype != "bool":
+            return self.random.normal(size=shape)
+        if limit == 2:
+            return self._flags(shape)
+        return self.random.integers(0, limit, shape)
+
+    def _flags(self, shape):
+        """Of 0 and 1, most of them 1. They may be a mask, with which each query must see a key:
+        where none is seen Keras's backends do not agree with each other.
+        """
+        flags = self.random.random(shape) < 0.7
+        flags[..., :1] = True
+        if len(shape) > 2:
+            flags |= np.eye(*shape[-2:], dtype=bool)
+        return flags
 
     def _global_mask(self, shape):
         """Up to three tokens of each row, which may be padding."""
@@ -137,14 +190,7 @@ class Sampler:
         keys = {"token_type_ids": "type_vocab_size"}
         keys |= dict.fromkeys(("input_ids", "decoder_input_ids"), "vocab_size")
         key = keys.get(name)
-        if key in self.config:
-            return self.config[key]
-        sizes = [
-            layer.input_dim
-            for layer in _layers(self.model)
-            if isinstance(layer, keras.layers.Embedding)
-        ]
-        return min(sizes, default=2)
+        return self.config[key] if key in self.config else self._smallest_table
 
     def for_keras(self, inputs):
         """The same inputs in the structure and widths that the Keras model takes."""
@@ -156,18 +202,17 @@ class Sampler:
 
 
 def padding_mask(shape, side):
-    """int64 (b, t): row r has about r/4 of its positions padded, and at least one real."""
+    """int64 (b, ..., t): row r has about r/4 of its positions padded, and at least one real."""
     mask = np.ones(shape, np.int64)
     for row in range(shape[0]) if side else ():
-        padded = min(row * shape[1] // 4 + (row > 0), shape[1] - 1)
+        padded = min(row * shape[-1] // 4 + (row > 0), shape[-1] - 1)
         if side == "left":
-            mask[row, :padded] = 0
+            mask[row, ..., :padded] = 0
         else:
-            mask[row, shape[1] - padded :] = 0
+            mask[row, ..., shape[-1] - padded :] = 0
     return mask
 
 
-def _layers(layer):
-    yield layer
-    for child in getattr(layer, "layers", ()):
-        yield from _layers(child)
+def _file_dtype(dtype):
+    """The NumPy type of an input in the file, whose integers are all int64."""
+    return "int64" if "int" in dtype else dtype

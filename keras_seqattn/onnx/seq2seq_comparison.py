@@ -11,7 +11,7 @@ from keras_seqattn.onnx.comparison import (
     empty_pasts,
     padded,
     prefill_and_steps,
-    quietly,
+    run_keras,
     run_session,
 )
 from keras_seqattn.onnx.sampler import Sampler
@@ -75,7 +75,8 @@ class Seq2SeqComparison:
     def keras(self, inputs, targets):
         """The Keras model's logits."""
         feeds = self.sampler.for_keras({**inputs, "decoder_input_ids": targets})
-        return keras.ops.convert_to_numpy(quietly(lambda: self._call(feeds))["logits"])
+        outputs = run_keras(self.model, lambda: self._call(feeds), feeds)
+        return keras.ops.convert_to_numpy(outputs["logits"])
 
 
 class _Decoding:

@@ -4,20 +4,30 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from keras_seqattn.errors import ExportError
+
 # Anything as large as this is a dynamic size; no real dimension of one tensor axis comes near.
 _DYNAMIC = 1 << 24
 
-DTYPES = {
-    "float32": ir.DataType.FLOAT,
-    "float16": ir.DataType.FLOAT16,
-    "bfloat16": ir.DataType.BFLOAT16,
-    "float64": ir.DataType.DOUBLE,
-    "bool": ir.DataType.BOOL,
-    **dict.fromkeys(
-        ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-        ir.DataType.INT64,
-    ),
-}
+
+class _Types(dict):
+    def __missing__(self, dtype):
+        raise ExportError(f"values of the dtype {dtype} have no place in a file")
+
+
+DTYPES = _Types(
+    {
+        "float32": ir.DataType.FLOAT,
+        "float16": ir.DataType.FLOAT16,
+        "bfloat16": ir.DataType.BFLOAT16,
+        "float64": ir.DataType.DOUBLE,
+        "bool": ir.DataType.BOOL,
+        **dict.fromkeys(
+            ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+            ir.DataType.INT64,
+        ),
+    }
+)
 
 
 def is_dynamic(size):

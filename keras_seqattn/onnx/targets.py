@@ -57,6 +57,6 @@ def get_target(name):
     """
     if isinstance(name, Target):
         return name
-    if name not in TARGETS:
+    if not isinstance(name, str) or name not in TARGETS:
         raise ExportError(f"unknown target {name!r}; choose one of {', '.join(sorted(TARGETS))}")
     return TARGETS[name]

@@ -10,12 +10,13 @@ Integers are int64 throughout the file, whatever integer width Keras used: one w
 
 import contextlib
 import hashlib
+import inspect
 
 import keras
 import numpy as np
 import onnx_ir as ir
 
-from keras_seqattn.errors import ExportError
+from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.symbol import DTYPES, Symbol, is_dynamic, lazy_initializer
@@ -28,6 +29,11 @@ _STAND_INS = (1125899906318387, 1089957705285643, 1058132160151597, 102361427030
 _STAND_INS += (983183048310797, 937126174130183, 898861045907477, 875993962643473)
 _STAND_INS += (834895079800883, 796419690070117, 768884208042023, 696548949753871)
 _STAND_INS += (651519297323017, 598777673547787)
+# As sizes and numbers made of them reach a constant: few at a time, parts of a stand-in down to
+# this, and that far from one by slices and padding. Other numbers hardly ever meet all three.
+_FEW = 16
+_LEAST_LEAK = 1 << 33
+_NEAR = 1 << 10
 
 
 class Tracer:
@@ -41,6 +47,8 @@ class Tracer:
         self._block = self.graph
         self._names = {}
         self._scope = []
+        # The classes of the calls that are being lowered, outermost first.
+        self._operations = ["the model"]
         self._initializers = {}
         self._sizes = {}
         self._dimension_names = {}
@@ -125,6 +133,7 @@ class Tracer:
         elif array.dtype == np.float64:
             array = array.astype(np.float32)
         array = np.asarray(array, order="C")
+        self._check_no_stand_in(array)
         digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
         key = (digest, array.shape, str(array.dtype))
         if key not in self._initializers:
@@ -138,6 +147,22 @@ class Tracer:
             self.graph.register_initializer(value)
             self._initializers[key] = Symbol(value, array.shape, _keras_dtype(array.dtype))
         return self._initializers[key]
+
+    def _check_no_stand_in(self, array):
+        """A stand-in in the file would be a size that no input has.
+
+        Raises:
+            ExportError: a few numbers, as sizes come, are stand-ins or parts of them.
+        """
+        if array.size > _FEW or array.dtype.kind not in "if":
+            return
+        dynamic = {*self._dimension_names.values(), *self._sizes}
+        for number in array.ravel().tolist():
+            if _LEAST_LEAK <= abs(number) < 2**62 and any(_is_part(number, s) for s in dynamic):
+                raise ExportError(
+                    f"{self.where()}: {self._operations[-1]} would fix a length that is known only "
+                    "at run time; take it from ops.shape(x), or give the input a fixed length"
+                )
 
     def variable(self, variable, dtype=None):
         """The initializer of a Keras variable, named by its path, read when it is written."""
@@ -275,6 +300,7 @@ class Tracer:
         scoped = is_layer and operation is not self._root
         if scoped:
             self._scope.append(operation.name)
+        self._operations.append(type(operation).__name__)
         try:
             if lowering is not None:
                 return self._lower(lowering, operation, args, kwargs)
@@ -287,13 +313,13 @@ class Tracer:
                 "Write the computation with other keras.ops, or register one with "
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ExportError) or getattr(error, "_seqattn_located", False):
-                raise
-            error._seqattn_located = True
-            error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")
+        except Exception as error:  # a layer's own code may raise anything
+            if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
+                error._seqattn_located = True
+                error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")
             raise
         finally:
+            self._operations.pop()
             if scoped:
                 self._scope.pop()
 
@@ -350,14 +376,16 @@ class Tracer:
 
         def filled(fill):
             def wrapper(original):
-                def traced(shape, *args, dtype=None, **kwargs):
-                    if not _has_symbol(shape):
-                        return original(shape, *args, dtype=dtype, **kwargs)
-                    dtype = dtype or keras.config.floatx()
-                    content = (
-                        fill if fill is not None else (args[0] if args else kwargs["fill_value"])
-                    )
-                    return self.filled(shape, content, keras.backend.standardize_dtype(dtype))
+                signature = inspect.signature(original)
+
+                def traced(*args, **kwargs):
+                    given = signature.bind(*args, **kwargs).arguments
+                    if not _has_symbol(given["shape"]):
+                        return original(*args, **kwargs)
+                    dtype = given.get("dtype") or keras.config.floatx()
+                    content = given["fill_value"] if fill is None else fill
+                    dtype = keras.backend.standardize_dtype(dtype)
+                    return self.filled(given["shape"], content, dtype)
 
                 return traced
 
@@ -401,6 +429,15 @@ class Tracer:
         return self.emit(
             "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
         )
+
+
+def _is_part(number, stand_in):
+    """Whether a number is near a stand-in, a small multiple or a whole part of it."""
+    number = abs(number)
+    if number > stand_in / 2:
+        return abs(number - round(number / stand_in) * stand_in) <= _NEAR
+    parts = round(stand_in / number)
+    return abs(number * parts - stand_in) <= _NEAR * parts
 
 
 def _is_initializer(x):

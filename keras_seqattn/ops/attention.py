@@ -1,11 +1,14 @@
 """Scaled dot-product attention, with every variation that the families need, as one operation."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
-from keras_seqattn.ops.precision import in_full_precision
+from keras_seqattn.ops.nothing import is_empty
+from keras_seqattn.ops.precision import products
 from keras_seqattn.ops.softmax import NEVER, score_scale, softmax
 
 
@@ -26,6 +29,7 @@ class Attention(keras.Operation):
         ValueError: if a side of the window is negative.
     """
 
+    @checked
     def __init__(
         self, causal=False, window=None, scale=None, softcap=None, return_scores=False, *, name=None
     ):
@@ -55,7 +59,9 @@ class Attention(keras.Operation):
         extends = key is not None and past_key is not None
         key, value = join_past(key, value, past_key, past_value)
         _check_heads(query.shape[2], key.shape[1])
-        if self._has_fused_kernel(query, key, value, sinks):
+        if is_empty(query, key):
+            out, probabilities = self._nothing(query, key, value)
+        elif self._has_fused_kernel(query, key, value, sinks):
             out, probabilities = self._fused(query, key, value, mask, bias), None
         else:
             probabilities = self.probabilities(query, key, mask, bias, sinks)
@@ -78,12 +84,10 @@ class Attention(keras.Operation):
         Returns:
             float (b, h, t, s); a row without any allowed key is zero.
         """
-        scores = ops.matmul(
-            _group_heads(ops.multiply(query, score_scale(self.scale, query)), key.shape[1]),
-            ops.transpose(key, (0, 1, 3, 2)),
-        )
-        scores = ops.reshape(scores, (-1, query.shape[2], ops.shape(query)[1], ops.shape(key)[2]))
-        scores = in_full_precision(scores)
+        scaled = ops.multiply(query, score_scale(self.scale, query))
+        scores = products(_group_heads(scaled, key.shape[1]), key)
+        batch, length = ops.shape(query)[:2]
+        scores = ops.reshape(scores, (batch, query.shape[2], length, ops.shape(key)[2]))
         if self.softcap is not None:
             scores = ops.multiply(ops.tanh(ops.divide(scores, self.softcap)), self.softcap)
         if bias is not None:
@@ -97,6 +101,15 @@ class Attention(keras.Operation):
         if self._may_leave_rows_empty(query, key, mask):
             probabilities = ops.where(_any_key(allowed), probabilities, 0.0)
         return ops.cast(probabilities, query.dtype)
+
+    def _nothing(self, query, key, value):
+        """What `keras_seqattn.ops.nothing` says of queries or keys that are none."""
+        batch, length = ops.shape(query)[:2]
+        heads = query.shape[2]
+        return (
+            ops.zeros((batch, length, heads, value.shape[3]), query.dtype),
+            ops.zeros((batch, heads, length, ops.shape(key)[2]), query.dtype),
+        )
 
     def _allowed(self, query, key, mask):
         band = None
@@ -310,11 +323,19 @@ def _any_key(allowed):
 
 
 def _additive_bias(allowed, bias, dtype):
+    dtype = keras.backend.standardize_dtype(dtype)
     if bias is not None:
-        bias = ops.cast(bias, dtype)
+        # Beyond these it would be infinite in half precision, and a row of those is not a number.
+        limited = ops.clip(bias, -6e4, 6e4) if dtype == "float16" else bias
+        bias = ops.cast(limited, dtype)
     if allowed is None:
         return bias
-    never = -3e4 if dtype == "float16" else NEVER
+    never = NEVER
+    if dtype == "float16":
+        # No number of 16 bits is far below every score. A row without keys may see all here, lest
+        # it become no number.
+        never = -np.inf
+        allowed = ops.logical_or(allowed, ops.logical_not(_any_key(allowed)))
     return ops.where(allowed, ops.zeros((), dtype) if bias is None else bias, never)
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import (
     attend_blocks,
     check_self_attention,
@@ -15,6 +16,7 @@ from keras_seqattn.ops.blocks import (
     real_blocks,
 )
 from keras_seqattn.ops.broadcasting import add
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 MODES = ("random", "transformers")
@@ -53,6 +55,7 @@ class BlockSparseAttention(keras.Operation):
         ValueError: a size that is not positive, or an unknown mode.
     """
 
+    @checked
     def __init__(
         self, block_size=64, num_random_blocks=3, seed=0, mode="random", scale=None, *, name=None
     ):
@@ -70,6 +73,7 @@ class BlockSparseAttention(keras.Operation):
         self.mode = mode
         self.scale = scale
 
+    @of_tokens()
     def call(self, query, key, value, mask=None):
         check_self_attention("Block-sparse attention", query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]

@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import real_tokens
-from keras_seqattn.ops.precision import in_full_precision
+from keras_seqattn.ops.precision import products
 from keras_seqattn.ops.softmax import NEVER, softmax
 
 
@@ -133,9 +133,8 @@ def check_self_attention(name, query, key):
 def block_scores(query, key, bias):
     """`q k' + bias`, arguments as of `attend_blocks`: float32 or float64 (b, g, u, x, y, s)."""
     sizes = ops.shape(query)
-    scores = ops.matmul(flatten(query, 3), ops.swapaxes(key, -1, -2))
+    scores = products(flatten(query, 3), key)
     scores = ops.reshape(scores, (*sizes[:5], ops.shape(key)[3]))
-    scores = in_full_precision(scores)
     return add(scores, ops.cast(bias, scores.dtype))
 
 

@@ -4,7 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import cut
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.precision import full_precision
 from keras_seqattn.ops.scan import scan
 
@@ -24,12 +26,14 @@ class ChunkedScan(keras.Operation):
         ValueError: another chunk size.
     """
 
+    @checked
     def __init__(self, chunk_size=64, *, name=None):
         super().__init__(name=name)
         if chunk_size < 1 or chunk_size & (chunk_size - 1):
             raise ValueError(f"chunk_size must be a power of two. Received: {chunk_size}")
         self.chunk_size = chunk_size
 
+    @of_tokens("state")
     def call(self, query, key, value, log_decay=None, beta=None, mask=None, state=None):
         _check_shapes(query, value, log_decay)
         dtype, wide = value.dtype, full_precision(value.dtype)

@@ -113,7 +113,7 @@ def _key_features(features, key, value):
 
 
 def _largest(log_weights, axis):
-    largest = ops.maximum(ops.max(log_weights, axis=axis, keepdims=True), _NOTHING)
+    largest = ops.maximum(ops.amax(log_weights, axis=axis, keepdims=True), _NOTHING)
     return ops.stop_gradient(largest)
 
 

@@ -6,9 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import attention
 from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.local import local_attention
+from keras_seqattn.ops.nothing import of_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -23,6 +25,7 @@ class GlobalTokens(keras.Operation):
         ValueError: a row has more.
     """
 
+    @checked
     def __init__(self, max_global_tokens, *, name=None):
         super().__init__(name=name)
         self.max_global_tokens = max_global_tokens
@@ -81,12 +84,14 @@ class GlobalLocalAttention(keras.Operation):
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
 
+    @checked
     def __init__(self, left, right, scale=None, *, name=None):
         super().__init__(name=name)
         self.left = left
         self.right = right
         self.scale = scale
 
+    @of_tokens()
     def call(
         self,
         query,

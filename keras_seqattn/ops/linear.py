@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
+from keras_seqattn.ops.nothing import of_tokens
 
 FEATURE_MAPS = ("elu", "relu")
 
@@ -20,6 +22,7 @@ class LinearAttention(keras.Operation):
         ValueError: an unknown feature map.
     """
 
+    @checked
     def __init__(self, feature_map="elu", causal=False, *, name=None):
         super().__init__(name=name)
         if feature_map not in FEATURE_MAPS:
@@ -29,6 +32,7 @@ class LinearAttention(keras.Operation):
         self.feature_map = feature_map
         self.causal = causal
 
+    @of_tokens("state")
     def call(self, query, key, value, mask=None, state=None):
         return feature_attention(query, key, value, self._features, mask, state, self.causal)
 

@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import attention
+from keras_seqattn.ops.nothing import of_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -17,10 +19,12 @@ class LinformerAttention(keras.Operation):
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
 
+    @checked
     def __init__(self, scale=None, *, name=None):
         super().__init__(name=name)
         self.scale = scale
 
+    @of_tokens()
     def call(self, query, key, value, key_projection, value_projection, mask=None):
         length, longest = key.shape[1], key_projection.shape[0]
         if length is not None and length > longest:

@@ -11,12 +11,11 @@ class RelativeShift(keras.Operation):
     """`out[i, j] = x[i, j + t - 1 - i]`, in time linear in the result: a pad and two reshapes."""
 
     def call(self, x):
-        heads = x.shape[1]
-        length, keys = ops.shape(x)[2], ops.shape(x)[3]
+        batch, heads, length, keys = ops.shape(x)
         # With one column more, rows of the other length begin one place earlier each.
         x = ops.pad(x, [[0, 0], [0, 0], [0, 0], [1, 0]])
-        x = ops.reshape(x, (-1, heads, keys + 1, length))
-        return ops.reshape(x[:, :, 1:], (-1, heads, length, keys))
+        x = ops.reshape(x, (batch, heads, keys + 1, length))
+        return ops.reshape(x[:, :, 1:], (batch, heads, length, keys))
 
     def compute_output_spec(self, x):
         return keras.KerasTensor(x.shape, x.dtype)

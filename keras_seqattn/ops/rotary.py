@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.constants import shared_constant
 
 
@@ -15,6 +16,7 @@ class RotaryEmbedding(keras.Operation):
             channel i + r / 2.
     """
 
+    @checked
     def __init__(self, interleaved=False, *, name=None):
         super().__init__(name=name)
         self.interleaved = interleaved
@@ -36,8 +38,8 @@ class RotaryEmbedding(keras.Operation):
         ]
         if self.interleaved:
             pairs = ops.stack(rotated, axis=-1)
-            length, heads = ops.shape(x)[1], x.shape[2]
-            rotated = [ops.reshape(pairs, (-1, length, heads, 2 * half))]
+            batch, length, heads = ops.shape(x)[:3]
+            rotated = [ops.reshape(pairs, (batch, length, heads, 2 * half))]
         if 2 * half < x.shape[-1]:
             rotated.append(x[..., 2 * half :])
         return ops.concatenate(rotated, axis=-1) if len(rotated) > 1 else rotated[0]

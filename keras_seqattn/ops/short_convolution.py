@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.broadcasting import add
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class CausalConvolution(keras.Operation):
@@ -23,7 +25,7 @@ class CausalConvolution(keras.Operation):
         terms = [ops.multiply(x[:, i : i + length], kernel[i]) for i in range(kept + 1)]
         out = terms[0] if bias is None else ops.add(terms[0], bias)
         for term in terms[1:]:
-            out = ops.add(out, term)
+            out = add(out, term)
         return out, x[:, length:]
 
     def compute_output_spec(self, x, kernel, bias=None, mask=None, state=None):

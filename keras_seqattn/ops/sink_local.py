@@ -4,7 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.local import LocalAttention
+from keras_seqattn.ops.nothing import of_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -20,6 +22,7 @@ class SinkLocalAttention(keras.Operation):
         ValueError: no sinks, or a negative window.
     """
 
+    @checked
     def __init__(self, num_sinks, left, scale=None, *, name=None):
         super().__init__(name=name)
         if num_sinks < 1 or left < 0:
@@ -31,6 +34,7 @@ class SinkLocalAttention(keras.Operation):
         self.left = left
         self.scale = scale
 
+    @of_tokens("state")
     def call(self, query, key, value, real, counts, far_query=None, state=None):
         sinks = self._sinks(key, value, real, counts)
         past = (None, None, None)

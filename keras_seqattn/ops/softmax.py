@@ -28,7 +28,7 @@ def softmax(scores, sinks=None):
     # Keras warns about a softmax over one element, which a first token rightly has.
     if sinks is None and scores.shape[-1] != 1:
         return ops.softmax(scores, axis=-1)
-    largest = ops.max(scores, axis=-1, keepdims=True)
+    largest = ops.amax(scores, axis=-1, keepdims=True)
     if sinks is not None:
         largest = ops.maximum(largest, sinks)
     largest = ops.stop_gradient(largest)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import (
     attend_part,
     check_self_attention,
@@ -13,6 +14,7 @@ from keras_seqattn.ops.blocks import (
     merge,
     real_blocks,
 )
+from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 
@@ -32,6 +34,7 @@ class _Sparse(keras.Operation):
         self.causal = causal
         self.scale = scale
 
+    @of_tokens()
     def call(self, query, key, value, mask=None):
         check_self_attention(type(self).__name__, query, key)
         size, length, groups = self.block_size, ops.shape(query)[1], key.shape[2]
@@ -70,6 +73,7 @@ class StridedAttention(_Sparse):
         ValueError: a stride below 1.
     """
 
+    @checked
     def __init__(self, stride, causal=False, scale=None, *, name=None):
         if stride < 1:
             raise ValueError(f"The stride must be 1 or more. Received: stride={stride}")
@@ -113,6 +117,7 @@ class FixedAttention(_Sparse):
         ValueError: `summary` is not between 1 and `block_size`.
     """
 
+    @checked
     def __init__(self, block_size, summary, causal=False, scale=None, *, name=None):
         if not 1 <= summary <= block_size:
             raise ValueError(

@@ -1,19 +1,30 @@
 """Opens a bundle folder: its parts are there, belong together, and stay inside it."""
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 
 from keras_seqattn import arguments
-from keras_seqattn.errors import BundleError
+from keras_seqattn.errors import BundleError, first_line
+from keras_seqattn.files import digest, listed_files
+from keras_seqattn.json_objects import parse_object, read_object, read_small_file
+from keras_seqattn.runtime.config import check_config
 from keras_seqattn.runtime.external_data import external_files
 
 MODEL = "model.onnx"
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
-_ASSET_LIMIT = 64 * 2**20
 # Hashing takes about 1 s per GB, loading not much more: so large files are hashed on demand only.
 _HASHED_ALWAYS = 64 * 2**20
+# What the runtime reads beside the graphs; whatever else lies in a bundle is for others.
+_ASSETS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+)
+# sentence-transformers has one folder for each module, with a config.json.
+_MOST_FOLDERS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +37,8 @@ class Bundle:
             encoder_model.onnx and decoder_model_merged.onnx.
         config: dict of config.json.
         generation_config: dict of generation_config.json, empty if there is none.
-        assets: dict relative file name -> bytes of the other small files (tokenizer, templates,
-            pooling).
+        assets: dict relative file name -> bytes of the other small files that the runtime reads
+            (tokenizer, templates, pooling).
     """
 
     path: pathlib.Path
@@ -47,7 +58,7 @@ def open_bundle(path, check=False):
 
     Args:
         path: the folder.
-        check: bool, hash every file that parity.json names, however large; parity.json must exist.
+        check: bool, hash every file that is read, however large; parity.json must list them all.
 
     Raises:
         BundleError: something is missing, inconsistent or unsafe.
@@ -57,21 +68,17 @@ def open_bundle(path, check=False):
         raise BundleError(f"{path} is not a folder: a bundle is a folder with {MODEL} in it")
     graphs = _graphs(path)
     for name in (*graphs, "config.json"):
-        if not (path / name).is_file():
+        if not _inside(path, name, "a bundle holds").is_file():
             raise BundleError(f"{path} is not a bundle: {name} is missing")
-    for name in graphs:
-        _check_external_data(path, name)
-    _check_digests(path, check)
-    assets = _read_assets(path)
-    return Bundle(
-        path=path,
-        graphs=graphs,
-        config=_parse(path, "config.json"),
-        generation_config=(
-            _parse(path, "generation_config.json") if "generation_config.json" in assets else {}
-        ),
-        assets=assets,
-    )
+    data = [location for name in graphs for location in _check_external_data(path, name)]
+    assets = _asset_names(path)
+    _check_digests(path, [*graphs, "config.json", *data, *assets], check)
+    assets = {name: read_small_file(path / name) for name in assets}
+    config = read_object(path / "config.json")
+    check_config(config, path / "config.json")
+    name = "generation_config.json"
+    generation = parse_object(assets[name], path / name) if name in assets else {}
+    return Bundle(path, graphs, config, generation, assets)
 
 
 def _graphs(path):
@@ -79,26 +86,30 @@ def _graphs(path):
     return (ENCODER, DECODER) if has_parts and not (path / MODEL).is_file() else (MODEL,)
 
 
-def _parse(path, name):
+def _inside(path, name, reader):
+    """The file `name` that `reader` asks for, links followed; BundleError if it is outside."""
+    folder = path.resolve()
     try:
-        value = json.loads((path / name).read_bytes())
-    except ValueError as error:
-        raise BundleError(f"{path / name} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise BundleError(f"{path / name} must hold a JSON object")
-    return value
+        file = (folder / name).resolve()
+        file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a loop
+        raise BundleError(
+            f"{path}: {reader} {name[:200]!r}, which cannot be opened: {first_line(error)}"
+        ) from None
+    if not file.is_relative_to(folder):
+        raise BundleError(
+            f"{path}: {reader} {name[:200]!r}, which is outside the bundle: such a file is not "
+            "opened"
+        )
+    return file
 
 
 def _check_external_data(path, graph):
-    folder = path.resolve()
-    for location, size in external_files(path / graph).items():
+    """Check the files in which a graph keeps weights, and return their names."""
+    found = external_files(path / graph)
+    for location, size in found.items():
         # Resolving follows links too, so a link that leads out is refused as well.
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder):
-            raise BundleError(
-                f"{path / graph} keeps weights in {location!r}, which is outside the bundle: "
-                "such a file is not opened"
-            )
+        file = _inside(path, location, f"{graph} keeps weights in")
         if not file.is_file():
             raise BundleError(f"{path / location} is missing: {graph} keeps weights in it")
         if file.stat().st_size < size:
@@ -106,42 +117,38 @@ def _check_external_data(path, graph):
                 f"{path / location} has {file.stat().st_size} bytes, and {graph} needs {size}: "
                 "it is cut off or belongs to another export"
             )
+    return list(found)
 
 
-def _check_digests(path, check):
-    if not (path / "parity.json").is_file():
+def _check_digests(path, names, check):
+    """Compare the files that parity.json lists, and check that it lists all of `names`."""
+    listing = path / "parity.json"
+    if not listing.is_file():
         if check:
             raise BundleError(f"{path} has no parity.json to check against")
         return
-    digests = _parse(path, "parity.json").get("files")
-    entries = digests.values() if isinstance(digests, dict) else [None]
-    if not all(isinstance(entry, dict) and {"sha256", "size"} <= set(entry) for entry in entries):
-        raise BundleError(f"{path / 'parity.json'} does not list the bundle's files")
-    folder = path.resolve()
-    for name, expected in digests.items():
-        file = (folder / name).resolve()
-        if not file.is_relative_to(folder) or not file.is_file():
+    read_object(listing)
+    expected = listed_files(path)
+    if expected is None:
+        raise BundleError(f"{listing} does not list the bundle's files")
+    missing = sorted(set(names) - set(expected))
+    if check and missing:
+        raise BundleError(f"{path / missing[0]} is not in parity.json, which must list every file")
+    for name, (size, sha256) in expected.items():
+        file = _inside(path, name, "parity.json lists")
+        if not file.is_file():
             raise BundleError(f"{path / name} is missing: parity.json lists it")
-        size = file.stat().st_size
-        differs = size != expected["size"]
+        differs = file.stat().st_size != size
         if not differs and (check or size <= _HASHED_ALWAYS):
-            differs = _digest(file) != expected["sha256"]
+            differs = digest(file) != sha256
         if differs:
             raise BundleError(
                 f"{path / name} is not the file that parity.json was written for: export again"
             )
 
 
-def _digest(file):
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _read_assets(path):
-    """The small files of the folder and of its subfolders (1_Pooling/config.json)."""
-    files = [file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.is_file()]
-    return {
-        file.relative_to(path).as_posix(): file.read_bytes()
-        for file in files
-        if file.suffix in (".json", ".jinja", ".txt") and file.stat().st_size <= _ASSET_LIMIT
-    }
+def _asset_names(path):
+    """Names of the small files that are there, of the folder and of its subfolders."""
+    folders = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    names = [*_ASSETS, *(f"{folder}/config.json" for folder in folders[:_MOST_FOLDERS])]
+    return [name for name in names if _inside(path, name, "a bundle holds").exists()]

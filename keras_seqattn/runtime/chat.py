@@ -1,53 +1,49 @@
 """Conversations turned into prompts by the checkpoint's chat template (Jinja)."""
 
-import datetime
-import json
+from keras_seqattn.errors import BundleError, InputError, first_line
+from keras_seqattn.runtime.template_budget import Budget, deep_size
 
-from keras_seqattn.errors import BundleError, InputError
+FILE = "chat_template.jinja"
+# A conversation of the user's own may be long, but not endless.
+_INPUT_BYTES = 1 << 28
+_OUTPUT_BYTES = 1 << 20
+_OUTPUT_PER_BYTE = 16
 
 
 class ChatTemplate:
-    """A checkpoint's chat template, rendered in Jinja's sandbox as transformers renders it.
+    """A checkpoint's chat template, rendered as transformers renders it.
+
+    Templates come from strangers: they run in Jinja's sandbox, may call only what is listed there,
+    and every operation is paid for, so that time and memory are bounded.
 
     Args:
         source: str, the template.
         special_tokens: dict name -> text, visible to the template (bos_token, eos_token, ...).
+
+    Raises:
+        BundleError: the template is not valid, or jinja2 is not installed.
     """
 
     def __init__(self, source, special_tokens):
         try:
-            from jinja2.exceptions import TemplateError
-            from jinja2.ext import loopcontrols
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
+            from keras_seqattn.runtime.template_environment import compile_template
         except ImportError:
             raise BundleError("chat templates need jinja2: pip install jinja2") from None
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-        self._error = TemplateError
         self._special_tokens = special_tokens
         try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise BundleError(f"the chat template is not valid Jinja: {error}") from None
+            self._template = compile_template(source)
+        except Exception as error:  # jinja2 and Python's compiler raise many kinds
+            raise BundleError(f"the chat template is not valid: {first_line(error)}") from None
 
     @classmethod
     def from_assets(cls, assets, tokenizer):
         """The template of chat_template.jinja, or the one inside tokenizer_config.json.
 
         Raises:
-            BundleError: the checkpoint has none, or jinja2 is not installed.
+            BundleError: the checkpoint has none, or none that is valid.
         """
-        source = tokenizer.config.get("chat_template")
-        if "chat_template.jinja" in assets:
-            source = bytes(assets["chat_template.jinja"]).decode("utf-8")
-        if isinstance(source, list):
-            named = {entry["name"]: entry["template"] for entry in source}
-            source = named.get("default", next(iter(named.values()), None))
-        if not source:
+        source = template_source(assets, tokenizer)
+        if source is None:
             raise BundleError("this checkpoint has no chat template: use generate instead of chat")
         return cls(source, tokenizer.special_tokens())
 
@@ -59,34 +55,75 @@ class ChatTemplate:
             add_generation_prompt: bool, whether the prompt ends where the assistant answers.
 
         Raises:
-            InputError: messages are malformed or the template refuses them.
+            InputError: messages are malformed, or the template refuses them or takes too much.
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        for message in messages:
-            if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-                raise InputError(f"a message must have role and content: {message!r}")
+        _check_messages(messages)
+        values = {"tools": None, "documents": None, **self._special_tokens, "messages": messages}
+        values["add_generation_prompt"] = add_generation_prompt
         try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
-            )
-        except (self._error, TypeError) as error:
-            raise InputError(f"the chat template refuses these messages: {error}") from None
+            return self._render(values)
+        except Exception as error:  # a template may raise whatever Python can
+            reason = first_line(error)
+            raise InputError(f"the chat template refuses these messages: {reason}") from None
+
+    def _render(self, values):
+        size = deep_size(values, _INPUT_BYTES)
+        pieces, left = [], _OUTPUT_BYTES + _OUTPUT_PER_BYTE * size
+        with Budget(size).spent_here():
+            for piece in self._template.generate(values):
+                left -= len(piece)
+                if left < 0:
+                    raise InputError("it makes too much text")
+                pieces.append(piece)
+        text = "".join(pieces)
+        text.encode()  # half a surrogate pair is no text for a tokenizer
+        return text
 
 
-def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+def template_source(assets, tokenizer):
+    """The text of a checkpoint's chat template, or None.
+
+    Args:
+        assets: dict file name -> bytes.
+        tokenizer: Tokenizer.
+
+    Raises:
+        BundleError: the file is no text, or what tokenizer_config.json holds is no template.
+    """
+    if FILE in assets:
+        try:
+            return bytes(assets[FILE]).decode("utf-8") or None
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{FILE} is not UTF-8 text: {error}") from None
+    source = tokenizer.config.get("chat_template")
+    if isinstance(source, list) and all(_is_named(entry) for entry in source):
+        # Several by name, as older checkpoints have them.
+        named = {entry["name"]: entry["template"] for entry in source}
+        source = named.get("default", next(iter(named.values()), None))
+    if source is not None and not isinstance(source, str):
+        raise BundleError(
+            "chat_template in tokenizer_config.json must be a text, or a list of objects with name "
+            f"and template, not {type(source).__name__}"
+        )
+    return source or None
+
+
+def _is_named(entry):
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("template"), str)
     )
 
 
-def _raise(message):
-    from jinja2.exceptions import TemplateError
-
-    raise TemplateError(message)
+def _check_messages(messages):
+    if not isinstance(messages, (list, tuple)) or not messages:
+        raise InputError(
+            "messages must be a text or a list of at least one {'role': ..., 'content': ...}, not "
+            f"{type(messages).__name__}"
+        )
+    for message in messages:
+        if not isinstance(message, dict) or not {"role", "content"} <= set(message):
+            raise InputError(f"a message must have role and content: {repr(message)[:200]}")

@@ -4,6 +4,7 @@ A protobuf message is a run of fields, each a key (number << 3 | wire type) and 
 numbers below are those of the published onnx.proto.
 """
 
+import itertools
 import mmap
 import os
 
@@ -22,6 +23,8 @@ _FIELDS = {
 _EXTERNAL_DATA = 13
 _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# Large models have some hundred thousand; reading a million takes about a second.
+_MOST_FIELDS = 4_000_000
 
 
 def external_files(path):
@@ -33,45 +36,62 @@ def external_files(path):
     Raises:
         BundleError: the file is no ONNX model, or is cut off.
     """
-    if os.path.getsize(path) == 0:
-        raise BundleError(f"{path} is empty")
+    try:
+        if os.path.getsize(path) == 0:
+            raise BundleError(f"{path} is empty")
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _sizes(data)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    except _TooMany:
+        raise BundleError(f"{path} has more than {_MOST_FIELDS} fields: it is no model") from None
+    except (ValueError, IndexError, KeyError):
+        raise BundleError(f"{path} is not a complete ONNX file") from None
+
+
+class _TooMany(Exception):
+    pass
+
+
+def _sizes(data):
     sizes = {}
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            for entries in _external_tensors(data):
-                end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
-                location = entries["location"]
-                sizes[location] = max(sizes.get(location, 0), end)
-        except (ValueError, IndexError, KeyError):
-            raise BundleError(f"{path} is not a complete ONNX file") from None
+    for entries in _external_tensors(data):
+        offset, length = (int(entries.get(name, 0)) for name in ("offset", "length"))
+        if offset < 0 or length < 0:
+            raise ValueError("no place in a file")
+        location = entries["location"]
+        sizes[location] = max(sizes.get(location, 0), offset + length)
     return sizes
 
 
 def _external_tensors(data):
     """Yield the external_data entries, dict of str, of every tensor that has some."""
-    pending = [(_MODEL_FIELDS, 0, len(data))]
+    pending, counter = [(_MODEL_FIELDS, 0, len(data))], itertools.count()
     while pending:
         fields, start, end = pending.pop()
-        for number, begin, stop in _submessages(data, start, end):
+        for number, begin, stop in _submessages(data, start, end, counter):
             message = fields.get(number)
             if message == _TENSOR:
-                entries = dict(_entries(data, begin, stop))
+                entries = dict(_entries(data, begin, stop, counter))
                 if entries:
                     yield entries
             elif message is not None:
                 pending.append((_FIELDS[message], begin, stop))
 
 
-def _entries(data, start, end):
-    for number, begin, stop in _submessages(data, start, end):
+def _entries(data, start, end, counter):
+    for number, begin, stop in _submessages(data, start, end, counter):
         if number == _EXTERNAL_DATA:
-            texts = {n: data[b:e].decode("utf-8") for n, b, e in _submessages(data, begin, stop)}
+            fields = _submessages(data, begin, stop, counter)
+            texts = {n: data[b:e].decode("utf-8") for n, b, e in fields}
             yield texts[_KEY], texts[_VALUE]
 
 
-def _submessages(data, position, end):
+def _submessages(data, position, end, counter):
     """Yield (field number, start, end) of each length-delimited field, skipping the others."""
     while position < end:
+        if next(counter) > _MOST_FIELDS:
+            raise _TooMany
         key, position = _varint(data, position)
         wire = key & 7
         if wire == _BYTES:

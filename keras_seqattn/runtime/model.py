@@ -1,6 +1,5 @@
 """`keras_seqattn.runtime.load`: a bundle ready to run."""
 
-import json
 import threading
 
 import numpy as np
@@ -13,10 +12,10 @@ from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.settings import check_names, checkpoint_defaults, position_limit
-from keras_seqattn.generation.steps import varies_per_beam
 from keras_seqattn.runtime.batches import length_batches
 from keras_seqattn.runtime.bundle import Bundle, open_bundle
 from keras_seqattn.runtime.chat import ChatTemplate
+from keras_seqattn.runtime.config import label_names, max_sequence_length
 from keras_seqattn.runtime.decoder import OrtDecoder
 from keras_seqattn.runtime.encoder import (
     WORD_STRATEGIES,
@@ -28,9 +27,12 @@ from keras_seqattn.runtime.encoder import (
 from keras_seqattn.runtime.encoder_decoder import OrtEncoderDecoder
 from keras_seqattn.runtime.feeds import feeds_of
 from keras_seqattn.runtime.pooling import Pooling, normalize
+from keras_seqattn.runtime.rehearsal import rehearse
 from keras_seqattn.runtime.session import check_session_options, create_session
+from keras_seqattn.runtime.signatures import task_of
 from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
+from keras_seqattn.runtime.values import static_size
 
 
 def load(path, providers=None, *, check=False, threads=None):
@@ -39,21 +41,26 @@ def load(path, providers=None, *, check=False, threads=None):
     Args:
         path: the bundle's folder.
         providers: onnxruntime execution providers, or None: CUDA if there is one, else CPU.
-        check: bool, compare the SHA-256 of every file with parity.json. Without it that is done for
-            files up to 64 MiB, and only the size of larger ones is compared.
+        check: bool, for a bundle that comes from a stranger: compare the SHA-256 of every file that
+            is read with parity.json, and use everything once (tokenizer, generation settings, chat
+            template, labels, pooling, two tokens of an answer), so that what is wrong shows here.
+            Without it files up to 64 MiB are compared, of larger ones the size. In both cases no
+            code of the bundle runs and no file outside its folder is opened.
         threads: int, threads of one operator; None leaves it to onnxruntime.
 
     Returns:
         BundleModel.
 
     Raises:
-        BundleError: the bundle is incomplete, inconsistent or unsafe.
+        BundleError: the bundle is incomplete, inconsistent or unsafe; with `check` also that
+            something in it cannot be used.
         InputError: an argument is of a wrong kind, or a provider is not available.
 
     Example:
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
         >>> model.chat("What is the capital of France?", max_new_tokens=32)
     """
+    path = arguments.path(path, "the bundle")
     return read_settled(path, lambda: _load(path, providers, check, threads))
 
 
@@ -66,7 +73,10 @@ def _load(path, providers, check, threads):
         create_session(bundle.path / name, *options, name == bundle.graphs[-1])
         for name in bundle.graphs
     ]
-    return BundleModel(bundle, *sessions)
+    model = BundleModel(bundle, *sessions)
+    if check:
+        rehearse(model)
+    return model
 
 
 class BundleModel:
@@ -92,7 +102,7 @@ class BundleModel:
         self.session = sessions[0]
         self.config = bundle.config
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
-        self.task = self.metadata.get("keras_seqattn.task") or _task_of(sessions)
+        self.task = task_of(self.metadata, self.config, sessions)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
         # Parts are made when they are first asked for, and one may be made of another.
         self._parts, self._lock = {}, threading.RLock()
@@ -269,6 +279,7 @@ class BundleModel:
         Raises:
             InputError: an input is missing, unknown, empty, or of a wrong type, size or value.
         """
+        self.session.check_process()
         if len(self.sessions) > 1:
             raise InputError(
                 f"run needs one graph, and this bundle has {', '.join(self.bundle.graphs)}"
@@ -355,9 +366,8 @@ class BundleModel:
 
     def _max_length(self):
         """The most tokens of a text that the checkpoint's files allow, or None."""
-        file = json.loads(self._assets.get("sentence_bert_config.json", b"{}"))
         limits = (
-            file.get("max_seq_length"),
+            max_sequence_length(self._assets),
             self.tokenizer.max_length,
             position_limit(self.config, "encoder"),
         )
@@ -365,18 +375,5 @@ class BundleModel:
         return min(known, default=None)
 
     def _labels(self):
-        count = next(v.shape[-1] for v in self.session.get_outputs() if v.name == "logits")
-        names = {int(key): name for key, name in self.config.get("id2label", {}).items()}
-        return [names.get(i, f"LABEL_{i}") for i in range(count)]
-
-
-def _task_of(sessions):
-    """The task of graphs that another exporter wrote, as far as their names tell."""
-    if len(sessions) > 1:
-        return "seq2seq_lm"
-    session = sessions[0]
-    if any(varies_per_beam(value.name) for value in session.get_inputs()):
-        return "causal_lm"
-    if any(value.name == "last_hidden_state" for value in session.get_outputs()):
-        return "embedding"
-    return "unknown"
+        logits = next(v for v in self.session.get_outputs() if v.name == "logits")
+        return label_names(self.config, static_size(logits, -1))

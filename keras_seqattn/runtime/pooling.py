@@ -1,10 +1,10 @@
 """From the hidden states of a text to its one vector, as the checkpoint's own files say."""
 
-import json
-
 import numpy as np
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError
+from keras_seqattn.json_objects import parse_object
 
 
 def mean_pooling(states, mask):
@@ -72,7 +72,7 @@ class Pooling:
         unknown = sorted(set(modes) - set(_MODES))
         if unknown:
             raise BundleError(
-                f"pooling {', '.join(unknown)} is not implemented; there are {', '.join(_MODES)}"
+                f"pooling {_listed(unknown)} is not implemented; there are {', '.join(_MODES)}"
             )
         self.modes = tuple(modes)
         self.normalize = normalize
@@ -84,15 +84,16 @@ class Pooling:
         Raises:
             BundleError: the checkpoint has a module or a way to pool that is not implemented.
         """
-        modules = json.loads(assets.get("modules.json", b"[]"))
-        kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-        unknown = sorted(set(kinds) - set(_MODULES))
+        modules = _read_modules(assets)
+        unknown = sorted({kind for kind, _ in modules} - set(_MODULES))
         if unknown:
-            raise BundleError(f"modules.json asks for {', '.join(unknown)}, not implemented")
-        folders = [m["path"] for m, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
+            raise BundleError(f"modules.json asks for {_listed(unknown)}, not implemented")
+        folders = [folder for kind, folder in modules if kind == "Pooling"]
         name = f"{folders[0] if folders else '1_Pooling'}/config.json"
-        modes = _modes(json.loads(assets[name])) if name in assets else ["mean"]
-        return cls(modes, "Normalize" in kinds)
+        if folders and name not in assets:
+            raise BundleError(f"modules.json asks for pooling by {name[:200]}, which is missing")
+        modes = _modes(assets[name], name) if name in assets else ["mean"]
+        return cls(modes, "Normalize" in {kind for kind, _ in modules})
 
     def __call__(self, states, mask):
         """Pool `states` float32 (b, s, m) under `mask` int (b, s); float32 (b, m * modes)."""
@@ -108,9 +109,35 @@ def normalize(vectors):
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
-def _modes(config):
+def _listed(names):
+    return ", ".join(name[:60] for name in names[:6])
+
+
+def _read_modules(assets):
+    """(kind, folder) of each module that modules.json lists."""
+    modules = parse_object(assets.get("modules.json", b"[]"), "modules.json", kind=list)
+    for module in modules:
+        given = module if isinstance(module, dict) else {}
+        if not isinstance(given.get("type"), str) or not isinstance(given.get("path", ""), str):
+            raise BundleError(
+                f"modules.json: {shown(module)} must be an object whose type and path are texts"
+            )
+    return [(module["type"].rsplit(".", 1)[-1], module.get("path", "")) for module in modules]
+
+
+def _modes(content, name):
     """The ways to pool that a pooling's config.json turns on, in either of its two forms."""
-    if "pooling_mode" in config:
-        mode = config["pooling_mode"]
-        return [mode] if isinstance(mode, str) else list(mode)
+    config = parse_object(content, name)
+    modes = config.get("pooling_mode")
+    if modes is not None:
+        modes = [modes] if isinstance(modes, str) else modes
+        is_list = isinstance(modes, list) and 0 < len(modes) <= len(_MODES)
+        if not is_list or not all(isinstance(mode, str) for mode in modes):
+            raise BundleError(
+                f"{name}: pooling_mode is {shown(modes)}, and must be a name or names"
+            )
+        return modes
+    for switch in _SWITCHES.values():
+        if not isinstance(config.get(switch) or False, bool):
+            raise BundleError(f"{name}: {switch} is {shown(config[switch])}, not true or false")
     return [mode for mode, switch in _SWITCHES.items() if config.get(switch)] or ["mean"]

@@ -6,13 +6,15 @@ import os
 import onnxruntime
 
 from keras_seqattn.arguments import integer, shown
-from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.errors import BundleError, InputError, first_line
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
-# onnxruntime names shapes and values at length.
-_LONGEST_LINE = 500
+# So long idle threads wait busily: longer than between two operators of a step, and short enough to
+# leave the cores to other generations. onnxruntime's own choice is thousands of these; before 1.26
+# it knows no other.
+_SPIN_MICROSECONDS = "50"
 _MOST_THREADS = 1024
 
 
@@ -51,7 +53,7 @@ class Session(onnxruntime.InferenceSession):
             yield
         except Exception as error:  # onnxruntime's own errors share no public base class
             raise InputError(
-                f"{self._path}: the graph cannot run these inputs: {_first_line(error)}"
+                f"{self._path}: the graph cannot run these inputs: {first_line(error)}"
             ) from None
 
 
@@ -74,18 +76,21 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Its exceptions say what it would print.
+    options.log_severity_level = 4
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if threads is not None:
         options.intra_op_num_threads = threads
-    if not spinning:
+    if spinning:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_MICROSECONDS)
+    else:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
         return Session(path, options, providers=list(providers))
     except Exception as error:  # onnxruntime's own errors share no public base class
-        raise BundleError(f"onnxruntime cannot load {path}: {_first_line(error)}") from None
+        raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}") from None
 
 
 def check_session_options(providers, threads):
@@ -123,8 +128,3 @@ def _provider_name(item):
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], dict):
         item = item[0]
     return item if isinstance(item, str) else None
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:_LONGEST_LINE]

@@ -2,7 +2,8 @@
 
 from keras_seqattn.errors import InputError
 
-_TRANSLATION = "translation_"
+_TRANSLATION, _ANY = "translation_", "translation"
+_SINGLE = (_ANY, "summarization")
 
 
 def summarization(config):
@@ -33,7 +34,7 @@ def translation(config, tokenizer, source=None, target=None):
         InputError: the checkpoint does not know the languages, or several and none was chosen.
     """
     pairs = {
-        tuple(name.removeprefix(_TRANSLATION).split("_to_")): settings
+        tuple(name.removeprefix(_TRANSLATION).split("_to_", 1)): settings
         for name, settings in _tasks(config).items()
         if name.startswith(_TRANSLATION) and "_to_" in name
     }
@@ -42,7 +43,7 @@ def translation(config, tokenizer, source=None, target=None):
     if source is not None:
         _check_source(tokenizer, source)
     if target is None:
-        return _prefix_and_settings(_tasks(config).get("translation", {}))
+        return _prefix_and_settings(_tasks(config).get(_ANY, {}))
     code = tokenizer.special_token_id(target)
     if code is None:
         raise InputError(
@@ -50,6 +51,18 @@ def translation(config, tokenizer, source=None, target=None):
             "names this language; leave it out where a model has one pair of languages"
         )
     return "", {"forced_bos_token_id": code}
+
+
+def task_settings(config):
+    """(name, settings) of the tasks in task_specific_params that `translate` and `summarize` use.
+
+    Args:
+        config: dict of config.json.
+    """
+    tasks = _tasks(config)
+    pairs = [name for name in tasks if name.startswith(_TRANSLATION) and "_to_" in name]
+    names = [*pairs, *(name for name in _SINGLE if name in tasks and not (pairs and name == _ANY))]
+    return [(name, _prefix_and_settings(tasks[name])[1]) for name in names]
 
 
 def _choose(pairs, source, target):

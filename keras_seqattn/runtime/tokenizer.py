@@ -1,14 +1,17 @@
 """The checkpoint's tokenizer (tokenizer.json), over the tokenizers library."""
 
-import json
+import contextlib
 import threading
 
 from keras_seqattn import arguments
 from keras_seqattn.arguments import flag, integer, shown
-from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.errors import BundleError, InputError, first_line
+from keras_seqattn.json_objects import parse_object
 
 # Backends that truncate are kept for so many lengths; a model asks for one.
 _MOST_LIMITS = 2
+# The library goes through all ids up to the largest; vocabularies have at most a million.
+_MOST_IDS = 1 << 24
 
 
 class Tokenizer:
@@ -24,31 +27,33 @@ class Tokenizer:
     def __init__(self, assets):
         if "tokenizer.json" not in assets:
             raise BundleError("there is no tokenizer.json: give token ids instead of text")
-        try:
+        with _explained(BundleError, "tokenizer.json cannot be read"):
             self._backend = _backend(bytes(assets["tokenizer.json"]).decode("utf-8"))
-            self.config = json.loads(assets.get("tokenizer_config.json", b"{}"))
-        except Exception as error:  # the library raises plain Exception
-            raise BundleError(f"the tokenizer files cannot be read: {error}") from None
+            self.vocabulary = self._backend.get_vocab(with_added_tokens=False)
+            self.added_tokens = self._backend.get_added_tokens_decoder()
+        if self.vocabulary_size > _MOST_IDS:
+            raise BundleError(
+                f"tokenizer.json gives a token the id {self.vocabulary_size - 1}, and ids must be "
+                f"below {_MOST_IDS}"
+            )
+        self.config = parse_object(
+            assets.get("tokenizer_config.json", b"{}"), "tokenizer_config.json"
+        )
+        self.max_length = _max_length(self.config)
         self._truncating, self._lock = {}, threading.Lock()
         self._pad_id = self._find_pad_id()
 
     @property
     def vocabulary_size(self):
         """int, one more than the highest token id."""
-        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
-
-    @property
-    def max_length(self):
-        """int, the most tokens that the checkpoint's tokenizer allows, or None."""
-        limit = self.config.get("model_max_length")
-        # transformers writes 1e30 for "unknown".
-        return int(limit) if limit is not None and limit < 1e9 else None
+        return max([*self.vocabulary.values(), *self.added_tokens], default=-1) + 1
 
     def encode(self, text, special_tokens=True):
         """List of int, the token ids of one text."""
         arguments.text(text)
         flag(special_tokens, "special_tokens")
-        return self._backend.encode(text, add_special_tokens=special_tokens).ids
+        with _explained(InputError, "the text cannot be tokenized"):
+            return self._backend.encode(text, add_special_tokens=special_tokens).ids
 
     def encode_batch(self, texts, pairs=None, max_length=None):
         """Encodings of the tokenizers library, unpadded, with special tokens.
@@ -67,14 +72,16 @@ class Tokenizer:
         if max_length is not None:
             integer(max_length, "max_length", least=1, most=2**32 - 1)
         backend = self._backend if max_length is None else self._backend_of(max_length)
-        return backend.encode_batch(inputs)
+        with _explained(InputError, "the texts cannot be tokenized"):
+            return backend.encode_batch(inputs)
 
     def _backend_of(self, max_length):
         """A backend that truncates: its setting is its own, so that no call changes another's."""
         with self._lock:
             if max_length not in self._truncating:
-                backend = _backend(self._backend.to_str())
-                backend.enable_truncation(max_length)
+                with _explained(BundleError, f"texts cannot be cut to {max_length} tokens"):
+                    backend = _backend(self._backend.to_str())
+                    backend.enable_truncation(max_length)
                 while len(self._truncating) >= _MOST_LIMITS:
                     del self._truncating[next(iter(self._truncating))]
                 self._truncating[max_length] = backend
@@ -82,17 +89,15 @@ class Tokenizer:
 
     def special_token_id(self, token):
         """int, the id of one special token by its text, or None: pieces of words do not count."""
-        added = self._backend.get_added_tokens_decoder()
-        found = [i for i, entry in added.items() if entry.special and entry.content == token]
+        added = self.added_tokens.items()
+        found = [i for i, entry in added if entry.special and entry.content == token]
         return found[0] if found else None
 
     def decode(self, ids, special_tokens=False):
         """The text of a list of token ids, without special tokens unless asked for."""
         flag(special_tokens, "special_tokens")
-        try:
+        with _explained(InputError, "the token ids cannot be decoded"):
             return self._backend.decode(ids, skip_special_tokens=not special_tokens)
-        except (TypeError, OverflowError):
-            raise InputError(f"ids must be a list of token ids, not {shown(ids)}") from None
 
     def special_tokens(self):
         """dict name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
@@ -108,13 +113,43 @@ class Tokenizer:
         """int, the id to pad with; masked, so that its value does not matter."""
         return self._pad_id
 
+    def token_id(self, token):
+        """int, the id of a token by its text, or None."""
+        return self._backend.token_to_id(token)
+
     def _find_pad_id(self):
         names = self.special_tokens()
         for name in ("pad_token", "eos_token"):
-            identity = self._backend.token_to_id(names.get(name, ""))
+            identity = self.token_id(names.get(name, ""))
             if identity is not None:
                 return identity
         return 0
+
+
+@contextlib.contextmanager
+def _explained(kind, what):
+    """Whatever the library raises, as one error; a panic of its Rust code is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{what}: {first_line(error)}") from None
+
+
+def _max_length(config):
+    limit = config.get("model_max_length")
+    if limit is None:
+        return None
+    # NaN is neither.
+    is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    if not is_number or not limit >= 1:
+        raise BundleError(
+            f"tokenizer_config.json: model_max_length is {shown(limit)}, and must be a number from "
+            "1 on"
+        )
+    # transformers writes 1e30 for "unknown".
+    return int(limit) if limit < 1e9 else None
 
 
 def _backend(content):

@@ -122,4 +122,5 @@ def check_filled(name, array):
 
 def bind_integers(binding, name, values):
     """Bind an array as int64; the binding points into it and keeps it alive."""
+    check_filled(name, values)
     binding.bind_cpu_input(name, np.ascontiguousarray(values, np.int64))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_seqattn.arguments import path as checked_path
-from keras_seqattn.arguments import shown
+from keras_seqattn.arguments import shown_path
 from keras_seqattn.errors import CheckpointError
 
 
@@ -54,7 +54,7 @@ def open_checkpoint(path):
         return open_directory(path)
     if not os.path.exists(path):
         raise CheckpointError(
-            f"{shown(str(path))}: no such file or directory. Give a Hugging Face directory or a "
+            f"{shown_path(path)}: no such file or directory. Give a Hugging Face directory or a "
             ".gguf file."
         )
     if path.suffix != ".gguf":

@@ -9,7 +9,7 @@ from pathlib import Path
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.files import FolderTarget, listed_files
-from keras_seqattn.strict_json import parse_json
+from keras_seqattn.json_objects import read_object, read_small_file
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.safetensors import MAX_TENSORS, read_header, read_tensor, write_file
 
@@ -33,10 +33,6 @@ ASSETS = (
     "1_Pooling/config.json",
 )
 _SHARD_BYTES = 5_000_000_000
-# Configurations have some kB, and the index of a model of a thousand layers has a few MB.
-_MAX_JSON_BYTES = 25_000_000
-# The largest tokenizer files have about 40 MB. Bundles take no more either.
-_MAX_ASSET_BYTES = 64 << 20
 _SHARD = re.compile(r"model-[0-9]{5,}-of-[0-9]{5,}\.safetensors")
 
 
@@ -68,9 +64,9 @@ def open_directory(path):
         shapes = _indexed_shapes(path, files)
     return Checkpoint(
         path=path,
-        config=read_json(path / "config.json"),
+        config=read_object(path / "config.json", CheckpointError),
         assets={
-            name: read_limited(path / name, _MAX_ASSET_BYTES)
+            name: read_small_file(path / name, CheckpointError)
             for name in ASSETS
             if is_file(path / name)
         },
@@ -107,29 +103,6 @@ def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES
         _write_weights(staging, shapes, read, shard_bytes)
 
 
-def read_json(path):
-    """Read a JSON object.
-
-    Args:
-        path: the file.
-
-    Returns:
-        dict.
-
-    Raises:
-        CheckpointError: the file is missing, too large, or not a JSON object as `parse_json` reads
-            it.
-    """
-    data = read_limited(path, _MAX_JSON_BYTES)
-    try:
-        value = parse_json(data)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not valid JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object, not {type(value).__name__}.")
-    return value
-
-
 def write_json(path, value):
     """Write `value` as an indented JSON file."""
     Path(path).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -151,28 +124,6 @@ def is_file(path):
     return False
 
 
-def read_limited(path, most):
-    """The bytes of a file.
-
-    Args:
-        path: the file.
-        most: the number of bytes above which it is refused unread.
-
-    Raises:
-        CheckpointError: it cannot be read, or is larger.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > most:
-                raise CheckpointError(
-                    f"{path}: has {size} bytes; files of this kind are read up to {most}."
-                )
-            return file.read(most)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
 def _indexed_files(path):
     """Tensor name -> file name, from the index."""
     if not is_file(path / INDEX):
@@ -181,7 +132,7 @@ def _indexed_files(path):
             f"read, since opening "
             "them can run code; convert them with `save_pretrained` of transformers."
         )
-    files = read_json(path / INDEX).get("weight_map")
+    files = read_object(path / INDEX, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
     if len(files) > MAX_TENSORS:
@@ -252,9 +203,15 @@ def _replaceable(folder, names):
     if not (folder / "config.json").is_file():
         return set()
     try:
-        if not isinstance(read_json(folder / "config.json").get("model_type"), str):
+        if not isinstance(
+            read_object(folder / "config.json", CheckpointError).get("model_type"), str
+        ):
             return set()
-        shards = read_json(folder / INDEX).get("weight_map") if (folder / INDEX).is_file() else {}
+        shards = (
+            read_object(folder / INDEX, CheckpointError).get("weight_map")
+            if (folder / INDEX).is_file()
+            else {}
+        )
     except CheckpointError:
         return set()
     found = {"config.json", WEIGHTS, INDEX} | names

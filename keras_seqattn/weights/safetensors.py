@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
-from keras_seqattn.strict_json import parse_json
+from keras_seqattn.json_objects import parse_object
 
 _BYTES = {
     "F64": 8,
@@ -51,16 +51,7 @@ def read_header(path):
             header = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    try:
-        entries = parse_json(header)
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path}: the safetensors header is not valid JSON ({error}); the file is damaged."
-        ) from error
-    if not isinstance(entries, dict):
-        raise CheckpointError(
-            f"{path}: the safetensors header is not an object; the file is damaged."
-        )
+    entries = parse_object(header, f"{path}: the safetensors header", CheckpointError)
     _check_metadata(path, entries.pop("__metadata__", {}))
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(

@@ -1,5 +1,6 @@
 """What a folder must be before its graph is loaded."""
 
+import hashlib
 import json
 import shutil
 
@@ -160,7 +161,12 @@ def test_parity_may_not_point_outside(folder):
     (folder.parent / "secret").write_text("x")
     entry = {"../secret": {"sha256": "", "size": 1}}
     (folder / "parity.json").write_text(json.dumps({"files": entry}))
-    with pytest.raises(BundleError, match="parity.json lists it"):
+    with pytest.raises(BundleError, match="does not list the bundle's files"):
+        open_bundle(folder)
+    (folder / "link").symlink_to(folder.parent / "secret")
+    entry = {"link": {"sha256": hashlib.sha256(b"x").hexdigest(), "size": 1}}
+    (folder / "parity.json").write_text(json.dumps({"files": entry}))
+    with pytest.raises(BundleError, match="lists 'link', which is outside the bundle"):
         open_bundle(folder)
     for files in (None, ["model.onnx"], {"model.onnx": "abc"}, {"model.onnx": {"size": 3}}):
         (folder / "parity.json").write_text(json.dumps({"files": files}))

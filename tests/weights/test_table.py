@@ -6,7 +6,7 @@ import pytest
 
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.table import Row, Table, load_weights, stored_tensors
+from keras_seqattn.weights.table import Row, Table, count_layers, load_weights, stored_tensors
 
 TABLE = Table(
     body=(

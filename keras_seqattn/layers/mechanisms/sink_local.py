@@ -4,8 +4,10 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import real_tokens
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import DYNAMIC_TYPES
 from keras_seqattn.ops.sink_local import SinkLocalAttention
@@ -35,6 +37,7 @@ class SinkLocal(Mechanism):
         DecoderBlock(12, 64, 3072, attention=SinkLocal(4, 1019, RotaryPositions(64)))
     """
 
+    @checked
     def __init__(self, num_sinks, left, positions=None, **kwargs):
         super().__init__(**kwargs)
         SinkLocalAttention(num_sinks, left)
@@ -66,7 +69,7 @@ class SinkLocal(Mechanism):
         if state is None:
             return operation(query, key, value, real, counts, far_query)
         out, *state = operation(query, key, value, real, counts, far_query, state)
-        return out, (*state, counts[:, -1])
+        return out, (*state, count if is_empty(query) else counts[:, -1])
 
     def _rotate(self, query, key, places):
         """The query as keys of the window and as sinks see it, and the key."""

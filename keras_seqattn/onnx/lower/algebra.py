@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx.lower.elementwise import binary, cast, operands
+from keras_seqattn.onnx.lower.elementwise import binary, cast, of_numbers, operands
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape
 from keras_seqattn.onnx.symbol import Symbol, lazy_initializer
@@ -21,7 +21,8 @@ REDUCE = {
 @lowers("Matmul")
 def matmul(tracer, operation, x1, x2):
     sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
-    return tracer.emit("MatMul", operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+    both = operands(tracer, (x1, x2), dtype)
+    return of_numbers(tracer, "MatMul", both, sizes=sizes, dtype=dtype)
 
 
 @lowers("Einsum")
@@ -107,11 +108,10 @@ def reduction(onnx_name):
     def lowering(tracer, operation, x):
         sizes, dtype = tracer.output_spec(operation, (x,), {})
         axes = _axes(operation.axis)
-        x = cast(tracer, x, dtype)
+        x = cast(tracer, tracer.symbol(x), dtype)
         keep = {"keepdims": int(bool(operation.keepdims))}
-        return tracer.emit(
-            onnx_name, [x, _axes_input(tracer, axes)], keep, sizes=sizes, dtype=dtype
-        )
+        inputs = [x, _axes_input(tracer, axes)]
+        return of_numbers(tracer, onnx_name, inputs, keep, sizes=sizes, dtype=dtype)
 
     return lowering
 
@@ -148,12 +148,13 @@ def arg_reduce(tracer, operation, x):
         raise ExportError(f"{tracer.where()}: ops.argmax needs an axis to be exported")
     name = "ArgMax" if type(operation).__name__ == "Argmax" else "ArgMin"
     attributes = {"axis": operation.axis, "keepdims": int(bool(operation.keepdims))}
-    return tracer.emit(name, [x], attributes, sizes=sizes, dtype=dtype)
+    return of_numbers(tracer, name, [x], attributes, sizes=sizes, dtype=dtype)
 
 
 @lowers("Var", "Std")
 def variance(tracer, operation, x):
     sizes, dtype = tracer.output_spec(operation, (x,), {})
+    x = cast(tracer, tracer.symbol(x), dtype)
     axes = _axes_input(tracer, _axes(operation.axis))
     keep = [
         1 if operation.axis is None or i in [a % len(x.sizes) for a in _axes(operation.axis)] else n
@@ -211,7 +212,7 @@ def _last_axis(tracer, operation, x):
 @lowers("LayerNorm")
 def layer_norm(tracer, operation, x, gamma=None, beta=None):
     axis = _last_axis(tracer, operation, x)
-    epsilon = operation.epsilon if operation.epsilon is not None else 1e-3
+    epsilon = _epsilon(operation)
     scale = _scale(tracer, gamma, x, axis)
     if operation.rms_scaling:
         raise ExportError(
@@ -225,10 +226,14 @@ def layer_norm(tracer, operation, x, gamma=None, beta=None):
 @lowers("RMSNorm")
 def rms_norm(tracer, operation, x, scale=None):
     axis = _last_axis(tracer, operation, x)
-    epsilon = operation.epsilon if operation.epsilon is not None else 1e-7
+    epsilon = _epsilon(operation)
     attributes = {"axis": axis, "epsilon": float(epsilon)}
     inputs = [x, _scale(tracer, scale, x, axis)]
     return tracer.emit("RMSNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
+
+
+def _epsilon(operation):
+    return keras.config.epsilon() if operation.epsilon is None else operation.epsilon
 
 
 def _scale(tracer, scale, x, axis):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from keras import ops
 
-from keras_seqattn.onnx.lower.elementwise import as_int32, int32
+from keras_seqattn.onnx.lower.elementwise import as_int32, cast, int32
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
 from keras_seqattn.onnx.symbol import is_dynamic
@@ -21,8 +21,8 @@ def merge_heads(tracer, x):
 
 
 def _for_batch(tracer, rows, x):
-    """Positions (1, t, ...) that all rows share, written out: the node does not broadcast."""
-    if rows.sizes[0] == x.sizes[0]:
+    """What all rows share (1, t, ...), written out: the nodes do not broadcast."""
+    if rows.sizes[0] == x.sizes[0] or rows.sizes[0] != 1:
         return rows
 
     def spread():
@@ -85,6 +85,8 @@ class _Call:
             None if x is None else tracer.symbol(x) for x in (query, key, value, mask, bias, sinks)
         ]
         self.query, self.key, self.value, self.mask, self.bias, self.sinks = tensors
+        if self.bias is not None:
+            self.bias = cast(tracer, self.bias, self.query.dtype)
         self.past_key, self.past_value = past_key, past_value
         self.extends = past_key is not None and key is not None
         self.batch, self.length, self.heads, self.head_dim = query.sizes
@@ -94,6 +96,20 @@ class _Call:
         else:
             self.groups, self.value_dim = value.sizes[2:]
             self.total += key.sizes[1]
+
+        self._share_batch()
+
+    def _share_batch(self):
+        """The nodes do not broadcast: what all rows share is written out for each."""
+        if self.key is None or self.past_key is not None:
+            return
+        if self.key.sizes[0] != self.batch == 1:
+            self.query = _for_batch(self.tracer, self.query, self.key)
+            self.batch = self.query.sizes[0]
+        else:
+            self.key, self.value = (
+                _for_batch(self.tracer, x, self.query) for x in (self.key, self.value)
+            )
 
     def _outputs(self):
         b, t, g = self.batch, self.length, self.groups
@@ -163,7 +179,9 @@ class _Call:
             t, s = self.tracer.size(self.query, 1), self._key_length()
             rows = ops.add(ops.arange(t, dtype="int32"), ops.subtract(s, t))
             band = band_mask(rows, ops.arange(s, dtype="int32"), False, self.operation.window)
-        return combine_masks(None if self.mask is None else expand_mask(self.mask), band)
+        allowed = combine_masks(None if self.mask is None else expand_mask(self.mask), band)
+        # Between lengths that are fixed a band is no Symbol yet.
+        return self.tracer.symbol(allowed)
 
     def _key_length(self):
         """The number of keys, past included: an int or a scalar Symbol."""

@@ -13,10 +13,9 @@ from keras_seqattn.onnx.symbol import DTYPES
 UNARY = {
     "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arcsin": "Asin", "Arctan": "Atan",
     "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor",
-    "Isinf": "IsInf", "Isnan": "IsNaN", "Log": "Log", "LogicalNot": "Not", "Negative": "Neg",
-    "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round", "Sigmoid": "Sigmoid",
-    "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign",
-    "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
+    "Log": "Log", "Negative": "Neg", "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round",
+    "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus",
+    "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
 BINARY = {
     "Add": "Add", "Divide": "Div", "Maximum": "Max", "Minimum": "Min", "Multiply": "Mul",
@@ -26,7 +25,8 @@ COMPARE = {
     "Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less",
     "LessEqual": "LessOrEqual",
 }  # fmt: skip
-LOGICAL = {"LogicalAnd": "And", "LogicalOr": "Or", "LogicalXor": "Xor"}
+LOGICAL = {"LogicalAnd": "And", "LogicalNot": "Not", "LogicalOr": "Or", "LogicalXor": "Xor"}
+OF_FLOATS = {"Isinf": "IsInf", "Isnan": "IsNaN"}
 
 
 def cast(tracer, x, dtype):
@@ -62,21 +62,47 @@ def common_dtype(args):
     return keras.backend.result_type(*types)
 
 
+def in_result_dtype(tracer, operation, x):
+    """`x` in the dtype that Keras gives the result: what it does to integers and flags."""
+    return cast(tracer, tracer.symbol(x), tracer.output_spec(operation, (x,), {})[1])
+
+
 def unary(onnx_name):
     def lowering(tracer, operation, x):
-        sizes, dtype = tracer.output_spec(operation, (x,), {})
-        x = tracer.symbol(x)
-        if onnx_name not in ("Not", "IsNaN", "IsInf"):
-            x = cast(tracer, x, dtype)
-        return tracer.emit(onnx_name, [x], sizes=sizes, dtype=dtype)
+        dtype = tracer.output_spec(operation, (x,), {})[1]
+        x = in_result_dtype(tracer, operation, x)
+        return of_numbers(tracer, onnx_name, [x], sizes=x.sizes, dtype=dtype)
 
     return lowering
+
+
+def of_floats(onnx_name):
+    """A question about floats, which integers answer too."""
+
+    def lowering(tracer, operation, x):
+        x = tracer.symbol(x)
+        if "float" not in x.dtype:
+            x = cast(tracer, x, "float32")
+        return tracer.emit(onnx_name, [x], sizes=x.sizes, dtype="bool")
+
+    return lowering
+
+
+def of_numbers(tracer, onnx_name, xs, attributes=None, *, sizes, dtype):
+    """A node for numbers; flags go through it as 0 and 1, which the operators lack for them."""
+    result = dtype
+    if xs[0].dtype == "bool":
+        xs = [x if x is None or x.dtype != "bool" else cast(tracer, x, "int32") for x in xs]
+        result = "int32" if dtype == "bool" else dtype
+    out = tracer.emit(onnx_name, xs, attributes, sizes=sizes, dtype=result)
+    return cast(tracer, out, dtype)
 
 
 def binary(onnx_name):
     def lowering(tracer, operation, x1, x2):
         sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
-        return tracer.emit(onnx_name, operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+        both = operands(tracer, (x1, x2), dtype)
+        return of_numbers(tracer, onnx_name, both, sizes=sizes, dtype=dtype)
 
     return lowering
 
@@ -84,21 +110,28 @@ def binary(onnx_name):
 def compare(onnx_name):
     def lowering(tracer, operation, x1, x2):
         sizes, _ = tracer.output_spec(operation, (x1, x2), {})
-        both = operands(tracer, (x1, x2), common_dtype((x1, x2)))
+        dtype = common_dtype((x1, x2))
+        both = operands(tracer, (x1, x2), "int32" if dtype == "bool" else dtype)
         return tracer.emit(onnx_name, both, sizes=sizes, dtype="bool")
 
     return lowering
 
 
 def logical(onnx_name):
-    def lowering(tracer, operation, x1, x2):
-        sizes, _ = tracer.output_spec(operation, (x1, x2), {})
-        return tracer.emit(onnx_name, operands(tracer, (x1, x2), "bool"), sizes=sizes, dtype="bool")
+    def lowering(tracer, operation, *xs):
+        sizes, _ = tracer.output_spec(operation, xs, {})
+        return tracer.emit(onnx_name, operands(tracer, xs, "bool"), sizes=sizes, dtype="bool")
 
     return lowering
 
 
-for _table, _make in ((UNARY, unary), (BINARY, binary), (COMPARE, compare), (LOGICAL, logical)):
+for _table, _make in (
+    (UNARY, unary),
+    (BINARY, binary),
+    (COMPARE, compare),
+    (LOGICAL, logical),
+    (OF_FLOATS, of_floats),
+):
     for _keras_name, _onnx_name in _table.items():
         lowers(_keras_name)(_make(_onnx_name))
 
@@ -112,11 +145,11 @@ def not_equal(tracer, operation, x1, x2):
 @lowers("FloorDivide")
 def floor_divide(tracer, operation, x1, x2):
     sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
-    quotient = tracer.emit("Div", operands(tracer, (x1, x2), dtype), sizes=sizes, dtype=dtype)
+    a, b = operands(tracer, (x1, x2), dtype)
     if "int" not in dtype:
+        quotient = tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)
         return tracer.emit("Floor", [quotient], sizes=sizes, dtype=dtype)
     # ONNX's integer Div truncates: where the remainder is not 0 and has the other sign, one less.
-    a, b = operands(tracer, (x1, x2), dtype)
     remainder = tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
     floored = tracer.emit("Sub", [a, remainder], sizes=sizes, dtype=dtype)
     return tracer.emit("Div", [floored, b], sizes=sizes, dtype=dtype)
@@ -137,40 +170,48 @@ def mod(tracer, operation, x1, x2):
 
 @lowers("Square")
 def square(tracer, operation, x):
-    return tracer.emit("Mul", [x, x], sizes=x.sizes, dtype=x.dtype)
+    x = in_result_dtype(tracer, operation, x)
+    return of_numbers(tracer, "Mul", [x, x], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Rsqrt")
 def rsqrt(tracer, operation, x):
+    x = in_result_dtype(tracer, operation, x)
     root = tracer.emit("Sqrt", [x], sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Reciprocal", [root], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Expm1")
 def expm1(tracer, operation, x):
+    x = in_result_dtype(tracer, operation, x)
     exp = tracer.emit("Exp", [x], sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Sub", [exp, tracer.constant(1.0, x.dtype)], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Log1p")
 def log1p(tracer, operation, x):
+    x = in_result_dtype(tracer, operation, x)
     more = tracer.emit("Add", [x, tracer.constant(1.0, x.dtype)], sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Log", [more], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Clip")
 def clip(tracer, operation, x):
-    bounds = [tracer.symbol(b, x.dtype) for b in (operation.x_min, operation.x_max)]
-    return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+    """Bounds are rounded to the dtype of the result, as Keras does."""
+    x = in_result_dtype(tracer, operation, x)
+    bounds = operands(tracer, (operation.x_min, operation.x_max), x.dtype)
+    return of_numbers(tracer, "Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Where")
 def where(tracer, operation, condition, x1, x2):
     sizes, dtype = tracer.output_spec(operation, (condition, x1, x2), {})
     condition = cast(tracer, tracer.symbol(condition), "bool")
-    return tracer.emit(
-        "Where", [condition, *operands(tracer, (x1, x2), dtype)], sizes=sizes, dtype=dtype
-    )
+    # onnxruntime cannot choose between flags.
+    chosen = "int32" if dtype == "bool" else dtype
+    both = operands(tracer, (x1, x2), chosen)
+    out = tracer.emit("Where", [condition, *both], sizes=sizes, dtype=chosen)
+    return cast(tracer, out, dtype)
 
 
 @lowers("Cast", "SaturateCast")
@@ -263,14 +304,14 @@ def log_sigmoid(tracer, operation, x):
 
 @lowers("Isfinite")
 def isfinite(tracer, operation, x):
-    nan = tracer.emit("IsNaN", [x], sizes=x.sizes, dtype="bool")
-    inf = tracer.emit("IsInf", [x], sizes=x.sizes, dtype="bool")
-    either = tracer.emit("Or", [nan, inf], sizes=x.sizes, dtype="bool")
-    return tracer.emit("Not", [either], sizes=x.sizes, dtype="bool")
+    nan, inf = (of_floats(name)(tracer, operation, x) for name in ("IsNaN", "IsInf"))
+    either = tracer.emit("Or", [nan, inf], sizes=nan.sizes, dtype="bool")
+    return tracer.emit("Not", [either], sizes=nan.sizes, dtype="bool")
 
 
 @lowers("Log2", "Log10")
 def log_base(tracer, operation, x):
+    x = in_result_dtype(tracer, operation, x)
     base = 2.0 if type(operation).__name__ == "Log2" else 10.0
     log = tracer.emit("Log", [x], sizes=x.sizes, dtype=x.dtype)
     scale = tracer.constant(np.float64(1 / math.log(base)), x.dtype)

@@ -147,14 +147,29 @@ def stack(tracer, operation, xs):
 @lowers("Split")
 def split(tracer, operation, x):
     axis = operation.axis % len(x.sizes)
-    sections = operation.indices_or_sections
-    total = x.sizes[axis]
+    sections, total = operation.indices_or_sections, x.sizes[axis]
     if isinstance(sections, int):
-        lengths = [total // sections] * sections
-    else:
-        edges = [0, *[int(s) for s in sections], total]
-        lengths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
-    return split_lengths(tracer, x, lengths, axis)
+        if is_dynamic(total):
+            return _equal_parts(tracer, x, sections, axis)
+        return split_lengths(tracer, x, [total // sections] * sections, axis)
+    edges = [0, *[int(s) for s in sections], total]
+    if is_dynamic(total) or edges != sorted(edges) or edges[1] < 0:
+        return _slices(tracer, x, edges[1:-1], axis)
+    return split_lengths(tracer, x, [b - a for a, b in zip(edges, edges[1:], strict=False)], axis)
+
+
+def _equal_parts(tracer, x, count, axis):
+    size = x.sizes[axis] // count
+    sizes = (*x.sizes[:axis], size, *x.sizes[axis + 1 :])
+    attributes = {"axis": axis, "num_outputs": count}
+    return tracer.emit("Split", [x], attributes, outputs=[(sizes, x.dtype)] * count)
+
+
+def _slices(tracer, x, edges, axis):
+    """Parts between places that may be counted from the end, or lie behind it."""
+    before = [slice(None)] * axis
+    bounds = zip([None, *edges], [*edges, None], strict=True)
+    return [_slice(tracer, x, [*before, slice(a, b)]) for a, b in bounds]
 
 
 def split_lengths(tracer, x, lengths, axis):
@@ -167,6 +182,10 @@ def split_lengths(tracer, x, lengths, axis):
 @lowers("Unstack")
 def unstack(tracer, operation, x):
     axis = operation.axis % len(x.sizes)
+    if is_dynamic(x.sizes[axis]):
+        raise ExportError(
+            f"{tracer.where()}: ops.unstack of an axis whose length is known only at run time"
+        )
     return [_index(tracer, x, i, axis) for i in range(x.sizes[axis])]
 
 
@@ -360,8 +379,13 @@ def like(tracer, operation, x, fill_value=None):
 
 @lowers("OneHot")
 def one_hot(tracer, operation, x):
+    """What is no class gives zeros; ONNX's OneHot would count negative ones from the end."""
     sizes, dtype = tracer.output_spec(operation, (x,), {})
-    depth = tracer.constant(np.array([operation.num_classes]))
-    values = tracer.constant(np.array([0, 1]), dtype)
-    axis = {"axis": operation.axis}
-    return tracer.emit("OneHot", [x, depth, values], axis, sizes=sizes, dtype=dtype)
+    x = cast(tracer, tracer.symbol(x), "int32")
+    axis = operation.axis % len(sizes)
+    apart = tracer.constant(np.array([axis]))
+    inner = (*x.sizes[:axis], 1, *x.sizes[axis:])
+    x = tracer.emit("Unsqueeze", [x, apart], sizes=inner, dtype=x.dtype)
+    classes = np.arange(operation.num_classes).reshape(-1, *[1] * (len(sizes) - axis - 1))
+    equal = tracer.emit("Equal", [x, tracer.constant(classes)], sizes=sizes, dtype="bool")
+    return cast(tracer, equal, dtype)

@@ -1,26 +1,29 @@
 import json
+import math
 
 import pytest
 
-from keras_seqattn.strict_json import parse_json
+from keras_seqattn.errors import CheckpointError
+from keras_seqattn.json_objects import parse_object
 
 pytestmark = pytest.mark.backend_free
 
 
 @pytest.mark.parametrize(
     "value",
-    [{}, [], 3, -1.5e300, "é😀\u2028", {"a": [None, True, {"b": "\0"}]}, 10**30, {"": [[]]}],
+    [3, -1.5e300, "é😀\u2028", {"a": [None, True, {"b": "\0"}]}, 10**30, {"": [[]]}, math.inf],
 )
 def test_what_the_standard_has_is_read(value):
-    assert parse_json(json.dumps(value).encode()) == value
-    assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
+    for escaped in (True, False):
+        text = json.dumps({"value": value}, ensure_ascii=escaped)
+        assert parse_object(text.encode(), "x.json") == {"value": value}
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b'{"a": NaN}', "NaN is not JSON"),
-        (b"[-Infinity]", "-Infinity is not JSON"),
+        (b"[]", "must hold a JSON object, not list"),
+        (b"NaN", "must hold a JSON object, not float"),
         (b"1e400", "1e400 is too large"),
         (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands twice"),
         (b'"\\ud800"', "surrogate"),
@@ -38,6 +41,6 @@ def test_what_the_standard_has_is_read(value):
     ],
 )
 def test_what_it_has_not_is_refused_with_the_reason(text, reason):
-    with pytest.raises(ValueError, match=reason) as caught:
-        parse_json(text)
+    with pytest.raises(CheckpointError, match=f"x.json .*{reason}") as caught:
+        parse_object(text, "x.json", CheckpointError)
     assert len(str(caught.value)) < 300

@@ -1,0 +1,26 @@
+"""What other libraries raise, in one line."""
+
+import itertools
+import re
+
+# Keras writes some of its messages in bold.
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+# Where Keras goes on to list what it was given.
+_REST = ("Arguments received by", "Full input shape")
+_LONGEST = 400
+
+
+def reason(error):
+    """The message of any exception in one line, with the places that were noted on it."""
+    lines = (line.strip() for line in _STYLE.sub("", str(error)).splitlines())
+    said = itertools.takewhile(lambda line: not line.startswith(_REST), filter(_says, lines))
+    text = " ".join(said) or type(error).__name__
+    if isinstance(error, LookupError | AttributeError | ArithmeticError | AssertionError):
+        text = f"{type(error).__name__}: {text}"
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    return "; ".join([text, *getattr(error, "__notes__", [])])
+
+
+def _says(line):
+    # Keras's first line names only the layer whose call failed.
+    return line and not line.startswith("Exception encountered when calling")

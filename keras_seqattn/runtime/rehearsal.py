@@ -1,0 +1,233 @@
+"""The proof that what a bundle holds can be used: everything is parsed, and tried once, briefly."""
+
+import contextlib
+
+import numpy as np
+
+from keras_seqattn.errors import BundleError, SeqAttnError
+from keras_seqattn.generation.prompts import check_token_ids
+from keras_seqattn.generation.settings import (
+    GenerationConfig,
+    checkpoint_defaults,
+    position_limit,
+)
+from keras_seqattn.runtime.chat import ChatTemplate, template_source
+from keras_seqattn.runtime.config import check_config, max_sequence_length
+from keras_seqattn.runtime.pooling import Pooling
+from keras_seqattn.runtime.text_tasks import task_settings
+from keras_seqattn.runtime.tokenizer import Tokenizer
+
+_TEXT = "Hello, world! 1 2 3"
+_STEPS = 2
+# Of so many tokens one must be the text of a tokenizer that knows no common word.
+_TOKENS = 100
+_USER, _ANSWER = {"role": "user", "content": _TEXT}, {"role": "assistant", "content": "Yes."}
+_SYSTEM = {"role": "system", "content": "Be brief."}
+# Not every template takes a system's message or more than one question; each must take one.
+_CONVERSATIONS = ([_USER], [_USER, _ANSWER, _USER], [_SYSTEM, _USER])
+_GENERATING = ("causal_lm", "seq2seq_lm")
+_SETTINGS = "generation_config.json or config.json"
+
+
+def rehearse(model):
+    """Use everything that a bundle holds, with two tokens where it generates.
+
+    Args:
+        model: BundleModel.
+
+    Returns:
+        list of str, what was tried.
+
+    Raises:
+        BundleError: something cannot be used; the message names the file.
+    """
+    done = check_companions(
+        model.task, model.config, model.bundle.generation_config, model.bundle.assets
+    )
+    if model.task in _GENERATING:
+        return done + _generate(model)
+    if model.task == "embedding":
+        return done + _read(model, "embed")
+    if model.task == "sequence_classification":
+        return done + _read(model, "classify")
+    if model.task == "token_classification":
+        return done + _read(model, "tag")
+    return done + _run(model)
+
+
+def check_companions(task, config, generation_config, assets):
+    """Parse and try the files beside the graph, as far as that needs no graph.
+
+    Args:
+        task: str, or None.
+        config: dict of config.json.
+        generation_config: dict of generation_config.json.
+        assets: dict file name -> bytes.
+
+    Returns:
+        list of str, what was tried.
+
+    Raises:
+        BundleError: a file is not valid; the message names it.
+    """
+    check_config(config)
+    done, tokenizer = [], None
+    if "tokenizer.json" in assets:
+        tokenizer = Tokenizer(assets)
+        with _blaming("tokenizer.json"):
+            _check_tokenizer(tokenizer, config.get("vocab_size"))
+        done.append("tokenizer")
+    if task in _GENERATING:
+        _check_settings(task, checkpoint_defaults(config, generation_config), config)
+        done.append("generation settings")
+    if task == "causal_lm" and tokenizer is not None and template_source(assets, tokenizer):
+        with _blaming("chat_template.jinja or chat_template in tokenizer_config.json"):
+            _check_template(ChatTemplate.from_assets(assets, tokenizer))
+        done.append("chat template")
+    if task == "embedding":
+        Pooling.from_assets(assets)
+        done.append("pooling")
+    max_sequence_length(assets)
+    return done
+
+
+def _check_tokenizer(tokenizer, vocabulary_size):
+    text = _sample(tokenizer)
+    if text is None:
+        raise BundleError("it makes no token of any text")
+    ids = tokenizer.encode(text)
+    tokenizer.decode(ids)
+    tokenizer.decode(ids, special_tokens=True)
+    if vocabulary_size is None:
+        return
+    # A token that was added, but has no place in the model, is refused where a text has it.
+    largest = max(tokenizer.vocabulary.values(), default=0)
+    check_token_ids(np.array([largest, *ids], np.int64), vocabulary_size, "the vocabulary")
+
+
+def _sample(tokenizer, most=None):
+    """A text of which the tokenizer makes tokens, at most `most` of them, or None."""
+    tokens = sorted(tokenizer.vocabulary.values())[:_TOKENS]
+    for text in (_TEXT, "Hello", *(tokenizer.decode([token]) for token in tokens)):
+        size = len(tokenizer.encode(text)) if text else 0
+        if size and (most is None or size <= most):
+            return text
+    return None
+
+
+def _check_settings(task, defaults, config):
+    has_encoder = task == "seq2seq_lm"
+    with _blaming(_SETTINGS):
+        GenerationConfig.from_settings(defaults, has_encoder)
+    for name, settings in task_settings(config) if has_encoder else ():
+        with _blaming(f"task_specific_params of config.json, {name}"):
+            GenerationConfig.from_settings(defaults | settings, has_encoder)
+
+
+def _check_template(template):
+    """Render sample conversations, of which one must succeed."""
+    refused = None
+    for messages in _CONVERSATIONS:
+        try:
+            template.render(messages)
+            return
+        except SeqAttnError as error:
+            refused = refused or error
+    raise refused
+
+
+def _generate(model):
+    done = []
+    with _blaming(f"the graph, with the settings of {_SETTINGS}"):
+        ids = np.array([[1 % model.config["vocab_size"]]], np.int64)
+        settings = _brief(model, 1)
+        if settings is None:
+            return done
+        model.generate(ids, **settings)
+        done.append("two tokens from ids")
+    if model.tokenizer is None:
+        return done
+    with _blaming("the tokenizer's files"):
+        side = "decoder" if model.task == "causal_lm" else "encoder"
+        limit = position_limit(model.config, side)
+        text = _sample(model.tokenizer, None if limit is None else limit - 1)
+        if text is not None:
+            model.generate(text, **_brief(model, len(model.tokenizer.encode(text))))
+            done.append("two tokens from text")
+    return done + (_chat(model) if model.task == "causal_lm" else _rewrite(model))
+
+
+def _brief(model, prompt):
+    """Settings for two tokens, or as many as the context leaves; None where it leaves none."""
+    limit = position_limit(model.config)
+    prompt = prompt if model.task == "causal_lm" else 1
+    steps = _STEPS if limit is None else min(_STEPS, limit - prompt)
+    return {"max_new_tokens": steps, "min_new_tokens": 0} if steps > 0 else None
+
+
+def _chat(model):
+    tokenizer, assets = model.tokenizer, model.bundle.assets
+    if template_source(assets, tokenizer) is None:
+        return []
+    template = ChatTemplate.from_assets(assets, tokenizer)
+    for messages in _CONVERSATIONS:
+        try:
+            prompt = template.render(messages)
+        except SeqAttnError:
+            continue
+        settings = _brief(model, len(tokenizer.encode(prompt, special_tokens=False)))
+        if settings is None:
+            return []
+        with _blaming("the chat template"):
+            model.chat(messages, **settings)
+        return ["two tokens of a chat"]
+    return []
+
+
+def _rewrite(model):
+    done, settings = [], _brief(model, 1)
+    for name, _ in task_settings(model.config):
+        with _blaming(f"task_specific_params of config.json, {name}"):
+            if name.startswith("translation_"):
+                source, target = name.removeprefix("translation_").split("_to_", 1)
+                model.translate(_TEXT, source=source, target=target, **settings)
+            elif name == "translation":
+                model.translate(_TEXT, **settings)
+            else:
+                model.summarize(_TEXT, **settings)
+        done.append(name)
+    return done
+
+
+def _read(model, method):
+    """Give a text to `method`, or token ids to the graph where no tokenizer makes them."""
+    if model.tokenizer is None:
+        return _run(model)
+    with _blaming("the tokenizer's or the pooling's files, the labels or the graph"):
+        getattr(model, method)(_sample(model.tokenizer))
+    return [f"{method} of a text"]
+
+
+def _run(model):
+    """Run a graph of token ids on some; what others take only their owner knows."""
+    names = {value.name for value in model.session.get_inputs()}
+    size = position_limit(model.config) or _STEPS
+    if not names or not names <= _TEXT_INPUTS or len(model.sessions) > 1:
+        return ["loaded"]
+    with _blaming("the graph"):
+        ids = np.zeros((1, min(size, _STEPS)), np.int64)
+        model.run({name: np.ones_like(ids) if name in _MASKS else ids for name in names})
+    return ["a run on ids"]
+
+
+_MASKS = {"attention_mask", "global_attention_mask"}
+_TEXT_INPUTS = {"input_ids", "token_type_ids"} | _MASKS
+
+
+@contextlib.contextmanager
+def _blaming(place):
+    """Errors of the block, as a BundleError that names the file."""
+    try:
+        yield
+    except SeqAttnError as error:
+        raise BundleError(f"{place} cannot be used: {error}") from None

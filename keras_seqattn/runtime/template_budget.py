@@ -1,0 +1,153 @@
+"""What one rendering of a chat template may use up: a stranger's template ends, in little memory.
+
+The unit is about a byte that is made or looked at. Every operation of a template pays before it is
+done, so that neither time nor memory can grow beyond what was given, however the template is made.
+"""
+
+import contextlib
+import contextvars
+import re
+from collections.abc import ItemsView, KeysView, ValuesView
+
+from keras_seqattn.errors import InputError
+
+# Real templates take some ten thousand units a message. This much is at most a second or two.
+_UNITS = 32 << 20
+_UNITS_PER_BYTE = 64
+OPERATION, ITEM, NODE = 100, 64, 20
+_DEPTH = 100
+_INTEGER_BITS = 4096
+_LISTS = (list, tuple, set, frozenset, KeysView, ItemsView, ValuesView)
+_CONTAINERS = (dict, *_LISTS)
+# A width of four digits or more, or one that is given as an argument.
+_WIDE = re.compile(r"%[^%a-zA-Z]*?(?:\d{4,}|\*)|%\([^)]*\)[^%a-zA-Z]*?(?:\d{4,}|\*)")
+_current = contextvars.ContextVar("budget")
+
+
+class TooMuch(InputError):
+    """A template asks for more time or memory than it gets."""
+
+
+class Budget:
+    """The units that are left of one rendering.
+
+    Args:
+        size: int, bytes of what the user gives the template; long conversations may take longer.
+    """
+
+    def __init__(self, size):
+        self.left = _UNITS + _UNITS_PER_BYTE * size
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def spent_here(self):
+        """Let the operations of the block be paid from this budget."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    @contextlib.contextmanager
+    def deeper(self):
+        """Go one call deeper."""
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise TooMuch(f"its calls are nested more than {_DEPTH} deep")
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+
+def budget():
+    """The Budget of the rendering that runs."""
+    return _current.get()
+
+
+def spend(units):
+    """Pay for an operation that is about to be done.
+
+    Raises:
+        TooMuch: so much is not left.
+    """
+    current = _current.get()
+    current.left -= units
+    if current.left < 0:
+        raise TooMuch("it takes too many steps or makes too much text")
+
+
+def text_size(text):
+    """int, the bytes of a text in memory, or a little more."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def shallow_size(value):
+    """int, the units of a value without what its elements hold."""
+    if isinstance(value, str):
+        return text_size(value)
+    if isinstance(value, _CONTAINERS):
+        return ITEM * len(value)
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
+        raise TooMuch("it makes an integer of more than 1,000 digits")
+    return 0
+
+
+def deep_size(value, limit=None):
+    """int, the units of a value with all that is in it, counted as often as it is there.
+
+    Lists that hold one another twice are exponentially large when they are written or compared.
+
+    Args:
+        value: anything.
+        limit: int, the most units; None is what the budget has left.
+
+    Raises:
+        TooMuch: it is more than that.
+    """
+    if isinstance(value, str):
+        return text_size(value)
+    limit = _current.get().left if limit is None else limit
+    total, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        total += shallow_size(item)
+        if isinstance(item, dict):
+            pending.extend(item)
+            pending.extend(item.values())
+        elif isinstance(item, _LISTS):
+            pending.extend(item)
+        if total > limit:
+            raise TooMuch("a list or mapping is too large, or holds itself")
+    return total
+
+
+def search_cost(text, part, backwards=False):
+    """int, the units of looking for a text in another, at worst."""
+    size = len(text)
+    # From the front long texts are searched in linear time.
+    products = size * len(part) if backwards else min(size, 30_000) * min(len(part), 2_500)
+    return size + products // 16
+
+
+def product_bits(left, right):
+    """Check the size of left * right, of two integers."""
+    if left.bit_length() + right.bit_length() > _INTEGER_BITS:
+        raise TooMuch("it makes an integer of more than 1,000 digits")
+
+
+def power_bits(base, exponent):
+    """Check the size of base ** exponent, of two integers."""
+    if base.bit_length() * abs(exponent) > _INTEGER_BITS:
+        raise TooMuch("it makes an integer of more than 1,000 digits")
+
+
+def percent_cost(template, values):
+    """int, the units of `template % values`.
+
+    Raises:
+        TooMuch: a field is wider than 999.
+    """
+    if _WIDE.search(template):
+        raise TooMuch("it asks for a field wider than 999 characters")
+    return len(template) + 1000 * template.count("%") + template.count("%") * deep_size(values)

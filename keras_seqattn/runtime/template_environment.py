@@ -1,0 +1,518 @@
+"""Jinja's sandbox with a price on every operation, for the chat templates of strangers.
+
+What a template may call, and what it costs, is in tables; whatever is in none of them is refused.
+Statements are counted by nodes that are put into the parsed template.
+"""
+
+import datetime
+import functools
+import json
+import re
+import string
+from collections.abc import Iterator
+
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.runtime import BlockReference, LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace, pass_eval_context
+from jinja2.visitor import NodeTransformer
+
+from keras_seqattn.runtime.template_budget import (
+    ITEM,
+    NODE,
+    OPERATION,
+    TooMuch,
+    budget,
+    deep_size,
+    percent_cost,
+    power_bits,
+    product_bits,
+    search_cost,
+    shallow_size,
+    spend,
+    text_size,
+)
+
+# Real templates have up to some 20,000 characters.
+_SOURCE_LIMIT = 100_000
+# Names of filters that no template can write.
+_PAY, _SLICED, _COMPARED, _CONTAINS, _JOINED = (
+    "to pay",
+    "sliced",
+    "compared",
+    "contains ",
+    "joined ",
+)
+
+
+def compile_template(source):
+    """A `jinja2.Template`, to be rendered while a `Budget` is `spent_here`.
+
+    Raises:
+        Exception: whatever jinja2 or Python raise for a source that is not valid.
+    """
+    if len(source) > _SOURCE_LIMIT:
+        raise TooMuch(f"it has {len(source)} characters, and at most {_SOURCE_LIMIT} are read")
+    environment = _environment()
+    return environment.from_string(_Pricing().visit(environment.parse(source)))
+
+
+@functools.cache
+def _environment():
+    return _Environment()
+
+
+class _Generation(Extension):
+    """`{% generation %}`, by which transformers finds what the assistant wrote: a block of text."""
+
+    tags = {"generation"}
+
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return nodes.Scope(body).set_lineno(line)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+
+    def __init__(self):
+        # What is constant is not computed ahead: compiling would have to be paid too.
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,
+            finalize=_output,
+            extensions=[_Generation, loopcontrols],
+        )
+        self.filters["tojson"] = _to_json
+        self.filters = {
+            name: _priced(self.filters[name], name in _LOOKED_INTO, _FILTER_COSTS.get(name))
+            for name in _FILTERS
+        }
+        self.filters |= {
+            _PAY: _pay,
+            _SLICED: _sliced,
+            _COMPARED: _compared,
+            _CONTAINS: _contains,
+            _JOINED: _joined,
+        }
+        self.tests = {
+            name: _priced(test, name in _COMPARING, _contains_cost if name == "in" else None)
+            for name, test in self.tests.items()
+        }
+        self.globals = {
+            "range": self.globals["range"],
+            "dict": _new_dict,
+            "cycler": Cycler,
+            "joiner": Joiner,
+            "namespace": _Namespace,
+            "raise_exception": _raise,
+            "strftime_now": _now,
+        }
+        self._functions = tuple(self.globals.values())
+
+    def call_binop(self, context, operator, left, right):
+        spend(OPERATION + _binop_cost(operator, left, right))
+        return super().call_binop(context, operator, left, right)
+
+    def getitem(self, obj, argument):
+        spend(NODE if isinstance(argument, (str, int)) else deep_size(argument))
+        return super().getitem(obj, argument)
+
+    def call(__self, __context, __obj, *args, **kwargs):  # noqa: B902, N805 as in jinja2
+        # In loops and blocks jinja2 adds arguments of its own.
+        named = {name: x for name, x in kwargs.items() if name not in ("_loop_vars", "_block_vars")}
+        spend(OPERATION + __self._call_cost(__obj, args, named))
+        with budget().deeper():
+            result = super().call(__context, __obj, *args, **kwargs)
+        return _paid(result)
+
+    def _call_cost(self, function, args, kwargs):
+        if isinstance(function, (Macro, LoopContext, BlockReference, Joiner, Undefined)):
+            return 0
+        arguments = deep_size([*args, *kwargs.values()])
+        if any(function is known for known in self._functions):
+            return arguments
+        # The sandbox wraps str.format.
+        method = getattr(function, "__wrapped__", function)
+        owner, name = getattr(method, "__self__", None), getattr(method, "__name__", None)
+        for kind, costs in _METHODS:
+            if isinstance(owner, kind) and name in costs:
+                cost = costs[name]
+                return (
+                    arguments + shallow_size(owner) + (cost(owner, *args, **kwargs) if cost else 0)
+                )
+        raise SecurityError(f"{name or type(function).__name__} cannot be called in a template")
+
+
+class _Namespace(Namespace):
+    """Jinja's, whose attributes cannot stand for Python's own and which is not written out."""
+
+    def __init__(*args, **kwargs):
+        self, args = args[0], args[1:]
+        values = dict(*args, **kwargs)
+        for name in values:
+            _check_attribute(name)
+        Namespace.__init__(self, values)
+
+    def __setitem__(self, name, value):
+        _check_attribute(name)
+        super().__setitem__(name, value)
+
+    def __repr__(self):
+        return "<Namespace>"
+
+
+def _check_attribute(name):
+    if not isinstance(name, str) or name.startswith("_"):
+        raise SecurityError(f"{name!r} cannot be an attribute of a namespace")
+
+
+class _Pricing(NodeTransformer):
+    """Puts a price on the statements of a template, and on operations that the sandbox misses."""
+
+    def visit(self, node, *args, **kwargs):
+        if not isinstance(node, _NODES):
+            raise TemplateError(f"{type(node).__name__} is not available in chat templates")
+        return super().visit(node, *args, **kwargs)
+
+    def visit_For(self, node):
+        cost = _price(node)
+        self.generic_visit(node)
+        node.body.insert(0, nodes.ExprStmt(cost, lineno=node.lineno))
+        if node.test is not None:
+            node.test = nodes.And(cost, node.test, lineno=node.lineno)
+        return node
+
+    def visit_Macro(self, node):
+        cost = _price(node)
+        self.generic_visit(node)
+        node.body.insert(0, nodes.ExprStmt(cost, lineno=node.lineno))
+        return node
+
+    visit_CallBlock = visit_Block = visit_Macro
+
+    def visit_TemplateData(self, node):
+        # A constant is written at a price, as everything is that an expression gives.
+        return nodes.Const(node.data, lineno=node.lineno)
+
+    def visit_Getitem(self, node):
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        # Python warns of a number with a slice that it sees while it compiles.
+        node.node = _filter(node.node, _SLICED)
+        return _filter(node, _SLICED)
+
+    def visit_Concat(self, node):
+        self.generic_visit(node)
+        return _filter(nodes.List(node.nodes, lineno=node.lineno), _JOINED)
+
+    def visit_Pair(self, node):
+        self.generic_visit(node)
+        if not isinstance(node.key, nodes.Const):
+            node.key = _filter(node.key, _COMPARED)
+        return node
+
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        pairs, left = [], node.expr
+        for operand in node.ops:
+            pairs.append(_compare(left, operand))
+            left = operand.expr
+        return functools.reduce(lambda a, b: nodes.And(a, b, lineno=node.lineno), pairs)
+
+
+def _compare(left, operand):
+    line = {"lineno": left.lineno}
+    if operand.op in ("in", "notin"):
+        found = _filter(left, _CONTAINS, operand.expr)
+        return found if operand.op == "in" else nodes.Not(found, **line)
+    right = nodes.Operand(operand.op, _filter(operand.expr, _COMPARED), **line)
+    return nodes.Compare(_filter(left, _COMPARED), [right], **line)
+
+
+def _filter(node, name, *arguments):
+    return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
+
+
+def _price(node):
+    """A node that pays for running the body of a statement once."""
+    count = sum(1 for _ in node.find_all(nodes.Node)) + 1
+    return _filter(nodes.Const(count * NODE, lineno=node.lineno), _PAY)
+
+
+_NODES = tuple(
+    getattr(nodes, name)
+    for name in "Template Output TemplateData Const For If Macro CallBlock FilterBlock With Block "
+    "Assign AssignBlock ExprStmt Scope Break Continue BinExpr UnaryExpr Name NSRef Tuple List Dict "
+    "Pair Keyword CondExpr Filter Test Call Getitem Getattr Slice Concat Compare Operand".split()
+)
+
+
+@pass_eval_context
+def _output(_, value):
+    spend(NODE + deep_size(value))
+    text = str(value)
+    spend(text_size(text))
+    return text
+
+
+def _pay(units):
+    spend(units)
+    return True
+
+
+def _sliced(value):
+    return _paid(value)
+
+
+def _compared(value):
+    spend(deep_size(value))
+    return value
+
+
+def _contains(value, container):
+    spend(_contains_cost(value, container))
+    return value in container
+
+
+def _contains_cost(value, container):
+    if isinstance(container, str):
+        return search_cost(container, value) if isinstance(value, str) else 0
+    return deep_size(value) + (0 if isinstance(container, dict) else deep_size(container))
+
+
+def _joined(values):
+    spend(deep_size(values))
+    return _paid("".join(map(str, values)))
+
+
+def _paid(value):
+    """The result of an operation, paid for by its size; of an iterator item by item."""
+    if isinstance(value, Iterator):
+        return _counted(value)
+    spend(shallow_size(value))
+    return value
+
+
+def _counted(items):
+    for item in items:
+        spend(ITEM)
+        yield item
+
+
+def _priced(function, looks_into, cost):
+    """A filter or test that pays for what it is given, for what `cost` says, and for its result."""
+    # jinja2 marks those that are given the environment or the context first.
+    first = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @functools.wraps(function)
+    def priced(*args, **kwargs):
+        spend(OPERATION)
+        if looks_into or cost:
+            args = [list(_counted(x)) if isinstance(x, Iterator) else x for x in args]
+        if looks_into:
+            spend(deep_size([*args[first:], *kwargs.values()]))
+        if cost:
+            spend(cost(*args[first:], **kwargs))
+        return _paid(function(*args, **kwargs))
+
+    return priced
+
+
+def _binop_cost(operator, left, right):
+    both_integers = isinstance(left, int) and isinstance(right, int)
+    if operator == "%" and isinstance(left, str):
+        return percent_cost(left, right)
+    if operator == "*" and both_integers:
+        product_bits(left, right)
+    elif operator == "*":
+        times = [value for value in (left, right) if isinstance(value, int)]
+        return (shallow_size(left) + shallow_size(right)) * max([0, *times])
+    elif operator == "**" and both_integers:
+        power_bits(left, right)
+    elif operator != "+":
+        return deep_size(left) + deep_size(right)
+    return shallow_size(left) + shallow_size(right)
+
+
+def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+    # In pieces, whose size with an indent depends on how deep they lie.
+    pieces = []
+    for piece in encoder.iterencode(value):
+        spend(text_size(piece))
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _to_json_cost(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    for given in (indent, *(separators or ())):
+        if (given if isinstance(given, int) else len(given or "")) > 16:
+            raise TooMuch("it asks tojson for an indent or a separator of more than 16 characters")
+    return 0
+
+
+def _format_cost(template, *args, **kwargs):
+    fields = [spec for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
+    if any("{" in spec or re.search(r"\d{4,}", spec) for spec in fields):
+        raise TooMuch("it asks for a field wider than 999 characters, or of a computed width")
+    values = deep_size([*args, *kwargs.values()])
+    return len(fields) * (1000 + values)
+
+
+def _replace_cost(s, old, new="", count=-1):
+    text, old, new = str(s), str(old), str(new)
+    found = text.count(old) if count is None or count < 0 else min(text.count(old), count)
+    return search_cost(text, old) + found * text_size(new)
+
+
+def _join_cost(value, d="", attribute=None):
+    return text_size(str(d)) * len(value) + deep_size(value)
+
+
+def _indent_cost(s, width=4, first=False, blank=False):
+    size = len(width) if isinstance(width, str) else int(width)
+    return (len(str(s).splitlines()) + 1) * max(size, 0)
+
+
+def _round_cost(value, precision=0, method="common"):
+    if abs(int(precision)) > 100:
+        raise TooMuch("it asks for a precision above 100")
+    return 0
+
+
+def _sum_cost(iterable, attribute=None, start=0):
+    if not isinstance(start, (int, float)):
+        raise TypeError("sum adds numbers only")
+    return 0
+
+
+def _width_cost(value, width=80, fill=" "):
+    return text_size(str(value)) + 4 * max(int(width), 0)
+
+
+def _tabs_cost(text, tabsize=8):
+    return text.count("\t") * max(int(tabsize), 0)
+
+
+def _batch_cost(value, linecount, fill_with=None):
+    return ITEM * max(int(linecount), 0)
+
+
+def _slice_cost(value, slices, fill_with=None):
+    return ITEM * max(int(slices), 0)
+
+
+def _strip_cost(value, chars=None):
+    return len(str(value)) * (1 + len(chars or "") // 16)
+
+
+def _split_cost(text, sep=None, maxsplit=-1):
+    pieces = text.count(sep) if sep else len(text) // 2
+    return search_cost(text, sep or " ") + ITEM * pieces
+
+
+def _rsplit_cost(text, sep=None, maxsplit=-1):
+    return search_cost(text, sep or " ", True) + _split_cost(text, sep)
+
+
+def _find_cost(text, part, *_):
+    return search_cost(text, part)
+
+
+def _rfind_cost(text, part, *_):
+    return search_cost(text, part, True)
+
+
+def _sort_cost(values, *_, **__):
+    # Comparisons per element.
+    return 16 * deep_size(values)
+
+
+def _new_dict(*args, **kwargs):
+    return dict(*args, **kwargs)
+
+
+def _raise(message):
+    raise TemplateError(str(message))
+
+
+def _now(form):
+    if len(form) > 200 or re.search(r"%[^a-zA-Z%]*\d{3,}", form):
+        raise TooMuch("it asks for a date of a great width")
+    return datetime.datetime.now().strftime(form)
+
+
+_FILTERS = (
+    "abs attr batch capitalize center count d default dictsort e escape filesizeformat first float "
+    "forceescape format groupby indent int items join last length list lower map max min reject "
+    "rejectattr replace reverse round safe select selectattr slice sort string sum title tojson "
+    "trim truncate unique upper urlencode wordcount"
+).split()
+# Filters that read what the elements of their values hold.
+_LOOKED_INTO = frozenset(_FILTERS) - frozenset(
+    "attr batch count d default first items last length list map reject rejectattr reverse safe "
+    "select selectattr slice".split()
+)
+_FILTER_COSTS = {
+    "batch": _batch_cost,
+    "center": _width_cost,
+    "dictsort": _sort_cost,
+    "format": lambda template, *args, **kwargs: percent_cost(str(template), args or kwargs),
+    "groupby": _sort_cost,
+    "indent": _indent_cost,
+    "join": _join_cost,
+    "replace": _replace_cost,
+    "round": _round_cost,
+    "slice": _slice_cost,
+    "sort": _sort_cost,
+    "sum": _sum_cost,
+    "tojson": _to_json_cost,
+    "trim": _strip_cost,
+    "unique": _sort_cost,
+}
+_COMPARING = frozenset(
+    "in lower upper == eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le".split()
+)
+# Types -> the methods that a template may call, with what they cost beyond their arguments.
+_TEXT_METHODS = dict.fromkeys(
+    "startswith endswith splitlines upper lower title capitalize casefold swapcase isdigit isalpha "
+    "isalnum isspace isupper islower istitle isnumeric isdecimal isascii isidentifier isprintable "
+    "removeprefix removesuffix".split()
+) | {
+    "strip": _strip_cost,
+    "lstrip": _strip_cost,
+    "rstrip": _strip_cost,
+    "split": _split_cost,
+    "rsplit": _rsplit_cost,
+    "partition": _find_cost,
+    "rpartition": _rfind_cost,
+    "find": _find_cost,
+    "index": _find_cost,
+    "count": _find_cost,
+    "rfind": _rfind_cost,
+    "rindex": _rfind_cost,
+    "replace": _replace_cost,
+    "join": lambda separator, items: _join_cost(list(items), separator),
+    "format": _format_cost,
+    "center": _width_cost,
+    "ljust": _width_cost,
+    "rjust": _width_cost,
+    "zfill": _width_cost,
+    "expandtabs": _tabs_cost,
+}
+_METHODS = (
+    (str, _TEXT_METHODS),
+    (dict, dict.fromkeys("get items keys values copy".split())),
+    ((list, tuple), {"index": _contains_cost, "count": _contains_cost, "copy": None}),
+    (LoopContext, dict.fromkeys(("cycle", "changed"))),
+    (Cycler, dict.fromkeys(("next", "reset"))),
+    (float, {"is_integer": None}),
+)
