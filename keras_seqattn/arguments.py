@@ -1,15 +1,19 @@
 """Checks of arguments that many public functions share; each raises InputError with the name."""
 
+import math
 import numbers
 import os
 import pathlib
 import reprlib
+import sys
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.memory import check_memory
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.maxlevel = 3
+_LARGEST = sys.float_info.max
 
 
 def shown(value):
@@ -36,6 +40,18 @@ def integer(value, name, least=0, most=2**63 - 1):
             f"{name}={shown(value)} is not valid: it must be an integer of at least {least}{upper}"
         )
     return int(value)
+
+
+def number(value, name, least=-math.inf, most=math.inf):
+    """`value` as a float, a finite number from `least` to `most`."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not least <= value <= most or abs(value) > _LARGEST:
+        limits = [f"of at least {least}"] * (least > -math.inf) + [f"of at most {most}"] * (
+            most < math.inf
+        )
+        wanted = " and ".join(limits) or "that is finite"
+        raise InputError(f"{name}={shown(value)} is not valid: it must be a number {wanted}")
+    return float(value)
 
 
 def flag(value, name):
@@ -70,7 +86,9 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if hasattr(value, "__array__") and hasattr(value, "tolist"):
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+        # An array may be one text that is repeated without an end.
+        check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:
         raise InputError(f"{name} must be a str or a list of at least one str, not {shown(value)}")

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_seqattn import models, onnx, runtime, samples
+from keras_seqattn.arguments import flag
+from keras_seqattn.errors import ExportError
+from keras_seqattn.files import resolve
 from keras_seqattn.progress import Steps
 
 QUESTION = "What is the capital of France?"
@@ -39,7 +42,9 @@ def quickstart(output=None, quiet=False):
     Raises:
         SeqAttnError: a model cannot be fetched, or an export does not agree with Keras.
     """
-    output = Path(output) if output else samples.cache_dir() / "quickstart"
+    flag(quiet, "quiet")
+    output = samples.cache_dir() / "quickstart" if output is None else output
+    output = Path(resolve(output, ExportError))
     steps = Steps(quiet)
     steps.say(f"Bundles go to {output}")
     decoder = _make(steps, "SmolLM2-135M-Instruct", samples.smollm2, output / "smollm2", "int4")

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_seqattn import arguments
 from keras_seqattn.errors import InputError
 
 
@@ -30,6 +31,8 @@ def prepare_inputs(model, inputs, targets, settings):
     Raises:
         InputError: inputs are missing or of another kind, or there is no tokenizer.
     """
+    if not isinstance(getattr(model, "input", None), dict) and not hasattr(model, "layers"):
+        raise InputError(f"attention needs a Keras model, not {type(model).__name__}")
     tokenizer = _tokenizer(model)
     if isinstance(inputs, dict):
         if targets is not None or settings:
@@ -97,11 +100,10 @@ def _tokenizer(model):
 
 
 def _texts(texts):
-    if isinstance(texts, str):
-        return [texts]
-    if isinstance(texts, list | tuple) and texts and all(isinstance(x, str) for x in texts):
-        return list(texts)
-    raise InputError("give a text, a list of texts, or a dict of arrays")
+    is_list = isinstance(texts, list | tuple) and texts and all(isinstance(x, str) for x in texts)
+    if not is_list and not isinstance(texts, str):
+        raise InputError("give a text, a list of texts, or a dict of arrays")
+    return arguments.texts(texts)
 
 
 def _pieces(tokenizer, rows):

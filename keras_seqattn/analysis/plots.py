@@ -1,7 +1,7 @@
 """Attention as pictures with the tokens on the axes; matplotlib is imported when one is drawn."""
 
-import numpy as np
-
+from keras_seqattn.analysis.statistics import score_array
+from keras_seqattn.arguments import text, texts
 from keras_seqattn.errors import InputError
 
 _COLUMNS = 4
@@ -22,7 +22,8 @@ def plot_alignment(scores, source_tokens, target_tokens, title=None):
     Raises:
         InputError: matplotlib is missing, or there are more tokens than scores.
     """
-    scores = np.asarray(scores)
+    scores = score_array(scores, axes=(2, 3))
+    _check_labels(title, source_tokens=source_tokens, target_tokens=target_tokens)
     scores = scores.mean(axis=0) if scores.ndim == 3 else scores
     scores = _cut(scores, target_tokens, source_tokens)
     height, width = (1.5 + 0.25 * len(x) for x in (target_tokens, source_tokens))
@@ -52,7 +53,10 @@ def plot_heads(scores, tokens, query_tokens=None, title=None):
         InputError: matplotlib is missing, or there are more tokens than scores.
     """
     queries = tokens if query_tokens is None else query_tokens
-    heads = [_cut(head, queries, tokens) for head in np.asarray(scores)]
+    _check_labels(title, tokens=tokens, query_tokens=queries)
+    heads = [_cut(head, queries, tokens) for head in score_array(scores, axes=(3,))]
+    if not heads:
+        raise InputError("scores hold no head")
     columns = min(_COLUMNS, len(heads))
     rows = -(-len(heads) // columns)
     height, width = (1.2 + 0.2 * len(x) for x in (queries, tokens))
@@ -64,6 +68,13 @@ def plot_heads(scores, tokens, query_tokens=None, title=None):
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _check_labels(title, **tokens):
+    if title is not None:
+        text(title, "title")
+    for name, pieces in tokens.items():
+        texts(pieces if isinstance(pieces, (list, tuple)) else [pieces], name)
 
 
 def _figure(width, height):

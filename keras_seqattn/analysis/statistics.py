@@ -2,6 +2,21 @@
 
 import numpy as np
 
+from keras_seqattn.errors import InputError
+from keras_seqattn.generation.prompts import as_array
+
+
+def score_array(scores, axes=None):
+    """`scores` as an array of numbers with two axes at least, or so many."""
+    scores = as_array(scores, "scores")
+    fits = scores.ndim >= 2 if axes is None else scores.ndim in axes
+    if not fits or scores.dtype.kind not in "fiu":
+        raise InputError(
+            "scores must be numbers (..., queries, keys), of one layer and for a plot of one row, "
+            f"not {scores.dtype} {scores.shape}"
+        )
+    return scores
+
 
 def attention_entropy(scores):
     """The entropy of every query's attention, `-sum_s p log p`: 0 for one key, log(s) for all.
@@ -12,7 +27,7 @@ def attention_entropy(scores):
     Returns:
         float (..., t).
     """
-    scores = np.asarray(scores)
+    scores = score_array(scores)
     logs = np.log(np.where(scores > 0, scores, 1.0))
     return -np.sum(scores * logs, axis=-1)
 
@@ -26,6 +41,6 @@ def attention_distance(scores):
     Returns:
         float (..., t).
     """
-    scores = np.asarray(scores)
+    scores = score_array(scores)
     queries, keys = np.arange(scores.shape[-2]), np.arange(scores.shape[-1])
     return np.sum(scores * np.abs(keys - queries[:, None]), axis=-1)

@@ -7,6 +7,7 @@ import numpy as np
 from keras_seqattn import arguments
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import InputError
+from keras_seqattn.memory import check_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +101,15 @@ def as_integers(values, name="input_ids"):
 def as_array(values, name="input_ids"):
     """`values` as an array of NumPy; InputError where they cannot be one."""
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except Exception as error:  # arrays of other libraries raise anything; NumPy a ValueError
         ragged = isinstance(error, ValueError) and isinstance(values, (list, tuple))
         reason = "ragged: give rows of one length" if ragged else f"no array: {shown(error)}"
         raise InputError(f"{name} is {reason}") from None
+    # It may repeat one value without an end, which copies of it do not.
+    size = 2 * array.size * max(8, array.itemsize)
+    check_memory(size, f"copies of {name} {array.shape}", "give fewer elements")
+    return array
 
 
 def _is_list_of(inputs, kind):

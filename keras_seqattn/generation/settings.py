@@ -264,6 +264,8 @@ def _as_tuple(value):
     if value is None:
         return ()
     if isinstance(value, np.ndarray):
+        if value.size > _MOST_VALUES:
+            raise ValueError
         value = value.tolist()
     return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
 
@@ -286,6 +288,8 @@ _MOST, _MOST_ID = 2**63 - 1, 2**31 - 1
 _FACTORS = 1e-9, 1e9
 # Every text of the answer is compared with each of them.
 _MOST_STOP_STRINGS = 1000
+# An array may repeat one value without an end.
+_MOST_VALUES = 10**6
 _COUNT = "an integer of at least 1 and below 2**63"
 _LEAST = "an integer of at least 0 and below 2**63"
 _SIZE = "an integer of at least 0 (0 turns it off) and below 2**31"

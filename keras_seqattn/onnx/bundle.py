@@ -101,16 +101,16 @@ def export(
         check_files(files, task)
     graphs = _graphs(model, target, precision, route, progress)
     with place.staged() as folder:
-        written = os.path.join(folder, place.name) if single else folder
         for name, graph in graphs.items():
-            file = written if single else os.path.join(folder, f"{name}.onnx")
+            file = os.path.join(folder, f"{name}.onnx")
             write_onnx(graph, file, inline=single, progress=progress)
         if single:
-            name_by_content(written)
-        if not single:
+            name_by_content(file, place.name)
+        else:
             write_companions(files, folder, graphs["model"].graph if task == "causal_lm" else None)
         report = None
         if verify:
+            written = os.path.join(folder, place.name) if single else folder
             with written_only_if_usable():
                 report = run_verify(
                     written, model, lengths=lengths, progress=_stage(progress, "verify")

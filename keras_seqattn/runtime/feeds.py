@@ -5,7 +5,6 @@ import numpy as np
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.prompts import as_array, as_integers, check_token_ids
-from keras_seqattn.memory import check_memory
 from keras_seqattn.runtime.values import check_filled
 
 _DTYPES = {
@@ -47,12 +46,28 @@ def feeds_of(session, inputs, vocabulary_size=None):
             f"missing or unknown: {', '.join(wrong[:8])}{more}"
         )
     feeds = {name: _typed(declared[name], value) for name, value in inputs.items()}
+    _check_common_sizes(declared, feeds)
     for name in set(_IDS) & set(feeds) if vocabulary_size is not None else ():
         check_token_ids(feeds[name], vocabulary_size, name)
     for name in set(_MASKS) & set(feeds):
         if not np.isin(feeds[name], (0, 1)).all():
             raise InputError(f"{name} must hold 0 and 1 only")
     return feeds
+
+
+def _check_common_sizes(declared, feeds):
+    """Dimensions of one name, such as batch_size, are of one size in all inputs."""
+    first = {}
+    for name, array in feeds.items():
+        for dimension, size in zip(declared[name].shape, array.shape, strict=True):
+            if not isinstance(dimension, str):
+                continue
+            other, known = first.setdefault(dimension, (name, size))
+            if size != known:
+                raise InputError(
+                    f"{name} and {other} must have one {dimension}, and theirs are "
+                    f"{size} and {known}"
+                )
 
 
 def _typed(declared, value):
@@ -68,8 +83,6 @@ def _typed(declared, value):
     if any(isinstance(wanted, int) and size != wanted for size, wanted in fixed):
         raise InputError(f"{name} must be {_shape(declared.shape)}, not {_shape(sizes)}")
     check_filled(name, array)
-    # What is broadcast becomes whole.
-    check_memory(2 * array.size * np.dtype(dtype).itemsize, f"{name} {sizes}", "give less")
     if np.issubdtype(dtype, np.integer):
         array = as_integers(array, name)
         limits = np.iinfo(dtype)

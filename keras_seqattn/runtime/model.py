@@ -60,6 +60,7 @@ def load(path, providers=None, *, check=False, threads=None):
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
         >>> model.chat("What is the capital of France?", max_new_tokens=32)
     """
+    path = arguments.path(path, "the bundle")
     return read_settled(path, lambda: _load(path, providers, check, threads))
 
 

@@ -11,11 +11,11 @@ from keras_seqattn.errors import BundleError, InputError, first_line
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
-_MOST_THREADS = 1024
 # So long idle threads wait busily: longer than between two operators of a step, and short enough to
 # leave the cores to other generations. onnxruntime's own choice is thousands of these; before 1.26
 # it knows no other.
 _SPIN_MICROSECONDS = "50"
+_MOST_THREADS = 1024
 
 
 class Session(onnxruntime.InferenceSession):

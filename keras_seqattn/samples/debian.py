@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 
-from keras_seqattn.errors import DataError, InputError
+from keras_seqattn.arguments import choice
+from keras_seqattn.errors import DataError
 from keras_seqattn.samples.cache import cache_dir
-from keras_seqattn.samples.download import digest, download
+from keras_seqattn.samples.download import download, is_kept
 
 KINDS = ("synopsis", "paragraph", "text", "segment")
 
@@ -56,10 +57,8 @@ def debian_descriptions(language="it", kind="segment"):
         DataError: the indexes are not cached and could not be fetched.
     """
     languages = [name for name in _INDEXES if name != "en"]
-    if language not in languages:
-        raise InputError(f"language must be one of {', '.join(languages)}, not {language!r}")
-    if kind not in KINDS:
-        raise InputError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    choice(language, "language", languages)
+    choice(kind, "kind", tuple(KINDS))
     return align(_read(_index("en"), "en"), _read(_index(language), language), kind)
 
 
@@ -159,7 +158,7 @@ def _index(language):
     """Path of a verified index in the cache, fetched if it is not there."""
     suffix, sha256 = _INDEXES[language]
     path = cache_dir() / "samples" / f"debian-{_SUITE}" / f"Translation-{language}.{suffix}"
-    if not path.is_file() or digest(path) != sha256:
+    if not is_kept(path, sha256):
         _fetch(path, sha256)
     return path
 

@@ -2,7 +2,12 @@
 
 import numpy as np
 
+from keras_seqattn.arguments import number
 from keras_seqattn.errors import InputError
+from keras_seqattn.training.checks import generator, token_ids
+
+# NumPy draws no longer spans.
+_LONGEST = 1e9
 
 
 def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
@@ -21,9 +26,11 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
     Raises:
         InputError: the ratio is not in [0, 1], or the mean not above 0.
     """
-    if not 0 <= ratio <= 1 or mean_span <= 0:
+    if not 0 <= number(ratio, "ratio") <= 1 or not 0 < number(mean_span, "mean_span") <= _LONGEST:
         raise InputError(f"ratio {ratio} must be in [0, 1] and mean_span {mean_span} above 0")
-    tokens = np.asarray(tokens, "int32")
+    tokens = token_ids(tokens)
+    generator(rng)
+    token_ids([mask_token_id], "mask_token_id")
     removed = round(len(tokens) * ratio)
     kept = len(tokens) - removed
     spans = _span_lengths(removed, kept + 1, mean_span, rng)
@@ -39,14 +46,16 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
 
 def token_masking(tokens, rng, *, mask_token_id, ratio=0.15):
     """Replace round(n ratio) random tokens by the mask token; int32 (n,)."""
-    tokens = np.array(tokens, "int32")
+    tokens = token_ids(tokens).copy()
+    token_ids([mask_token_id], "mask_token_id")
     tokens[_choose(len(tokens), ratio, rng)] = mask_token_id
     return tokens
 
 
 def token_deletion(tokens, rng, *, ratio=0.15):
     """Leave out round(n ratio) random tokens; int32 array."""
-    return np.delete(np.asarray(tokens, "int32"), _choose(len(tokens), ratio, rng))
+    tokens = token_ids(tokens)
+    return np.delete(tokens, _choose(len(tokens), ratio, rng))
 
 
 def sentence_permutation(tokens, rng, *, sentence_end_ids):
@@ -60,7 +69,9 @@ def sentence_permutation(tokens, rng, *, sentence_end_ids):
     Returns:
         int32 (n,).
     """
-    tokens = np.asarray(tokens, "int32")
+    tokens = token_ids(tokens)
+    generator(rng)
+    sentence_end_ids = token_ids(sentence_end_ids, "sentence_end_ids")
     ends = np.flatnonzero(np.isin(tokens, sentence_end_ids)) + 1
     sentences = [part for part in np.split(tokens, ends) if len(part)]
     order = rng.permutation(len(sentences))
@@ -69,7 +80,8 @@ def sentence_permutation(tokens, rng, *, sentence_end_ids):
 
 def document_rotation(tokens, rng):
     """Start the text at a random token and append what was before it; int32 (n,)."""
-    tokens = np.asarray(tokens, "int32")
+    tokens = token_ids(tokens)
+    generator(rng)
     return np.roll(tokens, -rng.integers(len(tokens))) if len(tokens) else tokens
 
 
@@ -85,6 +97,7 @@ def _span_lengths(total, most, mean, rng):
 
 
 def _choose(length, ratio, rng):
-    if not 0 <= ratio <= 1:
+    generator(rng)
+    if not 0 <= number(ratio, "ratio") <= 1:
         raise InputError(f"ratio must be in [0, 1], not {ratio}")
     return rng.choice(length, round(length * ratio), replace=False)

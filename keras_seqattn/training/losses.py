@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.arguments import integer, number
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class MaskedCrossEntropy(keras.losses.Loss):
@@ -31,7 +33,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
         dtype="float32",
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if not 0 <= label_smoothing < 1:
+        integer(ignore_class, "ignore_class", least=-(2**31), most=2**31 - 1)
+        if not 0 <= number(label_smoothing, "label_smoothing") < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
         self.label_smoothing = label_smoothing
         self.ignore_class = ignore_class

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.arguments import integer
 from keras_seqattn.training.losses import token_losses
 
 
@@ -11,6 +12,7 @@ class _MeanOverTokens(keras.metrics.Mean):
 
     def __init__(self, ignore_class, name, dtype):
         super().__init__(name=name, dtype=dtype)
+        integer(ignore_class, "ignore_class", least=-(2**31), most=2**31 - 1)
         self.ignore_class = ignore_class
 
     def _add(self, values, counts, sample_weight):

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_seqattn.arguments import integer, number, shown
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class NoamSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -17,6 +19,9 @@ class NoamSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, hidden_dim, warmup_steps=4000, scale=1.0):
+        integer(hidden_dim, "hidden_dim", least=1)
+        integer(warmup_steps, "warmup_steps", least=1)
+        number(scale, "scale")
         self.hidden_dim = hidden_dim
         self.warmup_steps = warmup_steps
         self.scale = scale
@@ -72,8 +77,12 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, learning_rate, warmup_steps, decay="inverse_sqrt", total_steps=None):
-        if decay not in _DECAYS:
-            raise ValueError(f"decay must be one of {', '.join(_DECAYS)}, not {decay!r}")
+        number(learning_rate, "learning_rate")
+        integer(warmup_steps, "warmup_steps")
+        if total_steps is not None:
+            integer(total_steps, "total_steps")
+        if not isinstance(decay, str) or decay not in _DECAYS:
+            raise ValueError(f"decay must be one of {', '.join(_DECAYS)}, not {shown(decay)}")
         if decay == "inverse_sqrt" and warmup_steps < 1:
             raise ValueError("inverse_sqrt decay needs at least 1 warm-up step")
         if decay in ("linear", "cosine") and (total_steps or 0) <= warmup_steps:

@@ -2,7 +2,11 @@
 
 import numpy as np
 
+from keras_seqattn.arguments import integer, number
 from keras_seqattn.errors import InputError
+from keras_seqattn.training.checks import generator, token_ids
+
+_LONGEST = 10**6
 
 
 def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mean_span=3.0):
@@ -25,7 +29,9 @@ def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mea
     Raises:
         InputError: there are fewer than two tokens, or they include sentinels.
     """
-    tokens = np.asarray(tokens, "int32")
+    tokens = token_ids(tokens)
+    generator(rng)
+    token_ids([sentinel_id, eos_token_id], "sentinel_id and eos_token_id")
     noise, spans = _amounts(len(tokens), density, mean_span)
     if np.any((tokens <= sentinel_id) & (tokens > sentinel_id - spans)):
         raise InputError(f"the text already holds sentinels ({sentinel_id} and {spans - 1} below)")
@@ -55,15 +61,21 @@ def raw_length(input_length, density=0.15, mean_span=3.0):
     Returns:
         The largest n with `corrupted_lengths(n, ...)[0] <= input_length`.
     """
+    integer(input_length, "input_length", least=3, most=_LONGEST)
     n = 2
     while corrupted_lengths(n + 1, density, mean_span)[0] <= input_length:
         n += 1
+        if n > _LONGEST:
+            raise InputError(f"density={density} is too high: any text fits {input_length} tokens")
     return n
 
 
 def _amounts(length, density, mean_span):
     """Numbers of tokens in spans, and of spans, in a text."""
-    if length < 2:
+    number(density, "density", 0, 1)
+    if not number(mean_span, "mean_span", 0):
+        raise InputError("mean_span must be above 0")
+    if integer(length, "length") < 2:
         raise InputError(f"span corruption needs at least 2 tokens, and there is {length}")
     noise = min(max(round(length * density), 1), length - 1)
     spans = min(max(round(noise / mean_span), 1), noise, length - noise)

@@ -7,6 +7,9 @@ import typing
 
 import numpy as np
 
+from keras_seqattn.arguments import number
+from keras_seqattn.training.checks import iterable, pair_of_texts
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -32,8 +35,10 @@ def split_pairs(pairs, validation=0.02, test=0.02):
     Returns:
         Split of three lists, each in the order of `pairs`.
     """
+    number(validation, "validation", 0, 1)
+    number(test, "test", 0, 1)
     parts = Split([], [], [])
-    for source, target in pairs:
+    for source, target in map(pair_of_texts, iterable(pairs, "pairs")):
         place = _place(source)
         if place < test:
             parts.test.append((source, target))
@@ -59,7 +64,9 @@ def without_near_duplicates(pairs, train, overlap=0.7):
     Returns:
         List of the remaining (source, target).
     """
-    seen = [_words(source) for source, _ in train]
+    number(overlap, "overlap", 0, 1)
+    pairs = list(map(pair_of_texts, iterable(pairs, "pairs")))
+    seen = [_words(source) for source, _ in map(pair_of_texts, iterable(train, "train"))]
     sizes = np.array([len(words) for words in seen], "int32")
     places = collections.defaultdict(list)
     for i, words in enumerate(seen):
@@ -84,4 +91,7 @@ def _words(text):
 def _place(text):
     """A number in [0, 1) that depends on the words of the text only."""
     words = " ".join(_WORD.findall(text.casefold()))
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") / 2**64
+    return (
+        int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        / 2**64
+    )

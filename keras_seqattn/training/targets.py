@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from keras_seqattn.errors import InputError
+from keras_seqattn.training.checks import token_ids
+
 IGNORED = -100
 
 
@@ -16,7 +19,8 @@ def shift_right(labels, decoder_start_token_id, pad_token_id):
     Returns:
         int32 (b, t), decoder_input_ids.
     """
-    labels = np.asarray(labels, "int32")
+    labels = token_ids(labels, "labels", axes=2)
+    token_ids([decoder_start_token_id, pad_token_id], "decoder_start_token_id and pad_token_id")
     shifted = np.full_like(labels, decoder_start_token_id)
     shifted[:, 1:] = np.where(labels[:, :-1] == IGNORED, pad_token_id, labels[:, :-1])
     return shifted
@@ -32,8 +36,12 @@ def next_tokens(input_ids, attention_mask=None):
     Returns:
         int32 (b, t), -100 at each row's last token and at padding.
     """
-    input_ids = np.asarray(input_ids, "int32")
-    mask = np.ones_like(input_ids) if attention_mask is None else np.asarray(attention_mask)
+    input_ids = token_ids(input_ids, "input_ids", axes=2)
+    mask = np.ones_like(input_ids)
+    if attention_mask is not None:
+        mask = token_ids(attention_mask, "attention_mask", axes=2)
+    if mask.shape != input_ids.shape:
+        raise InputError(f"attention_mask is {mask.shape}, but input_ids is {input_ids.shape}")
     labels = np.full_like(input_ids, IGNORED)
     labels[:, :-1] = np.where((mask[:, 1:] * mask[:, :-1]) == 1, input_ids[:, 1:], IGNORED)
     return labels

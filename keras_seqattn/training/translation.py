@@ -2,8 +2,12 @@
 
 import keras
 
+from keras_seqattn import arguments
+from keras_seqattn.arguments import integer
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.api import generate
+from keras_seqattn.generation.settings import check_names
+from keras_seqattn.training.checks import iterable
 
 
 def corpus_bleu(translations, references):
@@ -56,6 +60,13 @@ class TranslationScores(keras.callbacks.Callback):
 
     def __init__(self, sources, references, every=1, batch_size=64, show=0, **settings):
         super().__init__()
+        integer(every, "every", least=1)
+        integer(batch_size, "batch_size", least=1)
+        integer(show, "show")
+        check_names(settings)
+        sources, references = _list(sources, "sources"), _list(references, "references")
+        if len(sources) != len(references):
+            raise InputError(f"there are {len(sources)} sources and {len(references)} references")
         self.sources, self.references = list(sources), list(references)
         self.every = every
         self.batch_size = batch_size
@@ -85,6 +96,8 @@ def translate(model, sources, batch_size=64, **settings):
     Returns:
         List of str, in the order of `sources`.
     """
+    integer(batch_size, "batch_size", least=1)
+    sources = _list(sources, "sources")
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     translations = [None] * len(sources)
     for start in range(0, len(order), batch_size):
@@ -95,11 +108,18 @@ def translate(model, sources, batch_size=64, **settings):
     return translations
 
 
+def _list(texts, name):
+    items = list(iterable(texts, name))
+    return arguments.texts(items, name) if items else []
+
+
 def _score(name, translations, references):
     try:
         from sacrebleu import metrics
     except ImportError:
         raise InputError("scores of translations need sacrebleu: pip install sacrebleu") from None
+    translations = _list(translations, "translations")
+    references = _list(references, "references")
     if not translations or len(translations) != len(references):
         raise InputError(
             f"there are {len(translations)} translations and {len(references)} references"

@@ -2,7 +2,9 @@
 
 import json
 
+from keras_seqattn.arguments import integer, text
 from keras_seqattn.errors import InputError
+from keras_seqattn.training.checks import iterable
 
 # Their ids are their places: padding is 0.
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -27,7 +29,11 @@ def train_bpe(texts, vocabulary_size=8000, min_frequency=2):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocabulary_size < len(alphabet) + len(SPECIAL_TOKENS):
+    iterable(texts, "texts")
+    integer(min_frequency, "min_frequency", most=2**31 - 1)
+    if integer(vocabulary_size, "vocabulary_size", most=2**31 - 1) < len(alphabet) + len(
+        SPECIAL_TOKENS
+    ):
         raise InputError(
             f"vocabulary_size must be at least {len(alphabet) + len(SPECIAL_TOKENS)}, "
             f"not {vocabulary_size}"
@@ -42,7 +48,7 @@ def train_bpe(texts, vocabulary_size=8000, min_frequency=2):
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(map(text, texts), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)]
     )

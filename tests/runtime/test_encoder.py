@@ -221,7 +221,8 @@ def test_run(embedder):
         ({"input_ids": ids.astype("float32")}, "input_ids must hold integers, not float32"),
         ({"input_ids": ids[0]}, "input_ids must be"),
         ({"position": ids}, "missing or unknown: position"),
-        ({"attention_mask": inputs["attention_mask"][:, :3]}, "the graph cannot run these inputs"),
+        ({"attention_mask": inputs["attention_mask"][:, :3]}, "must have one sequence_length"),
+        ({"token_type_ids": ids}, "the graph cannot run these inputs"),
     ):
         with pytest.raises(InputError, match=message):
             model.run({**inputs, **change})

@@ -68,6 +68,71 @@ def test_a_failed_write_leaves_the_older_directory_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
+def test_only_weights_of_the_older_model_are_dropped(tmp_path):
+    path = _write(tmp_path / "model", shard_bytes=90)
+    users = [
+        "notes.md",
+        "adapter_model.safetensors",
+        "model-of-mine.safetensors",
+        "model-00007-of-00009.safetensors",
+        "sub/model.safetensors",
+    ]
+    (path / "sub").mkdir()
+    for name in users:
+        (path / name).write_text("mine")
+    for shard_bytes in (1000, 50, 90, 1000):
+        _write(path, shard_bytes=shard_bytes)
+        _assert_holds_all(path)
+        assert all((path / name).read_text() == "mine" for name in users)
+    found = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    ours = {"config.json", WEIGHTS, "tokenizer.json", "1_Pooling/config.json"}
+    assert found == ours | set(users)
+
+
+@pytest.mark.parametrize("config", [None, "{}", "[]", "{", '{"model_type": 3}'])
+def test_files_that_are_no_model_s_are_kept(tmp_path, config):
+    """A config.json is not always a model's; nor is a model.safetensors."""
+    path = tmp_path / "project"
+    path.mkdir()
+    mine = {"config.json": config, WEIGHTS: "mine", "tokenizer.json": "mine"}
+    mine = {name: text for name, text in mine.items() if text is not None}
+    for name, text in mine.items():
+        (path / name).write_text(text)
+    with pytest.warns(UserWarning, match="model.safetensors as model.safetensors.kept"):
+        _write(path, shard_bytes=90)
+    _assert_holds_all(path)
+    assert {name: (path / f"{name}.kept").read_text() for name in mine} == mine
+
+
+def test_a_bundle_is_not_written_over(tmp_path):
+    listing = {"files": {"model.onnx": {"size": 1, "sha256": "0" * 64}}}
+    (tmp_path / "parity.json").write_text(json.dumps(listing))
+    with pytest.raises(CheckpointError, match="exported bundle.*save elsewhere"):
+        _write(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["parity.json"]
+
+
+@pytest.mark.parametrize("path", [3, None, b"x", "", ".", "/", "a\nb", "a\0b", "n" * 256, "file/x"])
+def test_places_where_nothing_can_be_written(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError) as caught:
+        _write(path)
+    assert str(caught.value).isprintable()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failing_disk_is_one_line(tmp_path):
+    _write(tmp_path / "model")
+
+    def fail(name):
+        raise OSError("7 items requested, 0 written")
+
+    with pytest.raises(CheckpointError, match="cannot be written .7 items requested, 0 written"):
+        write_directory(tmp_path / "model", {}, {}, SHAPES, fail)
+    _assert_holds_all(tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt"])
 def test_assets_cannot_be_written_outside(tmp_path, name):
     with pytest.raises(CheckpointError, match="leads out of the directory"):
