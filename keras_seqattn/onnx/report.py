@@ -16,7 +16,7 @@ TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
 # A softmax of large scores or a recurrence can make much of the last bit. Measured on mixers, LSTM
 # and attention with re-randomised weights: Keras and onnxruntime are equally far from float64, and
 # at most three times as far apart as the last bit of the weights moves Keras. Where that alone
-# moves a hundredth, a comparison would prove nothing.
+# moves a thousandth, a comparison would prove little.
 _ROUNDINGS = 8
 _SENSITIVE = 1e-3
 
@@ -102,6 +102,9 @@ class Report:
         text = f"onnxruntime {state} Keras in {len(self.cases)} comparisons: "
         text += f"error {self.error:.1e}, {self.precision} tolerance {self.tolerance:g}"
         rounded = [case for case in self.cases if case.is_rounding]
+        moved = max((c.rounding or 0 for c in self.cases), default=0)
+        if moved > _SENSITIVE:
+            text += f"; the last bit of the weights alone moves Keras by {moved:.1e}"
         if rounded:
             text += f"; {len(rounded)} with up to {max(c.error for c in rounded):.1e}, where the "
             text += f"last bit of the weights moves Keras by {max(c.rounding for c in rounded):.1e}"
