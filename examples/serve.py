@@ -40,9 +40,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 async def pieces(stream):
     """What a stream yields, each piece computed in a thread, so that other tasks go on meanwhile.
 
-    Where the task is cancelled the step that runs is let finish, and then the stream is closed.
+    A step that runs cannot be interrupted: where the task is cancelled, the stream is closed behind
+    it.
     """
-    step = None
     try:
         while True:
             step = asyncio.ensure_future(asyncio.to_thread(next, stream, None))
@@ -51,9 +51,7 @@ async def pieces(stream):
                 return
             yield piece
     finally:
-        if step is not None:
-            await asyncio.wait([step])
-        stream.close()
+        step.add_done_callback(lambda _: stream.close())
 
 
 async def answers(model, most_pieces):
@@ -79,9 +77,8 @@ def main(short=False):
         model = runtime.load(bundle)
         found = asyncio.run(answers(model, most_pieces=3))
         print(*found[:2], sep="\n")
-        with http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0 if short else 8000), Handler
-        ) as server:
+        address = ("127.0.0.1", 0 if short else 8000)
+        with http.server.ThreadingHTTPServer(address, Handler) as server:
             server.model = model
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"

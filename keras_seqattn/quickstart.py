@@ -1,11 +1,14 @@
 """The tour: two real checkpoints through Keras to ONNX, a question answered, a search made."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from keras_seqattn import models, onnx, runtime, samples
-from keras_seqattn.arguments import flag, path
+from keras_seqattn.arguments import flag
+from keras_seqattn.errors import ExportError
+from keras_seqattn.files import resolve
 from keras_seqattn.progress import Steps
 
 QUESTION = "What is the capital of France?"
@@ -40,7 +43,8 @@ def quickstart(output=None, quiet=False):
         SeqAttnError: a model cannot be fetched, or an export does not agree with Keras.
     """
     flag(quiet, "quiet")
-    output = path(output, "output") if output is not None else samples.cache_dir() / "quickstart"
+    output = samples.cache_dir() / "quickstart" if output is None else output
+    output = Path(resolve(output, ExportError))
     steps = Steps(quiet)
     steps.say(f"Bundles go to {output}")
     decoder = _make(steps, "SmolLM2-135M-Instruct", samples.smollm2, output / "smollm2", "int4")

@@ -347,3 +347,20 @@ def test_without_a_backend_there_is_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-S", "-c", code], check=False, **options)
     assert done.returncode == 1
     assert done.stderr.startswith("error: Keras has no backend here: pip install tensorflow")
+
+
+def test_vectors_are_written_whole_or_not_at_all(bundles, tmp_path, capsys):
+    output = tmp_path / "vectors.npy"
+    output.write_text("old")
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "gone.npy").symlink_to("nowhere")
+    for name, part in (("folder.npy", "is a folder"), ("gone.npy", "leads nowhere")):
+        fails(["embed", bundles["encoder"], "the", "--output", tmp_path / name], capsys, part)
+    fails(["embed", bundles["encoder"], "the", "--output", "a\nb.npy"], capsys, "line break")
+    assert main(["embed", bundles["encoder"], "the", "--output", str(output)]) == 0
+    assert np.load(output).ndim == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "folder.npy",
+        "gone.npy",
+        "vectors.npy",
+    ]

@@ -34,7 +34,7 @@ ALLOWED = {
     "progress": set(),
     "samples": {"files"},
     "inspection": set(),
-    "quickstart": {"models", "onnx", "runtime", "samples", "progress"},
+    "quickstart": {"models", "onnx", "runtime", "samples", "progress", "files"},
     "console": set(),
     "cli": {
         *("console", "models", "onnx", "generation", "runtime", "inspection", "quickstart"),

@@ -12,8 +12,8 @@ def score_array(scores, axes=None):
     fits = scores.ndim >= 2 if axes is None else scores.ndim in axes
     if not fits or scores.dtype.kind not in "fiu":
         raise InputError(
-            "scores must be numbers (..., queries, keys), of one layer and, to plot, one row, not "
-            f"{scores.dtype} {scores.shape}"
+            "scores must be numbers (..., queries, keys), of one layer and for a plot of one row, "
+            f"not {scores.dtype} {scores.shape}"
         )
     return scores
 

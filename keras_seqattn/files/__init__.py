@@ -5,6 +5,7 @@ then, flushed to the disk, into its place by one rename. Files that others wrote
 """
 
 from keras_seqattn.files.listing import listed_files, unchanged_files
+from keras_seqattn.files.paths import resolve, with_ending
 from keras_seqattn.files.publish import FileTarget, FolderTarget
 from keras_seqattn.files.reading import read_settled
 from keras_seqattn.files.system import digest
@@ -15,5 +16,7 @@ __all__ = [
     "digest",
     "listed_files",
     "read_settled",
+    "resolve",
     "unchanged_files",
+    "with_ending",
 ]

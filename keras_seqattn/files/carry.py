@@ -7,7 +7,9 @@ import os
 import shutil
 import stat
 
-_NAME_BYTES = 255
+from keras_seqattn.files.paths import with_ending
+from keras_seqattn.files.system import sync
+
 _NO_HARD_LINKS = (
     errno.EPERM,
     errno.EACCES,
@@ -72,8 +74,8 @@ def carry_over(old, new, owned, claimed=()):
                 _link(entry.path, place)
             elif not _all_owned(entry.path, name, owned):
                 os.mkdir(place)
-                make_alike(entry.path, place)
                 visit(name, to)
+                make_alike(entry.path, place)  # last: perhaps nobody may write into it
 
     visit("", "")
     return kept
@@ -121,10 +123,7 @@ def free_name(name, *folders):
     number = 1
     while True:
         suffix = f".kept{number if number > 1 else ''}"
-        cut = base
-        while len(os.fsencode(cut + suffix)) > _NAME_BYTES:
-            cut = cut[:-1]
-        found = _join(folder, cut + suffix)
+        found = _join(folder, with_ending(base, suffix))
         if not any(os.path.lexists(os.path.join(place, found)) for place in folders):
             return found
         number += 1
@@ -164,6 +163,8 @@ def _link(source, target):
         if error.errno not in _NO_HARD_LINKS:
             raise
         shutil.copy2(source, target, follow_symlinks=False)
+        if not os.path.islink(target):
+            sync(target)
 
 
 def _kept_name(name, kept):

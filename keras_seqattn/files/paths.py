@@ -4,9 +4,10 @@ import errno
 import os
 import stat
 import unicodedata
+from pathlib import Path
 
-# What every usual file system allows.
-_NAME_BYTES = 255
+# What Linux and its usual file systems allow.
+_NAME_BYTES, _PATH_BYTES = 255, 4095
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
     errno.EDQUOT: "make room or choose another place",
@@ -36,12 +37,7 @@ def resolve(path, error):
     text = _text(path, error)
     try:
         real = _text(os.path.realpath(text), error)
-        link = text.rstrip("/")
-        if os.path.islink(link) and not os.path.exists(real):
-            raise error(
-                f"{text} is a link that leads nowhere (to {os.readlink(link)!r}): make what it "
-                "points to, or remove the link"
-            )
+        _check_links(text, error)
         _check_names(real, error)
         _check_parents(real, error)
     except OSError as failure:
@@ -81,6 +77,13 @@ def check_file(path, error):
         raise error(f"{path} is no regular file: name another")
 
 
+def with_ending(name, ending):
+    """The name of a file with another ending added, cut where that is longer than names may be."""
+    while len(os.fsencode(name + ending)) > _NAME_BYTES:
+        name = name[:-1]
+    return name + ending
+
+
 def _shown(path):
     return path if len(path) <= 400 else f"{path[:200]}...{path[-100:]}"
 
@@ -97,7 +100,19 @@ def _text(path, error):
             f"the path {_shown(path)!r} has a line break, a control character or half a character "
             "in it: choose another name"
         )
+    if len(os.fsencode(path)) > _PATH_BYTES:
+        raise error(f"the path {_shown(path)} is longer than systems allow: choose a shorter one")
     return path
+
+
+def _check_links(path, error):
+    path = Path(path)
+    for place in (path, *path.parents):
+        if os.path.islink(place) and not os.path.exists(place):
+            raise error(
+                f"{place} is a link that leads nowhere (to {os.readlink(place)!r}): make what it "
+                "points to, or remove the link"
+            )
 
 
 def _check_names(path, error):

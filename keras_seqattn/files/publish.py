@@ -7,7 +7,7 @@ import warnings
 from keras_seqattn.files import paths
 from keras_seqattn.files.folders import commit_folder, recover_folder
 from keras_seqattn.files.singles import commit_file, recover_file
-from keras_seqattn.files.staging import Staging, leftovers, turn
+from keras_seqattn.files.staging import Staging, finish, leftovers, turn
 from keras_seqattn.files.system import sync_folder, sync_tree
 
 
@@ -111,7 +111,7 @@ class FileTarget(_Target):
         super().__init__(path, error)
         self._stale = stale or (lambda path: ())
         if str(path).endswith(("/", os.sep)):
-            raise error(f"{path} ends in a slash like a folder, and a file is to be written")
+            raise error(f"{path} ends in a slash, and a file is to be written: leave the slash out")
         self._check()
 
     def _check(self):
@@ -129,22 +129,26 @@ def _staging(parent):
             for leftover in leftovers(parent):
                 # What cannot be finished now stays for the next run, and does not stop this one.
                 with contextlib.suppress(OSError):
-                    _finish(leftover)
+                    _recover(leftover)
                     leftover.remove()
                 leftover.close()
             staging.create()
         yield staging
     finally:
         try:
-            if staging.read_journal():
-                with turn(parent):
-                    _finish(staging)
-            staging.remove()
+            finish(lambda: _clean(staging))
         finally:
             staging.close()
 
 
-def _finish(staging):
+def _clean(staging):
+    if staging.read_journal():
+        with turn(staging.parent):
+            _recover(staging)
+    staging.remove()
+
+
+def _recover(staging):
     journal = staging.read_journal()
     if journal:
         (recover_folder if "folder" in journal else recover_file)(staging, journal)

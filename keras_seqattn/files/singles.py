@@ -33,7 +33,8 @@ def commit_file(staging, target, stale):
             raise OSError(errno.EEXIST, f"{name} beside it is another file: move it away", there)
     if os.path.lexists(target):
         names = set(stale(target)) - set(companions)
-        journal["stale"] = {name: stamp(os.path.join(staging.parent, name)) for name in names}
+        there = {name: os.path.join(staging.parent, name) for name in names}
+        journal["stale"] = {n: stamp(path) for n, path in there.items() if os.path.lexists(path)}
         shutil.copymode(target, finished)
     staging.write_journal(journal)
     for name in journal["placed"]:

@@ -17,6 +17,7 @@ from keras_seqattn.files.system import lock, sync, sync_folder
 
 _NAME = re.compile(r"\.seqattn-[0-9a-f]{16}")
 _TURN = ".seqattn-turn"
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _MARK = b"Made by keras_seqattn; its next run removes this folder.\n"
 
 
@@ -60,7 +61,7 @@ class Staging:
                 return False
             names = os.listdir(self.path)
             if "owner" in names and stat.S_ISREG(os.lstat(self._owner).st_mode):
-                self._number = os.open(self._owner, os.O_RDWR)
+                self._number = os.open(self._owner, os.O_RDWR | _NO_FOLLOW)
                 mark = os.read(self._number, 2 * len(_MARK))
                 # A process that died at once has left the file empty.
                 ours = mark == _MARK or (not mark and names == ["owner"])
@@ -98,6 +99,9 @@ class Staging:
             return self.close()
         for name in (self.new, self.old):
             shutil.rmtree(name, ignore_errors=True)
+            if os.path.isdir(name):
+                _let_us_write(name)
+                shutil.rmtree(name, ignore_errors=True)
         for name in (self._journal, self._owner):
             with contextlib.suppress(OSError):
                 os.unlink(name)
@@ -110,6 +114,15 @@ class Staging:
         if self._number is not None:
             os.close(self._number)
             self._number = None
+
+
+def _let_us_write(folder):
+    """Carried folders have others' permissions, under which they cannot always be removed."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                _let_us_write(entry.path)
 
 
 def leftovers(parent):
@@ -135,17 +148,62 @@ def turn(parent):
             if number is not None:
                 os.close(number)
                 number = None
-            number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            lock(number, wait=True)
-            # Whoever had the turn before has removed the file, and the next one makes another.
-            ours = _is_at(number, path)
+            number = _open_turn(path)
+            if number is not None:
+                lock(number, wait=True)
+                # Whoever had the turn before has removed the file, and the next one makes another.
+                ours = _is_at(number, path)
         yield
     finally:
-        if ours and not os.fstat(number).st_size:  # what holds something is somebody's
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        if number is not None:
+        try:
+            if ours:
+                finish(lambda: _remove_turn(number, path))
+        finally:
+            if number is not None:
+                os.close(number)
+            if not ours:  # interrupted, perhaps when the file had just been made
+                finish(lambda: _remove_free_turn(path))
+
+
+def _remove_turn(number, path):
+    if not os.fstat(number).st_size:  # what holds something is somebody's
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _remove_free_turn(path):
+    with contextlib.suppress(OSError):
+        number = os.open(path, os.O_RDONLY | _NO_FOLLOW)
+        try:
+            if lock(number) and _is_at(number, path):
+                _remove_turn(number, path)
+        finally:
             os.close(number)
+
+
+def finish(action):
+    """Do what is harmless to do twice; an interrupt waits until it is done."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        action()
+        raise
+
+
+def _open_turn(path):
+    """A descriptor, or None if another process was quicker to make or to remove the file."""
+    try:
+        return os.open(path, os.O_RDONLY | _NO_FOLLOW)
+    except FileNotFoundError:
+        pass
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return None
+    if os.chmod in os.supports_fd:
+        # Other users must be able to wait for it, whatever the umask.
+        os.chmod(number, 0o644)
+    return number
 
 
 def _is_at(number, path):

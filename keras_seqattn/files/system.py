@@ -13,7 +13,7 @@ except ImportError:  # not on Windows, where leftovers of killed processes stay
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 
 
 def exchange(first, second):

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.recording import record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import expand_mask
 from keras_seqattn.ops.precision import products
@@ -181,6 +182,7 @@ class LuongAttention(_ScoredAttention):
         LuongAttention("general")(states, encoded, attention_mask)
     """
 
+    @checked
     def __init__(self, score="general", units=None, **kwargs):
         super().__init__(units, **kwargs)
         self.score = score

@@ -9,6 +9,7 @@ from keras_seqattn.layers.mechanisms.dense import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention, join_past
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.cache import cache_write
@@ -76,6 +77,7 @@ class MultiHeadAttention(keras.layers.Layer):
         y, cache = layer(x, cache=cache)
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

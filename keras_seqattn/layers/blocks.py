@@ -8,6 +8,7 @@ from keras_seqattn.layers.feed_forward import FeedForward
 from keras_seqattn.layers.mechanisms.dense import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.templates import from_template, template
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.masks import combine_masks
 
 
@@ -303,6 +304,7 @@ class DecoderBlock(_Block):
 
     causal = True
 
+    @checked
     def __init__(self, *args, cross_attention=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.cross_attends = cross_attention

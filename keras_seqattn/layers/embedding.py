@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
@@ -21,6 +23,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         float (b, t, m), or logits float (b, t, v) with `reverse`.
     """
 
+    @checked
     def __init__(self, vocabulary_size, hidden_dim, tied=True, **kwargs):
         super().__init__(vocabulary_size, hidden_dim, tie_weights=tied, **kwargs)
         self.vocabulary_size = vocabulary_size
@@ -55,6 +58,7 @@ class Scale(keras.layers.Layer):
         float of that shape.
     """
 
+    @checked
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True

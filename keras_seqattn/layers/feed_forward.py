@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
+
 
 def _quick_gelu(x):
     return ops.multiply(x, ops.sigmoid(ops.multiply(x, 1.702)))
@@ -50,6 +52,7 @@ class FeedForward(keras.layers.Layer):
         FeedForward(1536, activation="silu", gated=True, use_bias=False)
     """
 
+    @checked
     def __init__(
         self,
         intermediate_dim,

@@ -7,6 +7,7 @@ from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.normalization import normalization, normalize_sums
 from keras_seqattn.layers.short_convolution import CausalConv1D
 from keras_seqattn.layers.time_steps import TimeSteps
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.precision import in_full_precision
@@ -46,6 +47,7 @@ class GatedDelta(Mixer):
         DecoderBlock(8, 64, 1536, mixer=GatedDelta(num_heads=8, head_dim=64))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.normalization import normalization, normalize_sums
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.precision import in_full_precision
@@ -39,6 +40,7 @@ class GatedLinearAttention(Mixer):
         DecoderBlock(8, 64, 1536, mixer=GatedLinearAttention(num_heads=4, head_dim=64))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -9,6 +9,7 @@ from keras import ops
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
@@ -57,6 +58,7 @@ class LatentAttention(Mixer):
                         positions=RotaryPositions(64, interleaved=True))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
+
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Maxout(keras.layers.Layer):
@@ -26,6 +28,7 @@ class Maxout(keras.layers.Layer):
         Maxout(256)(states)
     """
 
+    @checked
     def __init__(
         self,
         units,

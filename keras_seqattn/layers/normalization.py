@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.ops.arguments import checked
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -20,6 +21,7 @@ class ZeroCenteredRMSNormalization(keras.layers.Layer):
         float (..., m).
     """
 
+    @checked
     def __init__(self, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.epsilon = epsilon

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.position_bias import distance_buckets, relative_position_bias
 
 
@@ -27,6 +28,7 @@ class RelativePositionBias(keras.layers.Layer):
         float (1, h, t, s).
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.constants import shared_constant
 from keras_seqattn.ops.position_bias import alibi_bias, alibi_slopes
 from keras_seqattn.ops.rotary import rotary_embedding
@@ -259,6 +260,7 @@ class PositionEmbedding(_PositionLayer):
         float (1, t, m), or (b, t, m) or (t, m) with `position_ids`.
     """
 
+    @checked
     def __init__(self, max_sequence_length, output_dim, embeddings_initializer="uniform", **kwargs):
         super().__init__(max_sequence_length, output_dim, **kwargs)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
@@ -292,6 +294,7 @@ class SinusoidalPositions(_PositionLayer):
     Call arguments and result as in `PositionEmbedding`.
     """
 
+    @checked
     def __init__(self, output_dim, interleaved=True, max_sequence_length=4096, **kwargs):
         super().__init__(max_sequence_length, output_dim, **kwargs)
         if output_dim % 2:

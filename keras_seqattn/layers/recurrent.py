@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_seqattn.layers.additive_attention import AdditiveAttention, allowed_keys
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.scan import scan
 
 
@@ -48,6 +49,7 @@ class AttentiveDecoder(keras.layers.Layer):
         _, _, state = decoder(embedded[:, :1], encoded, keys=keys, initial_state=first)
     """
 
+    @checked
     def __init__(
         self,
         units,

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.masks import combine_masks
 from keras_seqattn.ops.short_convolution import causal_convolution
 
@@ -26,6 +27,7 @@ class CausalConv1D(keras.layers.Layer):
         tuple of float (b, t, m) and the new state.
     """
 
+    @checked
     def __init__(self, kernel_size, use_bias=True, activation=None, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -86,6 +88,7 @@ class ShortConvolution(Mixer):
         DecoderBlock(8, 64, 1536, mixer=ShortConvolution(kernel_size=3))
     """
 
+    @checked
     def __init__(self, kernel_size, use_bias=False, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -6,6 +6,7 @@ from keras import ops
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.short_convolution import CausalConv1D
 from keras_seqattn.layers.time_steps import TimeSteps
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 
@@ -46,6 +47,7 @@ class StateSpace(Mixer):
         DecoderBlock(8, 64, 1536, mixer=StateSpace(num_heads=16, head_dim=64, state_dim=128))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

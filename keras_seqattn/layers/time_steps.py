@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.precision import full_precision, in_full_precision
 
 
@@ -24,6 +25,7 @@ class TimeSteps(keras.layers.Layer):
         tuple of the time steps and the log decay, float32 (b, t, h).
     """
 
+    @checked
     def __init__(self, num_heads, limit=None, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.recording import is_recording, record
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import combine_masks
@@ -49,6 +50,7 @@ class TransformerXLAttention(Mixer):
         DecoderBlock(8, 64, 2048, mixer=TransformerXLAttention(8, 64, memory_length=512))
     """
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -64,9 +64,9 @@ _COMMON_FIXED = {
     "pruned_heads": (None, {}),
 }
 # Change nothing in a model's maths, but belong in a configuration that is built by hand.
-_NEUTRAL = {"id2label", "label2id", "is_encoder_decoder"}
-_NEUTRAL |= {f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")}
-_NEUTRAL |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
+_TOKENS = {f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")}
+_TOKENS |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
+_NEUTRAL = {"id2label", "label2id", "is_encoder_decoder", *_TOKENS}
 
 
 def read_settings(config, family):
@@ -96,6 +96,7 @@ def read_settings(config, family):
             raise ConfigError(
                 f"{family.model_type}: {key} must be {KEYS[key]}, not {shown(value)}."
             )
+    _check_unread_tokens(family, config)
     if config.get("id2label"):
         settings["num_labels"] = len(config["id2label"])
     _check_tokens(family, config, settings)
@@ -188,6 +189,16 @@ def _same(value, accepted):
 
 def _vocabulary(settings):
     return max(settings["vocab_size"], settings.get("decoder_vocab_size") or 0)
+
+
+def _check_unread_tokens(family, config):
+    """Tokens that only generation reads; some checkpoints say -1 where there is none."""
+    for key in _TOKENS - family.defaults.keys():
+        value = config.get(key)
+        if value != -1 and not KEYS[key].accepts(value):
+            raise ConfigError(
+                f"{family.model_type}: {key} must be {KEYS[key]}, not {shown(value)}."
+            )
 
 
 def _check_tokens(family, config, settings):

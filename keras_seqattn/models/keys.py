@@ -22,7 +22,7 @@ _RATE = Real(0, 1, below=True)
 # Less vanishes beside the variance in float32.
 _EPSILON = Real(1e-20, 1)
 _SPREAD = Real(0, 1000)
-_BASE = Nullable(Real(1, 1e30, open=True))
+_BASE = Nullable(Real(1, 1e18, open=True))
 _TEXT = Text()
 _LAYERS = Nullable(Listed(Whole(0)))
 _TOKEN = Nullable(Whole(0))

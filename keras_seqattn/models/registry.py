@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from keras_seqattn.arguments import path as checked_path
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.files import read_settled
@@ -12,7 +13,7 @@ from keras_seqattn.models.config import complete_keys, read_settings, written_de
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.models.sizes import check_memory, check_stored_sizes
-from keras_seqattn.weights.checkpoint import checkpoint_path, open_checkpoint
+from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import load_weights, stored_tensors
 
@@ -82,6 +83,7 @@ def load(path, task=None):
     Raises:
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
         ConfigError: the configuration asks for what is not implemented.
+        InputError: the path is none.
     """
     if task is not None and not isinstance(task, str):
         raise ConfigError(f"task must be the name of a task or None, not {shown(task)}.")
@@ -123,13 +125,14 @@ def save(model, directory):
     Raises:
         CheckpointError: the directory cannot be written, or is an exported bundle.
         ConfigError: it is no `SequenceModel`.
+        InputError: the directory is no path.
     """
     if not isinstance(model, SequenceModel):
         raise ConfigError(
             f"save takes a model that load or build made, not {shown(model)}; any other Keras "
             "model has its own save."
         )
-    directory = checkpoint_path(directory, "directory")
+    directory = checked_path(directory, "directory")
     family = get_family(model.family)
     prefixed = model.task != "embedding"
     table = family.table_of(read_settings(model.config, family))

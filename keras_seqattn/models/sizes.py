@@ -144,15 +144,17 @@ def _compare(checkpoint, name, stored, dimensions, settings):
 
 
 def _check_total(family, settings, limit, reason):
-    """The bytes of the main weights and of the layers' objects."""
+    """Compare the main weights and the layers' objects with a limit; the bytes of the weights."""
+    layers = tuple(_layer_key(keys, settings) for keys in family.layer_counts.values())
     parts = {}
     for names, dimensions in _shapes(family, settings).items():
-        count = _fewest_layers(family, settings) if "{i}" in _tuple(names)[0] else 1
-        size = math.prod(evaluate(dimension, settings) for dimension in dimensions)
-        parts[dimensions] = parts.get(dimensions, 0) + 4 * count * size
-    layers = tuple(_layer_key(keys, settings) for keys in family.layer_counts.values())
-    objects = _LAYER_BYTES * sum(settings[key] for key in layers)
-    total = sum(parts.values())
+        count, of_layers = 1, ()
+        if "{i}" in _tuple(names)[0]:
+            count, of_layers = _fewest_layers(family, settings), layers
+        size = 4 * count * math.prod(evaluate(dimension, settings) for dimension in dimensions)
+        key = (*of_layers, *dimensions)
+        parts[key] = parts.get(key, 0) + size
+    total, objects = sum(parts.values()), _LAYER_BYTES * sum(settings[key] for key in layers)
     if max(total, objects) > limit:
         largest = max(parts, key=parts.get) if total > limit else layers
         raise ConfigError(

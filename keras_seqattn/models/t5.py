@@ -81,12 +81,12 @@ def _spec(settings):
 
 def _check(settings):
     _feed_forward(settings)
-    for bidirectional in (True, False):
-        check_buckets(
-            settings["relative_attention_num_buckets"],
-            settings["relative_attention_max_distance"],
-            bidirectional,
-        )
+    names = ("relative_attention_num_buckets", "relative_attention_max_distance")
+    try:
+        for bidirectional in (True, False):
+            check_buckets(*(settings[name] for name in names), bidirectional)
+    except ConfigError as error:
+        raise ConfigError(f"t5: {' and '.join(names)}: {error}") from None
 
 
 def _block(settings):

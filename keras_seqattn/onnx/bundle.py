@@ -1,19 +1,13 @@
 """Write a model as one .onnx file or as a bundle folder that other runtimes accept unchanged."""
 
-import contextlib
-import json
 import os
 from pathlib import Path
 
 import onnx_ir as ir
 
 import keras_seqattn
-from keras_seqattn.errors import BundleError, ExportError
+from keras_seqattn.errors import ExportError
 from keras_seqattn.files import FileTarget, FolderTarget, digest, listed_files, unchanged_files
-from keras_seqattn.generation.settings import checkpoint_defaults
-from keras_seqattn.models.registry import stored_config
-from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.arguments import (
     check_choice,
     check_graph,
@@ -21,6 +15,12 @@ from keras_seqattn.onnx.arguments import (
     check_progress,
     check_settings,
     checked_path,
+)
+from keras_seqattn.onnx.companions import (
+    check_files,
+    companion_files,
+    write_companions,
+    written_only_if_usable,
 )
 from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
@@ -60,7 +60,9 @@ def export(
         target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
         precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
-        verify: compare the result with the Keras model first, and write nothing if they differ.
+        verify: compare the result with the Keras model first and, of a bundle, use what is in it:
+            tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
+            differ or a file cannot be used.
         lengths: of the inputs to compare, as in `verify`.
         route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend only).
         progress: called with (stage, done, total).
@@ -86,35 +88,38 @@ def export(
     if tokenizer is not None:
         tokenizer = checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
-    if single and getattr(model, "task", None) == "seq2seq_lm":
+    task = getattr(model, "task", None)
+    if single and task == "seq2seq_lm":
         raise ExportError(
             f"{model.name} becomes two files, {ENCODER}.onnx and {DECODER}.onnx: name a folder, "
             f"not {place.path}"
         )
-    graphs = _graphs(model, get_target(target), precision, route, progress)
+    target = get_target(target)
+    files = {} if single else companion_files(model, tokenizer)
+    if files and verify:
+        # What takes no time comes before what does.
+        check_files(files, task)
+    graphs = _graphs(model, target, precision, route, progress)
     with place.staged() as folder:
-        written = os.path.join(folder, place.name) if single else folder
         for name, graph in graphs.items():
-            file = written if single else os.path.join(folder, f"{name}.onnx")
+            file = os.path.join(folder, f"{name}.onnx")
             write_onnx(graph, file, inline=single, progress=progress)
         if single:
-            name_by_content(written)
+            name_by_content(file, place.name)
+        else:
+            write_companions(files, folder, graphs["model"].graph if task == "causal_lm" else None)
         report = None
         if verify:
-            report = _proof(written, model, lengths, progress)
+            written = os.path.join(folder, place.name) if single else folder
+            with written_only_if_usable():
+                report = run_verify(
+                    written, model, lengths=lengths, progress=_stage(progress, "verify")
+                )
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
         if not single:
-            _write_companions(model, folder, graphs, tokenizer)
             write_report(report, folder, _description(graphs, folder))
     return report
-
-
-def _proof(written, model, lengths, progress):
-    try:
-        return run_verify(written, model, lengths=lengths, progress=_stage(progress, "verify"))
-    except BundleError as error:
-        raise ExportError(f"nothing was written: {error}") from error
 
 
 def _graphs(model, target, precision, route, progress):
@@ -176,49 +181,6 @@ def _write(model, file, inline, progress):
         callback = lambda tensor, info: report(info.index + 1, info.total)  # noqa: E731
     data = os.path.basename(file) + ".data"
     ir.save(model, file, external_data=data, size_threshold_bytes=1024, callback=callback)
-
-
-def _write_companions(model, folder, graphs, tokenizer):
-    """config.json, generation_config.json, the tokenizer's files and perhaps genai_config.json."""
-    files = dict(getattr(model, "assets", {}))
-    if tokenizer is not None:
-        files.update(_tokenizer_files(tokenizer))
-    config = stored_config(model) if isinstance(model, SequenceModel) else None
-    if config:
-        files["config.json"] = _json(config)
-    task = getattr(model, "task", None)
-    if task == "causal_lm" and genai.runs(graphs["model"].graph):
-        generation = json.loads(files.get("generation_config.json", b"{}"))
-        files["genai_config.json"] = _json(genai.config(config, generation, graphs["model"].graph))
-    if task in ("causal_lm", "seq2seq_lm"):
-        # Older checkpoints keep these settings in config.json, where other runtimes do not look.
-        generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)
-        files.setdefault("generation_config.json", _json(generation))
-    for name, content in sorted(files.items()):
-        full = os.path.join(folder, name)
-        os.makedirs(os.path.dirname(full), exist_ok=True)
-        with open(full, "wb") as file:
-            file.write(content)
-
-
-def _tokenizer_files(folder):
-    names = (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "chat_template.jinja",
-    )
-    files = {}
-    for name in names:
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, name), "rb") as file:
-            files[name] = file.read()
-    if "tokenizer.json" not in files:
-        raise ExportError(f"no tokenizer.json in {folder}")
-    return files
-
-
-def _json(content):
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _description(graphs, folder):

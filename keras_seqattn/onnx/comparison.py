@@ -1,5 +1,7 @@
 """Comparisons of an exported file with its Keras model, one `Case` each."""
 
+import functools
+import math
 import threading
 import warnings
 
@@ -12,12 +14,14 @@ from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.graph import output_name
 from keras_seqattn.onnx.refusals import reason
-from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.report import TOLERANCES, Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.values import empty_past
 
 # The filters of warnings belong to the process: who leaves last would restore what is no longer so.
 _FILTERING = threading.RLock()
+# How often the last bits are changed to see how far that moves Keras.
+_CHANGES = 3
 
 
 class Comparison:
@@ -95,7 +99,29 @@ class Comparison:
         name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
         name += " and less" if apart else ""
         mask = self.sampler.mask(inputs)
-        return compare(name, expected, self.ort(inputs), self.precision, mask)
+        case = compare(name, expected, self.ort(inputs), self.precision, mask)
+        if (
+            self.precision == "fp32"
+            and math.isfinite(case.error)
+            and (case.error > TOLERANCES["fp32"])
+        ):
+            case.rounding = self._rounding(inputs, expected, mask)
+        return case
+
+    def _rounding(self, inputs, expected, mask):
+        """How far Keras's outputs move if weights and inputs change in their last bit."""
+        moved = 0.0
+        for seed in range(_CHANGES):
+            nudge = functools.partial(_nudged, random=np.random.default_rng(seed))
+            feeds = keras.tree.map_structure(nudge, self.sampler.for_keras(inputs))
+            variables = [
+                [nudge(keras.ops.convert_to_numpy(v.value)) for v in part]
+                for part in (self.model.trainable_variables, self.model.non_trainable_variables)
+            ]
+            call = functools.partial(self.model.stateless_call, *variables, feeds, training=False)
+            outputs = self._named(run_keras(self.model, call, inputs)[0])
+            moved = max(moved, compare("", expected, outputs, self.precision, mask).error)
+        return moved
 
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
@@ -131,7 +157,10 @@ class Comparison:
             InputError: it cannot run on them.
             BundleError: they are not those of the file.
         """
-        outputs = run_keras(self.model, lambda: self._call(self.sampler.for_keras(inputs)), inputs)
+        call = functools.partial(self._call, self.sampler.for_keras(inputs))
+        return self._named(run_keras(self.model, call, inputs))
+
+    def _named(self, outputs):
         if not isinstance(outputs, dict):
             flat = keras.tree.flatten(outputs)
             if len(flat) != len(self.outputs):
@@ -185,6 +214,15 @@ def compare(name, expected, actual, precision, mask=None):
         if output == "logits" and a.size:
             agreement = float((a.argmax(-1) == b.argmax(-1)).mean())
     return Case(name, max(errors), rows, agreement)
+
+
+def _nudged(array, random):
+    """An array whose floats are each the next one up or down."""
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        return array
+    up = random.random(array.shape) < 0.5
+    return np.nextafter(array, np.where(up, np.inf, -np.inf).astype(array.dtype))
 
 
 def compare_tokens(tokens, logits, precision):

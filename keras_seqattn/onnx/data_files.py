@@ -10,33 +10,30 @@ import re
 import onnx
 
 from keras_seqattn.errors import BundleError
-from keras_seqattn.files import digest
+from keras_seqattn.files import digest, with_ending
 from keras_seqattn.runtime.external_data import external_files
 
-_NAME_BYTES = 255
 _NAME = re.compile(r".*\.([0-9a-f]{16})\.data", re.DOTALL)
 
 
-def name_by_content(file):
-    """Rename the `<file>.data` of `write_onnx` to `<file>.<digits of its SHA-256>.data`.
+def name_by_content(file, name):
+    """Rename a file of `write_onnx`, and the weights beside it to `<name>.<part of SHA-256>.data`.
 
     Args:
-        file: str, the .onnx file, which is written anew.
+        file: str, the .onnx file.
+        name: str, its new name.
     """
-    data = file + ".data"
-    if not os.path.exists(data):
-        return
-    folder, base = os.path.split(file)
-    ending = f".{digest(data)[:16]}.data"
-    while len(os.fsencode(base + ending)) > _NAME_BYTES:
-        base = base[:-1]
-    model = onnx.load(file, format="protobuf", load_external_data=False)
-    for tensor in _tensors(model.graph):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = base + ending
-    os.rename(data, os.path.join(folder, base + ending))
-    onnx.save(model, file, format="protobuf")
+    folder, data = os.path.dirname(file), file + ".data"
+    if os.path.exists(data):
+        location = with_ending(name, f".{digest(data)[:16]}.data")
+        model = onnx.load(file, format="protobuf", load_external_data=False)
+        for tensor in _tensors(model.graph):
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+        onnx.save(model, file, format="protobuf")
+        os.rename(data, os.path.join(folder, location))
+    os.rename(file, os.path.join(folder, name))
 
 
 def _tensors(graph):

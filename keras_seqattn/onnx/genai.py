@@ -1,5 +1,6 @@
 """genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
 
+from keras_seqattn.generation.settings import GenerationConfig, checkpoint_defaults
 from keras_seqattn.generation.steps import is_cache, varies_per_beam
 from keras_seqattn.onnx.graph import shares_caches
 
@@ -28,10 +29,14 @@ def config(model_config, generation, graph):
         model_config: the HF configuration.
         generation: the content of generation_config.json.
         graph: the `onnx_ir.Graph`, which says whether past and present share one buffer.
+
+    Raises:
+        InputError: the generation settings are not valid.
     """
     tokens = {**special_tokens(model_config), **special_tokens(generation)}
-    eos = tokens.get("eos_token_id", 0)
-    context = model_config.get("max_position_embeddings", 2048)
+    settings = GenerationConfig.from_settings(checkpoint_defaults(model_config, generation), False)
+    eos = tokens.get("eos_token_id") or 0
+    context = model_config.get("max_position_embeddings") or 2048
     return {
         "model": {
             "bos_token_id": tokens.get("bos_token_id", 0),
@@ -43,14 +48,14 @@ def config(model_config, generation, graph):
             "vocab_size": model_config["vocab_size"],
         },
         "search": {
-            "do_sample": bool(generation.get("do_sample", False)),
+            "do_sample": settings.do_sample,
             "max_length": context,
             "num_beams": 1,
             "past_present_share_buffer": shares_caches(graph),
-            "repetition_penalty": float(generation.get("repetition_penalty", 1.0)),
-            "temperature": float(generation.get("temperature", 1.0)),
-            "top_k": int(generation.get("top_k", 50)),
-            "top_p": float(generation.get("top_p", 1.0)),
+            "repetition_penalty": settings.repetition_penalty,
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
         },
     }
 

@@ -10,6 +10,7 @@ Integers are int64 throughout the file, whatever integer width Keras used: one w
 
 import contextlib
 import hashlib
+import inspect
 
 import keras
 import numpy as np
@@ -375,14 +376,16 @@ class Tracer:
 
         def filled(fill):
             def wrapper(original):
-                def traced(shape, *args, dtype=None, **kwargs):
-                    if not _has_symbol(shape):
-                        return original(shape, *args, dtype=dtype, **kwargs)
-                    dtype = dtype or keras.config.floatx()
-                    content = (
-                        fill if fill is not None else (args[0] if args else kwargs["fill_value"])
-                    )
-                    return self.filled(shape, content, keras.backend.standardize_dtype(dtype))
+                signature = inspect.signature(original)
+
+                def traced(*args, **kwargs):
+                    given = signature.bind(*args, **kwargs).arguments
+                    if not _has_symbol(given["shape"]):
+                        return original(*args, **kwargs)
+                    dtype = given.get("dtype") or keras.config.floatx()
+                    content = given["fill_value"] if fill is None else fill
+                    dtype = keras.backend.standardize_dtype(dtype)
+                    return self.filled(given["shape"], content, dtype)
 
                 return traced
 
@@ -434,7 +437,7 @@ def _is_part(number, stand_in):
     if number > stand_in / 2:
         return abs(number - round(number / stand_in) * stand_in) <= _NEAR
     parts = round(stand_in / number)
-    return abs(number * parts - stand_in) <= _NEAR * parts
+    return abs(number * parts - stand_in) <= _NEAR + 8 * parts
 
 
 def _is_initializer(x):

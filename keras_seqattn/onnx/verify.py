@@ -2,15 +2,17 @@
 
 import os
 
-import onnxruntime
-
 from keras_seqattn.errors import BundleError
 from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
 from keras_seqattn.onnx.comparison import Comparison
-from keras_seqattn.onnx.graph import DECODER, ENCODER
-from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import TOLERANCES, Report
 from keras_seqattn.onnx.seq2seq_comparison import Seq2SeqComparison
+from keras_seqattn.runtime.bundle import open_bundle
+from keras_seqattn.runtime.model import BundleModel
+from keras_seqattn.runtime.rehearsal import rehearse
+from keras_seqattn.runtime.session import create_session
+
+_CPU = "CPUExecutionProvider"
 
 
 def verify(path, model, *, lengths=None, progress=None):
@@ -18,7 +20,8 @@ def verify(path, model, *, lengths=None, progress=None):
 
     Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for
     decoders also a prefill with cached steps against the full pass, and greedy tokens. Where a
-    model does not take a length, the next one that it takes is compared; the cases say which.
+    model does not take a length, the next one that it takes is compared; the cases say which. A
+    bundle is opened as `keras_seqattn.runtime.load` does, and all that is in it is used once.
 
     NaN and infinities agree where both have the same. If Keras gives nothing else, nothing is
     proven and the report is not ok.
@@ -34,7 +37,8 @@ def verify(path, model, *, lengths=None, progress=None):
         Report.
 
     Raises:
-        BundleError: if onnxruntime cannot load or run the file, or it is of another model.
+        BundleError: if onnxruntime cannot load or run the file, it is of another model, or a file
+            of the bundle cannot be used.
         ExportError: if the model is none, or a shape in the file is not that of Keras.
         InputError: if a length is more than the model takes, or it takes none.
     """
@@ -42,8 +46,14 @@ def verify(path, model, *, lengths=None, progress=None):
     check_model(model)
     check_lengths(lengths)
     check_progress(progress)
-    names = [ENCODER, DECODER] if getattr(model, "task", None) == "seq2seq_lm" else ["model"]
-    sessions = [_session(path, name) for name in names]
+    bundle = open_bundle(path) if os.path.isdir(path) else None
+    files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
+    # Threads that wait for work by spinning would take it from Keras's and the other session's.
+    sessions = [create_session(file, [_CPU], spinning=False) for file in files]
+    if (len(sessions) > 1) != (getattr(model, "task", None) == "seq2seq_lm"):
+        raise BundleError(f"the bundle is of another model: it has {len(sessions)} graphs")
+    # The bundle is the one that the runtime would load, over the same sessions.
+    loaded = BundleModel(bundle, *sessions) if bundle else None
     properties = sessions[0].get_modelmeta().custom_metadata_map
     precision = properties.get("keras_seqattn.precision", "fp32")
     if precision not in TOLERANCES:
@@ -55,17 +65,5 @@ def verify(path, model, *, lengths=None, progress=None):
         cases.append(job())
         if progress is not None:
             progress(i + 1, len(jobs))
-    return Report(precision, TOLERANCES[precision], cases)
-
-
-def _session(path, name):
-    file = os.path.join(path, f"{name}.onnx") if os.path.isdir(path) else path
-    options = onnxruntime.SessionOptions()
-    # Its exceptions say what it would print.
-    options.log_severity_level = 4
-    # Threads that wait for work by spinning would take it from Keras's and the other session's.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise BundleError(f"onnxruntime cannot load {file}: {reason(error)}") from error
+    rehearsed = rehearse(loaded) if loaded else []
+    return Report(precision, TOLERANCES[precision], cases, rehearsed)

@@ -1,8 +1,10 @@
 """Scaled dot-product attention, with every variation that the families need, as one operation."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 from keras_seqattn.ops.nothing import is_empty
@@ -27,6 +29,7 @@ class Attention(keras.Operation):
         ValueError: if a side of the window is negative.
     """
 
+    @checked
     def __init__(
         self, causal=False, window=None, scale=None, softcap=None, return_scores=False, *, name=None
     ):
@@ -327,7 +330,12 @@ def _additive_bias(allowed, bias, dtype):
         bias = ops.cast(limited, dtype)
     if allowed is None:
         return bias
-    never = -3e4 if dtype == "float16" else NEVER
+    never = NEVER
+    if dtype == "float16":
+        # No number of 16 bits is far below every score. A row without keys may see all here, lest
+        # it become no number.
+        never = -np.inf
+        allowed = ops.logical_or(allowed, ops.logical_not(_any_key(allowed)))
     return ops.where(allowed, ops.zeros((), dtype) if bias is None else bias, never)
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import (
     attend_blocks,
     check_self_attention,
@@ -54,6 +55,7 @@ class BlockSparseAttention(keras.Operation):
         ValueError: a size that is not positive, or an unknown mode.
     """
 
+    @checked
     def __init__(
         self, block_size=64, num_random_blocks=3, seed=0, mode="random", scale=None, *, name=None
     ):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import cut
 from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.precision import full_precision
@@ -25,6 +26,7 @@ class ChunkedScan(keras.Operation):
         ValueError: another chunk size.
     """
 
+    @checked
     def __init__(self, chunk_size=64, *, name=None):
         super().__init__(name=name)
         if chunk_size < 1 or chunk_size & (chunk_size - 1):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import attention
 from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.local import local_attention
@@ -24,6 +25,7 @@ class GlobalTokens(keras.Operation):
         ValueError: a row has more.
     """
 
+    @checked
     def __init__(self, max_global_tokens, *, name=None):
         super().__init__(name=name)
         self.max_global_tokens = max_global_tokens
@@ -82,6 +84,7 @@ class GlobalLocalAttention(keras.Operation):
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
 
+    @checked
     def __init__(self, left, right, scale=None, *, name=None):
         super().__init__(name=name)
         self.left = left

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import check_self_attention
 from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.nothing import of_tokens
@@ -32,6 +33,7 @@ class HierarchicalAttention(keras.Operation):
         ValueError: a block size that is odd or below 2, or levels below 0.
     """
 
+    @checked
     def __init__(self, block_size, levels, causal=False, scale=None, *, name=None):
         super().__init__(name=name)
         if block_size < 2 or block_size % 2 or levels < 0:

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
 from keras_seqattn.ops.nothing import of_tokens
 
@@ -21,6 +22,7 @@ class LinearAttention(keras.Operation):
         ValueError: an unknown feature map.
     """
 
+    @checked
     def __init__(self, feature_map="elu", causal=False, *, name=None):
         super().__init__(name=name)
         if feature_map not in FEATURE_MAPS:

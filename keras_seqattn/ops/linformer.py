@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import attention
 from keras_seqattn.ops.nothing import of_tokens
 
@@ -18,6 +19,7 @@ class LinformerAttention(keras.Operation):
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
 
+    @checked
     def __init__(self, scale=None, *, name=None):
         super().__init__(name=name)
         self.scale = scale

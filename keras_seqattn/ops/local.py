@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import (
     block_scores,
     check_self_attention,
@@ -43,6 +44,7 @@ class LocalAttention(keras.Operation):
         ValueError: a side of the window is negative, or dilation or block size below 1.
     """
 
+    @checked
     def __init__(self, left, right=0, dilation=1, scale=None, block_size=None, *, name=None):
         super().__init__(name=name)
         if min(left, right) < 0 or dilation < 1 or (block_size is not None and block_size < 1):

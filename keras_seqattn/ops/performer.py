@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.feature_attention import feature_attention, feature_attention_spec
 from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import score_scale
@@ -48,6 +49,7 @@ class PerformerAttention(keras.Operation):
         ValueError: a negative scale.
     """
 
+    @checked
     def __init__(self, causal=False, scale=None, *, name=None):
         super().__init__(name=name)
         if scale is not None and scale < 0:

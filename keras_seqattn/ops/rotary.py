@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.constants import shared_constant
 
 
@@ -15,6 +16,7 @@ class RotaryEmbedding(keras.Operation):
             channel i + r / 2.
     """
 
+    @checked
     def __init__(self, interleaved=False, *, name=None):
         super().__init__(name=name)
         self.interleaved = interleaved

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.local import LocalAttention
 from keras_seqattn.ops.nothing import of_tokens
 
@@ -21,6 +22,7 @@ class SinkLocalAttention(keras.Operation):
         ValueError: no sinks, or a negative window.
     """
 
+    @checked
     def __init__(self, num_sinks, left, scale=None, *, name=None):
         super().__init__(name=name)
         if num_sinks < 1 or left < 0:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.blocks import (
     attend_part,
     check_self_attention,
@@ -72,6 +73,7 @@ class StridedAttention(_Sparse):
         ValueError: a stride below 1.
     """
 
+    @checked
     def __init__(self, stride, causal=False, scale=None, *, name=None):
         if stride < 1:
             raise ValueError(f"The stride must be 1 or more. Received: stride={stride}")
@@ -115,6 +117,7 @@ class FixedAttention(_Sparse):
         ValueError: `summary` is not between 1 and `block_size`.
     """
 
+    @checked
     def __init__(self, block_size, summary, causal=False, scale=None, *, name=None):
         if not 1 <= summary <= block_size:
             raise ValueError(

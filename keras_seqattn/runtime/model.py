@@ -27,8 +27,9 @@ from keras_seqattn.runtime.encoder import (
 from keras_seqattn.runtime.encoder_decoder import OrtEncoderDecoder
 from keras_seqattn.runtime.feeds import feeds_of
 from keras_seqattn.runtime.pooling import Pooling, normalize
+from keras_seqattn.runtime.rehearsal import rehearse
 from keras_seqattn.runtime.session import check_session_options, create_session
-from keras_seqattn.runtime.signatures import check_graphs, task_of
+from keras_seqattn.runtime.signatures import task_of
 from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
 from keras_seqattn.runtime.values import static_size
@@ -40,15 +41,19 @@ def load(path, providers=None, *, check=False, threads=None):
     Args:
         path: the bundle's folder.
         providers: onnxruntime execution providers, or None: CUDA if there is one, else CPU.
-        check: bool, compare the SHA-256 of every file with parity.json. Without it that is done for
-            files up to 64 MiB, and only the size of larger ones is compared.
+        check: bool, for a bundle that comes from a stranger: compare the SHA-256 of every file that
+            is read with parity.json, and use everything once (tokenizer, generation settings, chat
+            template, labels, pooling, two tokens of an answer), so that what is wrong shows here.
+            Without it files up to 64 MiB are compared, of larger ones the size. In both cases no
+            code of the bundle runs and no file outside its folder is opened.
         threads: int, threads of one operator; None leaves it to onnxruntime.
 
     Returns:
         BundleModel.
 
     Raises:
-        BundleError: the bundle is incomplete, inconsistent or unsafe.
+        BundleError: the bundle is incomplete, inconsistent or unsafe; with `check` also that
+            something in it cannot be used.
         InputError: an argument is of a wrong kind, or a provider is not available.
 
     Example:
@@ -68,7 +73,10 @@ def _load(path, providers, check, threads):
         create_session(bundle.path / name, *options, name == bundle.graphs[-1])
         for name in bundle.graphs
     ]
-    return BundleModel(bundle, *sessions)
+    model = BundleModel(bundle, *sessions)
+    if check:
+        rehearse(model)
+    return model
 
 
 class BundleModel:
@@ -94,8 +102,7 @@ class BundleModel:
         self.session = sessions[0]
         self.config = bundle.config
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
-        self.task = self.metadata.get("keras_seqattn.task") or task_of(sessions)
-        check_graphs(self.task, self.config, sessions)
+        self.task = task_of(self.metadata, self.config, sessions)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
         # Parts are made when they are first asked for, and one may be made of another.
         self._parts, self._lock = {}, threading.RLock()

@@ -11,11 +11,11 @@ from keras_seqattn.errors import BundleError, InputError, first_line
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
-_MOST_THREADS = 1024
 # So long idle threads wait busily: longer than between two operators of a step, and short enough to
 # leave the cores to other generations. onnxruntime's own choice is thousands of these; before 1.26
 # it knows no other.
 _SPIN_MICROSECONDS = "50"
+_MOST_THREADS = 1024
 
 
 class Session(onnxruntime.InferenceSession):
@@ -76,7 +76,7 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
     options = onnxruntime.SessionOptions()
-    # Its errors are raised; to write them on standard error too is not its business.
+    # Its exceptions say what it would print.
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if threads is not None:

@@ -14,11 +14,30 @@ _OUTPUTS = {
 _GENERATING = ("causal_lm", "seq2seq_lm")
 
 
-def task_of(sessions):
-    """The task of graphs that another exporter wrote, as far as their names tell."""
-    if len(sessions) > 1:
-        return "seq2seq_lm"
-    session = sessions[0]
+def task_of(metadata, config, sessions):
+    """The task of a bundle: what its exporter wrote into the graph, or what the names there tell.
+
+    Args:
+        metadata: dict of the graph's.
+        config: dict of config.json.
+        sessions: onnxruntime.InferenceSession of each graph.
+
+    Raises:
+        BundleError: the graphs are not those of the task, or do not fit the configuration.
+    """
+    task = metadata.get("keras_seqattn.task") or ("seq2seq_lm" if len(sessions) > 1 else None)
+    if task is not None:
+        check_graphs(task, config, sessions)
+        return task
+    try:
+        task = _guess(sessions[0])
+        check_graphs(task, config, sessions)
+        return task
+    except BundleError:  # any graph may have such names
+        return "unknown"
+
+
+def _guess(session):
     if any(varies_per_beam(value.name) for value in session.get_inputs()):
         return "causal_lm"
     if any(value.name == "last_hidden_state" for value in session.get_outputs()):

@@ -201,7 +201,11 @@ class _Pricing(NodeTransformer):
 
     def visit_Getitem(self, node):
         self.generic_visit(node)
-        return _filter(node, _SLICED) if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        # Python warns of a number with a slice that it sees while it compiles.
+        node.node = _filter(node.node, _SLICED)
+        return _filter(node, _SLICED)
 
     def visit_Concat(self, node):
         self.generic_visit(node)

@@ -10,6 +10,8 @@ from keras_seqattn.json_objects import parse_object
 
 # Backends that truncate are kept for so many lengths; a model asks for one.
 _MOST_LIMITS = 2
+# The library goes through all ids up to the largest; vocabularies have at most a million.
+_MOST_IDS = 1 << 24
 
 
 class Tokenizer:
@@ -25,12 +27,15 @@ class Tokenizer:
     def __init__(self, assets):
         if "tokenizer.json" not in assets:
             raise BundleError("there is no tokenizer.json: give token ids instead of text")
-        # The library reads what is no object too, and finds the fault only later.
-        parse_object(assets["tokenizer.json"], "tokenizer.json")
         with _explained(BundleError, "tokenizer.json cannot be read"):
             self._backend = _backend(bytes(assets["tokenizer.json"]).decode("utf-8"))
             self.vocabulary = self._backend.get_vocab(with_added_tokens=False)
             self.added_tokens = self._backend.get_added_tokens_decoder()
+        if self.vocabulary_size > _MOST_IDS:
+            raise BundleError(
+                f"tokenizer.json gives a token the id {self.vocabulary_size - 1}, and ids must be "
+                f"below {_MOST_IDS}"
+            )
         self.config = parse_object(
             assets.get("tokenizer_config.json", b"{}"), "tokenizer_config.json"
         )

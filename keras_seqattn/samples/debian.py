@@ -16,7 +16,7 @@ import sys
 from keras_seqattn.arguments import choice
 from keras_seqattn.errors import DataError
 from keras_seqattn.samples.cache import cache_dir
-from keras_seqattn.samples.download import digest, download
+from keras_seqattn.samples.download import download, is_kept
 
 KINDS = ("synopsis", "paragraph", "text", "segment")
 
@@ -158,7 +158,7 @@ def _index(language):
     """Path of a verified index in the cache, fetched if it is not there."""
     suffix, sha256 = _INDEXES[language]
     path = cache_dir() / "samples" / f"debian-{_SUITE}" / f"Translation-{language}.{suffix}"
-    if not path.is_file() or digest(path) != sha256:
+    if not is_kept(path, sha256):
         _fetch(path, sha256)
     return path
 

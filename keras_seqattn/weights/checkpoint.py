@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_seqattn.arguments import shown, shown_path
+from keras_seqattn.arguments import path as checked_path
+from keras_seqattn.arguments import shown_path
 from keras_seqattn.errors import CheckpointError
 
 
@@ -42,8 +43,11 @@ def open_checkpoint(path):
 
     Raises:
         CheckpointError: the path is neither, or what it holds cannot be trusted.
+        InputError: it is no path.
     """
-    path = checkpoint_path(path, "path")
+    if path == "":
+        raise CheckpointError("the path is empty: give a Hugging Face directory or a .gguf file.")
+    path = checked_path(path)
     if os.path.isdir(path):
         from keras_seqattn.weights.directory import open_directory
 
@@ -63,31 +67,3 @@ def open_checkpoint(path):
     from keras_seqattn.weights.gguf import open_gguf
 
     return open_gguf(path)
-
-
-def checkpoint_path(value, name):
-    """The path of a checkpoint as a `Path`.
-
-    Args:
-        value: str or os.PathLike.
-        name: of the argument, for the message.
-
-    Returns:
-        pathlib.Path.
-
-    Raises:
-        CheckpointError: it is of another type, empty, or holds what no path can.
-    """
-    text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise CheckpointError(
-            f"{name} must be the path of a checkpoint, a text that is not empty, not "
-            f"{shown(value)}."
-        )
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        raise CheckpointError(
-            f"{name}={shown(text)} holds characters that no path can hold."
-        ) from None
-    return Path(text)

@@ -197,7 +197,10 @@ def test_verify_at_given_lengths(make, tmp_path):
 
 def test_verify_of_a_broken_file(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(BundleError, match="cannot load"):
+    with pytest.raises(BundleError, match="config.json is missing"):
+        verify(tmp_path, tiny.encoder("bert"))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match="model.onnx is not a complete ONNX file"):
         verify(tmp_path, tiny.encoder("bert"))
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -68,6 +69,71 @@ def test_a_failed_write_leaves_the_older_directory_whole(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
+def test_only_weights_of_the_older_model_are_dropped(tmp_path):
+    path = _write(tmp_path / "model", shard_bytes=90)
+    users = [
+        "notes.md",
+        "adapter_model.safetensors",
+        "model-of-mine.safetensors",
+        "model-00007-of-00009.safetensors",
+        "sub/model.safetensors",
+    ]
+    (path / "sub").mkdir()
+    for name in users:
+        (path / name).write_text("mine")
+    for shard_bytes in (1000, 50, 90, 1000):
+        _write(path, shard_bytes=shard_bytes)
+        _assert_holds_all(path)
+        assert all((path / name).read_text() == "mine" for name in users)
+    found = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+    ours = {"config.json", WEIGHTS, "tokenizer.json", "1_Pooling/config.json"}
+    assert found == ours | set(users)
+
+
+@pytest.mark.parametrize("config", [None, "{}", "[]", "{", '{"model_type": 3}'])
+def test_files_that_are_no_model_s_are_kept(tmp_path, config):
+    """A config.json is not always a model's; nor is a model.safetensors."""
+    path = tmp_path / "project"
+    path.mkdir()
+    mine = {"config.json": config, WEIGHTS: "mine", "tokenizer.json": "mine"}
+    mine = {name: text for name, text in mine.items() if text is not None}
+    for name, text in mine.items():
+        (path / name).write_text(text)
+    with pytest.warns(UserWarning, match="model.safetensors as model.safetensors.kept"):
+        _write(path, shard_bytes=90)
+    _assert_holds_all(path)
+    assert {name: (path / f"{name}.kept").read_text() for name in mine} == mine
+
+
+def test_a_bundle_is_not_written_over(tmp_path):
+    listing = {"files": {"model.onnx": {"size": 1, "sha256": "0" * 64}}}
+    (tmp_path / "parity.json").write_text(json.dumps(listing))
+    with pytest.raises(CheckpointError, match="exported bundle.*save elsewhere"):
+        _write(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["parity.json"]
+
+
+@pytest.mark.parametrize("path", [3, None, b"x", "", ".", "/", "a\nb", "a\0b", "n" * 256, "file/x"])
+def test_places_where_nothing_can_be_written(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError) as caught:
+        _write(path)
+    assert str(caught.value).isprintable()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failing_disk_is_one_line(tmp_path):
+    _write(tmp_path / "model")
+
+    def fail(name):
+        raise OSError("7 items requested, 0 written")
+
+    with pytest.raises(CheckpointError, match="cannot be written .7 items requested, 0 written"):
+        write_directory(tmp_path / "model", {}, {}, SHAPES, fail)
+    _assert_holds_all(tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt"])
 def test_assets_cannot_be_written_outside(tmp_path, name):
     with pytest.raises(CheckpointError, match="leads out of the directory"):
@@ -133,3 +199,80 @@ def test_paths_that_are_no_checkpoint_are_refused(tmp_path):
         open_checkpoint(tmp_path / "model.txt")
     with pytest.raises(CheckpointError, match="no config.json"):
         open_checkpoint(tmp_path)
+
+
+def test_links_in_the_directory_are_followed_as_caches_of_downloads_need(tmp_path):
+    _write(tmp_path / "blobs", shard_bytes=90)
+    (tmp_path / "snapshot").mkdir()
+    for file in (tmp_path / "blobs").rglob("*"):
+        if file.is_file():
+            link = tmp_path / "snapshot" / file.relative_to(tmp_path / "blobs")
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(file)
+    _assert_holds_all(tmp_path / "snapshot")
+
+
+def _fifo(path):
+    os.mkfifo(path)
+
+
+def _loop(path):
+    path.symlink_to(path)
+
+
+def _device(path):
+    path.symlink_to("/dev/zero")
+
+
+def _dangling(path):
+    path.symlink_to("gone")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, _fifo, _loop, _device, _dangling])
+@pytest.mark.parametrize(
+    "name", ["config.json", WEIGHTS, INDEX, "model-00001-of-00002.safetensors", "tokenizer.json"]
+)
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, name, make):
+    _write(tmp_path, shard_bytes=90 if name != WEIGHTS else 10**6)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(CheckpointError, match="is not a file, nor a link to one"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS, INDEX])
+def test_files_too_large_to_read_are_refused_unread(tmp_path, name):
+    _write(tmp_path, shard_bytes=90 if name == INDEX else 10**6)
+    with open(tmp_path / name, "r+b") as file:
+        file.truncate(10**10)
+    with pytest.raises(CheckpointError, match=name):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS, INDEX])
+def test_empty_files_are_refused(tmp_path, name):
+    _write(tmp_path, shard_bytes=90 if name == INDEX else 10**6)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=name):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["", ".", "x" * 10**5, "\u202e", "a\nb", "config.json"])
+def test_strange_names_of_shards_are_refused_in_one_short_line(tmp_path, shard):
+    _edit_index(tmp_path, lambda index: index["weight_map"].update(ccc=shard))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path)
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+def test_an_index_of_a_million_tensors_is_refused(tmp_path):
+    names = {f"t{number}": "model-00001-of-00002.safetensors" for number in range(200_000)}
+    _edit_index(tmp_path, lambda index: index.update(weight_map=names))
+    with pytest.raises(CheckpointError, match="names 200000 tensors"):
+        open_checkpoint(tmp_path)
+
+
+def test_not_a_file_at_all(tmp_path):
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(CheckpointError, match="neither a file nor a directory"):
+        open_checkpoint(tmp_path / "model.gguf")

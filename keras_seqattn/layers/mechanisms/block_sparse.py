@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.block_sparse import BlockSparseAttention
 
 
@@ -29,6 +30,7 @@ class BlockSparse(Mechanism):
         EncoderBlock(12, 64, 3072, attention=BlockSparse(block_size=64, num_random_blocks=3))
     """
 
+    @checked
     def __init__(self, block_size=64, num_random_blocks=3, seed=0, mode="random", **kwargs):
         super().__init__(**kwargs)
         self.settings = {

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.gather import take_tokens
 from keras_seqattn.ops.global_local import global_local_attention, global_tokens
 from keras_seqattn.ops.local import local_attention
@@ -39,6 +40,7 @@ class GlobalLocal(Mechanism):
 
     extras = ("inputs", "global_mask")
 
+    @checked
     def __init__(
         self,
         left,

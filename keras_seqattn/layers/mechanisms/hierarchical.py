@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.hierarchical import HierarchicalAttention
 
 
@@ -31,6 +32,7 @@ class Hierarchical(Mechanism):
         DecoderBlock(12, 64, 3072, attention=Hierarchical(block_size=32, levels=8))
     """
 
+    @checked
     def __init__(self, block_size=32, levels=8, **kwargs):
         super().__init__(**kwargs)
         self.settings = {"block_size": block_size, "levels": levels}

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.linear import LinearAttention
 
 
@@ -23,6 +24,7 @@ class Linear(Mechanism):
         MultiHeadAttention(8, 64, causal=True, attention=Linear())
     """
 
+    @checked
     def __init__(self, feature_map="elu", **kwargs):
         super().__init__(**kwargs)
         self.feature_map = LinearAttention(feature_map).feature_map

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.linformer import LinformerAttention
 
 SHARING = ("heads", "key_value")
@@ -30,6 +31,7 @@ class Linformer(Mechanism):
         MultiHeadAttention(8, 64, attention=Linformer(256, max_length=4096))
     """
 
+    @checked
     def __init__(self, num_features, max_length, shared="heads", **kwargs):
         super().__init__(**kwargs)
         if shared not in SHARING:

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.local import LocalAttention
 
 
@@ -26,6 +27,7 @@ class Local(Mechanism):
         DecoderBlock(12, 64, 3072, attention=Local(255))
     """
 
+    @checked
     def __init__(self, left, right=0, dilation=1, **kwargs):
         super().__init__(**kwargs)
         LocalAttention(left, right, dilation)

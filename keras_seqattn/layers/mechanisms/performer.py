@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.performer import PerformerAttention, orthogonal_features
 
 
@@ -24,6 +25,7 @@ class Performer(Mechanism):
         MultiHeadAttention(8, 64, attention=Performer(256, seed=1))
     """
 
+    @checked
     def __init__(self, num_features=256, seed=0, **kwargs):
         super().__init__(**kwargs)
         self.num_features = num_features

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import real_tokens
 from keras_seqattn.ops.nothing import is_empty
@@ -36,6 +37,7 @@ class SinkLocal(Mechanism):
         DecoderBlock(12, 64, 3072, attention=SinkLocal(4, 1019, RotaryPositions(64)))
     """
 
+    @checked
     def __init__(self, num_sinks, left, positions=None, **kwargs):
         super().__init__(**kwargs)
         SinkLocalAttention(num_sinks, left)

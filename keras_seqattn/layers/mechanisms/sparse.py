@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
+from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.sparse import FixedAttention, StridedAttention
 
 
@@ -46,6 +47,7 @@ class Strided(_Sparse):
 
     operation = StridedAttention
 
+    @checked
     def __init__(self, stride, **kwargs):
         super().__init__({"stride": stride}, kwargs)
 
@@ -73,5 +75,6 @@ class Fixed(_Sparse):
 
     operation = FixedAttention
 
+    @checked
     def __init__(self, block_size, summary, **kwargs):
         super().__init__({"block_size": block_size, "summary": summary}, kwargs)

@@ -1,0 +1,106 @@
+"""The files beside the graphs of a bundle: configuration, generation settings, tokenizer."""
+
+import contextlib
+import json
+import os
+
+from keras_seqattn.errors import BundleError, ExportError, InputError
+from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.json_objects import parse_object, read_small_file
+from keras_seqattn.models.registry import stored_config
+from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.onnx import genai
+from keras_seqattn.runtime.rehearsal import check_companions
+
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+_SETTINGS = "generation_config.json"
+
+
+def companion_files(model, tokenizer):
+    """The files of a model's bundle but those that depend on its graphs.
+
+    Args:
+        model: the Keras model.
+        tokenizer: a folder whose tokenizer files take the place of the model's, or None.
+
+    Returns:
+        dict of relative name -> bytes.
+
+    Raises:
+        ExportError: the folder has no tokenizer.json.
+    """
+    files = dict(getattr(model, "assets", None) or {})
+    if tokenizer is not None:
+        files.update(_tokenizer_files(tokenizer))
+    config = stored_config(model) if isinstance(model, SequenceModel) else {}
+    files["config.json"] = _json(config)
+    if getattr(model, "task", None) in ("causal_lm", "seq2seq_lm"):
+        # Older checkpoints keep these settings in config.json, where other runtimes do not look.
+        generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)
+        files.setdefault(_SETTINGS, _json(generation))
+    return files
+
+
+def check_files(files, task):
+    """Parse and try what is beside the graphs, as `keras_seqattn.runtime.rehearsal` does.
+
+    Args:
+        files: dict of relative name -> bytes.
+        task: str, or None.
+
+    Raises:
+        ExportError: a file cannot be used; the message names it.
+    """
+    with written_only_if_usable():
+        generation = parse_object(files.get(_SETTINGS, b"{}"), _SETTINGS)
+        check_companions(task, json.loads(files["config.json"]), generation, files)
+
+
+@contextlib.contextmanager
+def written_only_if_usable():
+    """A BundleError of the block as the ExportError that says what to do."""
+    try:
+        yield
+    except BundleError as error:
+        raise ExportError(
+            f"nothing was written: {error}. If a file is at fault, mend it in the checkpoint or "
+            "remove it (model.assets holds its content), or name a folder of sound ones with "
+            "tokenizer="
+        ) from error
+
+
+def write_companions(files, folder, graph):
+    """Write the files, and genai_config.json if onnxruntime-genai can run the graph.
+
+    Args:
+        files: dict of relative name -> bytes.
+        folder: the bundle's.
+        graph: the `onnx_ir.Graph` of a causal_lm, or None.
+    """
+    if graph is not None and genai.runs(graph):
+        # Settings that are not valid would have been refused; unverified ones are left out.
+        with contextlib.suppress(BundleError, InputError):
+            generation = parse_object(files[_SETTINGS], _SETTINGS)
+            config = json.loads(files["config.json"])
+            files = files | {"genai_config.json": _json(genai.config(config, generation, graph))}
+    for name, content in sorted(files.items()):
+        full = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "wb") as file:
+            file.write(content)
+
+
+def _tokenizer_files(folder):
+    names = [name for name in _TOKENIZER if os.path.lexists(os.path.join(folder, name))]
+    if "tokenizer.json" not in names:
+        raise ExportError(f"no tokenizer.json in {folder}")
+    return {name: read_small_file(os.path.join(folder, name), ExportError) for name in names}
+
+
+def _json(content):
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

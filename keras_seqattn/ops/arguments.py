@@ -1,0 +1,188 @@
+"""What the arguments of operations and layers may be, said once for each name.
+
+An argument of a name has one meaning throughout, so that its check can be looked up; a wrong one is
+refused where it is given and not by what fails on it later.
+"""
+
+import functools
+import inspect
+import math
+import numbers
+
+import keras
+import numpy as np
+
+# Sizes above this are none: no axis of a tensor is as long.
+_LARGEST = 2**31 - 1
+
+
+def checked(init):
+    """A decorator for `__init__`: checks arguments by name; None is one where it is the default, or
+    where the name is that of a base class.
+
+    Raises:
+        ValueError: when the object is made with an argument that is none.
+    """
+    signature = inspect.signature(init)
+    parameters = list(signature.parameters.values())[1:]
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    optional = {p.name for p in parameters if p.default is None}
+    required = {p.name for p in parameters} - optional
+
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs):
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+            rule = RULES.get(name)
+            if rule is None or (value is None and name not in required):
+                continue
+            wanted = rule(value)
+            if wanted:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be {wanted}"
+                    f"{', or None' if name in optional else ''}. "
+                    f"Received: {name}={_shown(value)}"
+                )
+        init(self, *args, **kwargs)
+
+    # Keras reads the names of positional arguments here.
+    wrapper.__signature__ = signature
+    return wrapper
+
+
+def _shown(value):
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+# Each rule returns None, or what the value should have been.
+
+
+def _whole(least):
+    def rule(value):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
+        return None if whole and least <= value <= _LARGEST else f"a whole number from {least}"
+
+    return rule
+
+
+def _number(wanted, fits):
+    def rule(value):
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        # A whole number may be too large for a float.
+        finite = real and abs(value) < 1e300 and math.isfinite(value)
+        return None if finite and fits(value) else wanted
+
+    return rule
+
+
+def _flag(value):
+    known = isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1))
+    return None if known else "True or False"
+
+
+def _window(value):
+    sides = value if isinstance(value, list | tuple) else ()
+    fits = len(sides) == 2 and all(side is None or not _whole(0)(side) for side in sides)
+    return None if fits else "(left, right), each 0 or more, or None for unbounded"
+
+
+def _limits(value):
+    ends = value if isinstance(value, list | tuple) else ()
+    fits = len(ends) == 2 and not any(map(_positive, ends)) and ends[0] <= ends[1]
+    return None if fits else "(least, largest), both above 0"
+
+
+def _word(value):
+    return None if isinstance(value, str) else "a name"
+
+
+def _initializer(value):
+    return _resolved(value, keras.initializers.get, "clone", "an initializer or the name of one")
+
+
+def _activation(value):
+    if value is None:
+        return None
+    return _resolved(value, keras.activations.get, "__call__", "an activation or the name of one")
+
+
+def _resolved(value, get, attribute, wanted):
+    if not isinstance(value, str | dict) and not callable(value):
+        return wanted
+    try:
+        return None if hasattr(get(value), attribute) else wanted
+    except Exception:  # Keras refuses names and configurations with many kinds of errors
+        return wanted
+
+
+def _norm(value):
+    kinds = ("layer_norm", "rms_norm", "zero_centered_rms_norm")
+    return None if isinstance(value, str) and value in kinds else f"one of {', '.join(kinds)}"
+
+
+def _positions(value):
+    fits = hasattr(value, "rotate") or hasattr(value, "bias") or isinstance(value, dict)
+    return None if fits else "a RotaryPositions or an ALiBi"
+
+
+def _layer(value):
+    return None if isinstance(value, keras.Layer | dict) else "a layer"
+
+
+def _settings(value):
+    return None if isinstance(value, dict) else "a dict"
+
+
+def _power_of_two(value):
+    return _size(value) or (None if value & (value - 1) == 0 else "a power of two")
+
+
+_size, _count = _whole(1), _whole(0)
+_positive = _number("a number above 0", lambda x: x > 0)
+
+RULES = {
+    **dict.fromkeys(
+        """
+        attention_units block_size dilation gate_rank head_dim hidden_dim input_dim
+        intermediate_dim kernel_size latent_dim max_distance max_global_tokens max_length
+        max_position max_sequence_length memory_length num_buckets num_features num_groups num_heads
+        num_key_heads num_key_value_heads num_sinks output_dim pool_size query_latent_dim rotary_dim
+        state_dim stride summary units value_dim vocabulary_size
+        """.split(),
+        _size,
+    ),
+    **dict.fromkeys("left levels num_random_blocks right seed".split(), _count),
+    **dict.fromkeys(
+        "activation_dropout attention_dropout dropout position_dropout".split(),
+        _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),
+    ),
+    **dict.fromkeys("base clamp_distance gate_temperature softcap".split(), _positive),
+    **dict.fromkeys(
+        "epsilon layer_norm_epsilon".split(), _number("a number from 0", lambda x: x >= 0)
+    ),
+    **dict.fromkeys("factor scale".split(), _number("a finite number", lambda x: True)),
+    "fraction": _number("a number above 0, up to 1", lambda x: 0 < x <= 1),
+    **dict.fromkeys(
+        """
+        bidirectional causal cross_attention gated interleaved normalize_first output_gate
+        return_scores same_length sinks tied unbounded use_bias use_conv_bias use_feed_forward_bias
+        use_output_bias
+        """.split(),
+        _flag,
+    ),
+    "chunk_size": _power_of_two,
+    "window": _window,
+    "time_step_limit": _limits,
+    **dict.fromkeys("feature_map mode score shared".split(), _word),
+    **dict.fromkeys(
+        """
+        bias_initializer embeddings_initializer kernel_initializer recurrent_initializer
+        """.split(),
+        _initializer,
+    ),
+    "activation": _activation,
+    **dict.fromkeys("key_norm norm query_norm".split(), _norm),
+    "positions": _positions,
+    **dict.fromkeys("attention mixer".split(), _layer),
+    "scaling": _settings,
+}
