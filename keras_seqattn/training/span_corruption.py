@@ -6,7 +6,7 @@ from keras_seqattn.arguments import integer, number
 from keras_seqattn.errors import InputError
 from keras_seqattn.training.checks import generator, token_id, token_ids
 
-_LONGEST = 10**6
+_LONGEST = 10**5
 
 
 def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mean_span=3.0):
