@@ -9,7 +9,7 @@ from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, ConfigError, SeqAttnError
 from keras_seqattn.models.config import read_settings
 from keras_seqattn.models.keys import KEYS
-from keras_seqattn.models.registry import FAMILIES, get_family
+from keras_seqattn.models.registry import FAMILIES, assemble, get_family
 from tests.fuzz.checkpoints import MODELS
 
 pytestmark = pytest.mark.backend_free
@@ -211,6 +211,15 @@ def test_tasks_that_are_none(task, tmp_path):
 @pytest.mark.parametrize("family", [3, None, ["bert"], {}, "", "x" * 10**5, b"bert"])
 def test_families_that_are_none(family):
     _refused(lambda: models.build(family), "model_type")
+
+
+@pytest.mark.parametrize("value", [[], "x", None, 10**30, {}])
+def test_keys_of_other_families_are_not_read(value):
+    known = set(_config("bert")) | {"decoder_vocab_size", "head_dim", "rope_scaling", "n_layer"}
+    config = _config("bert") | {key: value for key in known - set(_config("bert"))}
+    settings = read_settings(config, get_family("bert"))
+    assert settings == read_settings(_config("bert"), get_family("bert"))
+    assemble("bert", None, config)
 
 
 def test_only_our_models_are_saved(tmp_path):
