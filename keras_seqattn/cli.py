@@ -148,7 +148,9 @@ def _add_verify(commands):
     command = _command(commands, "verify", _verify, "prove a bundle against its Keras model")
     command.add_argument("bundle", metavar="OUT", help="bundle folder")
     command.add_argument(
-        "--against", metavar="SRC", help="its checkpoint (default: check the files' sums only)"
+        "--against",
+        metavar="SRC",
+        help="its checkpoint (default: check the files' sums and use each once)",
     )
     _add_lengths(command)
 
@@ -157,10 +159,10 @@ def _verify(arguments):
     if arguments.lengths and arguments.against is None:
         raise InputError("--lengths says what to compare: name the checkpoint with --against")
     if arguments.against is None:
-        from keras_seqattn.runtime.bundle import open_bundle
+        from keras_seqattn import runtime
 
-        open_bundle(arguments.bundle, check=True)
-        print(f"{arguments.bundle}: the files are those that were verified")
+        runtime.load(arguments.bundle, check=True)
+        print(f"{arguments.bundle}: the files are those that were verified, and each can be used")
         return
     _start_keras()
     from keras_seqattn import models, onnx

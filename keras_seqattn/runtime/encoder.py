@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_seqattn.arguments import choice
+from keras_seqattn.errors import BundleError
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.runtime.batches import length_batches
@@ -43,18 +44,17 @@ class Encoder:
 
         Raises:
             InputError: texts are no texts, or too long.
+            BundleError: what the graph gives is not what it declares.
         """
         limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}
         for indices, encodings in length_batches(self._tokenizer, texts, pairs, **limits):
             feeds = self._pad(encodings)
-            outputs = self._session.run(None, {name: feeds[name] for name in self._inputs})
-            names = (value.name for value in self._session.get_outputs())
-            yield (
-                indices,
-                encodings,
-                feeds["attention_mask"],
-                dict(zip(names, outputs, strict=True)),
-            )
+            arrays = self._session.run(None, {name: feeds[name] for name in self._inputs})
+            values = self._session.get_outputs()
+            for value, array in zip(values, arrays, strict=True):
+                _check_shape(value, array, feeds["input_ids"].shape)
+            outputs = {value.name: array for value, array in zip(values, arrays, strict=True)}
+            yield indices, encodings, feeds["attention_mask"], outputs
 
     def _pad(self, encodings):
         shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
@@ -70,6 +70,20 @@ class Encoder:
             feeds["token_type_ids"][i, :size] = encoding.type_ids
         feeds["global_attention_mask"] = first_tokens(feeds["attention_mask"])
         return feeds
+
+
+def _check_shape(value, array, texts):
+    """Check an output that is used for texts (b, s): onnxruntime only warns of other shapes."""
+    if value.name not in ("last_hidden_state", "logits"):
+        return
+    sizes = [*texts[: len(value.shape) - 1], value.shape[-1]]
+    wanted = [size if isinstance(size, int) else "any" for size in sizes]
+    fits = [w in (size, "any") for w, size in zip(wanted, array.shape, strict=False)]
+    if len(wanted) != array.ndim or not all(fits):
+        raise BundleError(
+            f"the graph gives {value.name} of the shape {array.shape} for texts {texts}, and it "
+            f"must be {tuple(wanted)}"
+        )
 
 
 def class_probabilities(logits, problem_type):

@@ -23,8 +23,8 @@ _FIELDS = {
 _EXTERNAL_DATA = 13
 _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Large models have some hundred thousand; reading a million takes about a second.
-_MOST_FIELDS = 4_000_000
+# Graphs of ten thousand nodes have some hundred thousand; reading a million takes a few seconds.
+_MOST_FIELDS = 1_000_000
 
 
 def external_files(path):

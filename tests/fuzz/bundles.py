@@ -276,12 +276,12 @@ def damage(random, bundle):
 
 def damage_json(random, bundle, file):
     """A change in a JSON file, of the value or of its text."""
+    keys = KEYS.get(file.relative_to(bundle).as_posix())
     try:
         value = json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
-        return
-    keys = KEYS.get(file.relative_to(bundle).as_posix())
-    file.write_bytes(json_bytes(random, value, keys, text_share=0.08))
+        file.write_bytes(json_bytes(random, value, keys, text_share=0.08))
+    except (ValueError, RecursionError):  # an earlier fault in the same file
+        pass
 
 
 def damage_file(random, bundle, file):
