@@ -100,8 +100,12 @@ def _initializer(value):
     return _resolved(value, keras.initializers.get, "clone", "an initializer or the name of one")
 
 
+# Those that Keras has under no name; `layers/feed_forward.py` has them.
+_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
+
+
 def _activation(value):
-    if value is None:
+    if value is None or isinstance(value, str) and value in _ACTIVATIONS:
         return None
     return _resolved(value, keras.activations.get, "__call__", "an activation or the name of one")
 
