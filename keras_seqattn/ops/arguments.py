@@ -17,8 +17,7 @@ _LARGEST = 2**31 - 1
 
 
 def checked(init):
-    """A decorator for `__init__`: checks arguments by name; None is one where it is the default, or
-    where the name is that of a base class.
+    """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
 
     Raises:
         ValueError: when the object is made with an argument that is none.
@@ -27,13 +26,12 @@ def checked(init):
     parameters = list(signature.parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     optional = {p.name for p in parameters if p.default is None}
-    required = {p.name for p in parameters} - optional
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             rule = RULES.get(name)
-            if rule is None or (value is None and name not in required):
+            if rule is None or (value is None and name in optional):
                 continue
             wanted = rule(value)
             if wanted:
