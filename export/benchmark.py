@@ -1,7 +1,7 @@
 """Speed of exported models against what people use today, as Markdown tables.
 
-Usage: python export/benchmark.py [--parts decoder encoder export] [--rounds 9] [--work DIR]
-    [--output export/benchmark.md]
+Usage: python export/benchmark.py [--parts decoder concurrency encoder export] [--rounds 9]
+    [--work DIR] [--output export/benchmark.md]
 
 Needs the extras test and quickstart. The decoder is SmolLM2-135M-Instruct against onnxruntime-genai
 with the model its own builder makes from the same weights; the encoder is all-MiniLM-L6-v2 against
@@ -88,6 +88,30 @@ def _megabytes(folder):
     return round(sum(f.stat().st_size for f in folder.glob("model.onnx*")) / 1e6)
 
 
+def concurrency(work, rounds):
+    """One generation and four at once, on one loaded int4 model."""
+    from keras_seqattn import models, onnx
+
+    bundle = work / "smollm2-int4"
+    onnx.export(models.load(samples.smollm2()), bundle, precision="int4", verify=False)
+    names = {
+        (threads, count): (
+            "threads",
+            {"bundle": str(bundle), "generations": count, "threads": threads},
+        )
+        for threads in (contenders.THREADS, 1)
+        for count in (1, 4)
+    }
+    results = _compare(names, rounds, "concurrency")
+    rows = []
+    for threads in (contenders.THREADS, 1):
+        one, four = (results[threads, count]["tokens"] for count in (1, 4))
+        figures = [f"{statistics.median(values):.0f}" for values in (one, four)]
+        rows.append([threads, *figures, f"{ratio(four, one):.2f}"])
+    header = ["threads of the session", "one generation, tok/s", "four at once, tok/s", "ratio"]
+    return "## Several generations on one model: SmolLM2-135M, int4\n\n" + table(header, rows)
+
+
 def encoder(work, rounds):
     """Latency at several batch sizes and lengths, fp32 and int8."""
     from keras_seqattn import models, onnx
@@ -142,7 +166,7 @@ def _compare(names, rounds, title):
         return compare(names, rounds, lambda done, total: progress("rounds", done, total))
 
 
-PARTS = {"decoder": decoder, "encoder": encoder, "export": export}
+PARTS = {"decoder": decoder, "concurrency": concurrency, "encoder": encoder, "export": export}
 
 if __name__ == "__main__":
     main()

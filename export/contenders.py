@@ -2,6 +2,7 @@
 the metrics of one run, as JSON.
 """
 
+import concurrent.futures
 import json
 import sys
 import time
@@ -26,6 +27,27 @@ def keras_seqattn_decoder(bundle):
             min_new_tokens=NEW_TOKENS + 1,
         )  # fmt: skip
         return _rates(start, tokens)
+
+    return run
+
+
+def keras_seqattn_threads(bundle, generations, threads):
+    """Greedy decoding of several prompts at once on one model; tokens per second in all."""
+    from keras_seqattn import runtime
+
+    model = runtime.load(bundle, threads=threads)
+
+    def generate(_):
+        model.generate(
+            _prompt()[None, :16], do_sample=False, max_new_tokens=NEW_TOKENS,
+            min_new_tokens=NEW_TOKENS,
+        )  # fmt: skip
+
+    def run():
+        start = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(generations) as pool:
+            list(pool.map(generate, range(generations)))
+        return {"tokens": generations * NEW_TOKENS / (time.perf_counter() - start)}
 
     return run
 
@@ -144,6 +166,7 @@ def _reset_peak():
 
 KINDS = {
     "keras-seqattn": keras_seqattn_decoder,
+    "threads": keras_seqattn_threads,
     "onnxruntime-genai": genai_decoder,
     "encoder": encoder,
     "export": export,

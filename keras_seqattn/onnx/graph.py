@@ -93,6 +93,15 @@ def _build(model, target, part=None):
                 if isinstance(error, SeqAttnError):
                     raise error from None
             raise ExportError(f"{model.name} cannot be traced: {reason(separate)}") from separate
+    try:
+        return _finished(tracer, outputs, target)
+    except SeqAttnError:
+        raise
+    except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
+        raise ExportError(f"{model.name} makes no graph: {reason(error)}") from error
+
+
+def _finished(tracer, outputs, target):
     _declare_outputs(tracer, outputs)
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(

@@ -17,6 +17,8 @@ def reason(error):
     text = " ".join(said) or type(error).__name__
     if isinstance(error, LookupError | AttributeError | ArithmeticError | AssertionError):
         text = f"{type(error).__name__}: {text}"
+    if "KerasTensor is symbolic" in text:
+        text = "it computes with its backend; write it with keras.ops, which can be traced"
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
     return "; ".join([text, *getattr(error, "__notes__", [])])
 

@@ -104,6 +104,9 @@ class Report:
         text = f"onnxruntime {state} Keras in {len(self.cases)} comparisons: "
         text += f"error {self.error:.1e}, {self.precision} tolerance {self.tolerance:g}"
         rounded = [case for case in self.cases if case.is_rounding]
+        moved = max((c.rounding or 0 for c in self.cases), default=0)
+        if moved > _SENSITIVE:
+            text += f"; the last bit of the weights alone moves Keras by {moved:.1e}"
         if rounded:
             text += f"; {len(rounded)} with up to {max(c.error for c in rounded):.1e}, where the "
             text += f"last bit of the weights moves Keras by {max(c.rounding for c in rounded):.1e}"

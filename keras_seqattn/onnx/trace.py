@@ -437,7 +437,7 @@ def _is_part(number, stand_in):
     if number > stand_in / 2:
         return abs(number - round(number / stand_in) * stand_in) <= _NEAR
     parts = round(stand_in / number)
-    return abs(number * parts - stand_in) <= _NEAR * parts
+    return abs(number * parts - stand_in) <= _NEAR + 8 * parts
 
 
 def _is_initializer(x):

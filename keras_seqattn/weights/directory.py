@@ -11,7 +11,7 @@ from keras_seqattn.errors import CheckpointError
 from keras_seqattn.files import FolderTarget, listed_files
 from keras_seqattn.json_objects import read_object, read_small_file
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.safetensors import read_header, read_tensor, write_file
+from keras_seqattn.weights.safetensors import MAX_TENSORS, read_header, read_tensor, write_file
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -135,6 +135,10 @@ def _indexed_files(path):
     files = read_object(path / INDEX, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise CheckpointError(f"{path / INDEX}: has no valid 'weight_map'.")
+    if len(files) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path / INDEX}: names {len(files)} tensors; up to {MAX_TENSORS} are read."
+        )
     for file in sorted(set(files.values())):
         _inside(path, file, "shard")
         if not is_file(path / file):

@@ -38,6 +38,9 @@ _MAX_DIMENSIONS = 4
 _MIN_ENTRY_BYTES = 12
 # The longest texts are chat templates, of some 10 kB.
 _MAX_TEXT_BYTES = 16 << 20
+# The largest vocabularies have some 300,000 tokens and twice as many merges.
+_MAX_ITEMS = 1 << 20
+_MAX_ENTRIES = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +166,8 @@ class _Parser:
 
     def _count(self, what):
         count = self._scalar(10, f"the number of {what}")
+        if count > _MAX_ENTRIES:
+            self._fail(f"claims {count} {what}; up to {_MAX_ENTRIES} are read")
         if count * _MIN_ENTRY_BYTES > self._size:
             self._fail(f"claims {count} {what}, more than its {self._size} bytes can hold")
         return count
@@ -189,6 +194,8 @@ class _Parser:
             self._fail(f"gives {key} the unknown type {kind}")
         item = self._scalar(4, key)
         count = self._scalar(10, key)
+        if count > _MAX_ITEMS:
+            self._fail(f"claims {count} values in {key}; up to {_MAX_ITEMS} are read")
         if item in _SCALARS:
             dtype = np.dtype("<" + _SCALARS[item] if _SCALARS[item] != "?" else "?")
             return np.frombuffer(self._bytes(count * dtype.itemsize, key), dtype).tolist()

@@ -25,8 +25,10 @@ _BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-# The format's own limit; a larger figure is a corrupt or hostile file.
-_MAX_HEADER_BYTES = 100_000_000
+# A model of a thousand layers has some 20,000 tensors and a header of some MB; more is a damaged or
+# hostile file, and would take long to read.
+MAX_TENSORS = 50_000
+_MAX_HEADER_BYTES = 25_000_000
 _MAX_DIMENSIONS = 8
 
 
@@ -51,6 +53,10 @@ def read_header(path):
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     entries = parse_object(header, f"{path}: the safetensors header", CheckpointError)
     _check_metadata(path, entries.pop("__metadata__", {}))
+    if len(entries) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path}: names {len(entries)} tensors; up to {MAX_TENSORS} are read."
+        )
     _check_layout(path, entries, size - 8 - length)
     return {name: tuple(entry["shape"]) for name, entry in entries.items()}
 

@@ -164,7 +164,18 @@ class _Builder:
         if len(x.shape) == 3:
             kinds += [self._attention, self._attention, self._recurrent, self._sequence]
             kinds += [self._stock_attention, self._mixer, self._dense]
+            kinds += [self._again]
         return self._choice(*kinds, self._dense)(x, tensors)
+
+    def _again(self, x, tensors):
+        layer = self._choice(
+            layers.Dense(x.shape[-1], "gelu"),
+            ours.MultiHeadAttention(2, 4),
+            ours.FeedForward(7),
+            layers.LSTM(x.shape[-1], return_sequences=True),
+            ours.EncoderBlock(2, 4, 9, normalize_first=bool(self.random.integers(2))),
+        )
+        return layer(layer(x))
 
     def _dense(self, x, tensors):
         activation = self._choice(None, "relu", "gelu", "silu", "tanh", "softmax", "elu", "mish")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -198,3 +199,80 @@ def test_paths_that_are_no_checkpoint_are_refused(tmp_path):
         open_checkpoint(tmp_path / "model.txt")
     with pytest.raises(CheckpointError, match="no config.json"):
         open_checkpoint(tmp_path)
+
+
+def test_links_in_the_directory_are_followed_as_caches_of_downloads_need(tmp_path):
+    _write(tmp_path / "blobs", shard_bytes=90)
+    (tmp_path / "snapshot").mkdir()
+    for file in (tmp_path / "blobs").rglob("*"):
+        if file.is_file():
+            link = tmp_path / "snapshot" / file.relative_to(tmp_path / "blobs")
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(file)
+    _assert_holds_all(tmp_path / "snapshot")
+
+
+def _fifo(path):
+    os.mkfifo(path)
+
+
+def _loop(path):
+    path.symlink_to(path)
+
+
+def _device(path):
+    path.symlink_to("/dev/zero")
+
+
+def _dangling(path):
+    path.symlink_to("gone")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, _fifo, _loop, _device, _dangling])
+@pytest.mark.parametrize(
+    "name", ["config.json", WEIGHTS, INDEX, "model-00001-of-00002.safetensors", "tokenizer.json"]
+)
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path, name, make):
+    _write(tmp_path, shard_bytes=90 if name != WEIGHTS else 10**6)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(CheckpointError, match="is not a file, nor a link to one"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS, INDEX])
+def test_files_too_large_to_read_are_refused_unread(tmp_path, name):
+    _write(tmp_path, shard_bytes=90 if name == INDEX else 10**6)
+    with open(tmp_path / name, "r+b") as file:
+        file.truncate(10**10)
+    with pytest.raises(CheckpointError, match=name):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS, INDEX])
+def test_empty_files_are_refused(tmp_path, name):
+    _write(tmp_path, shard_bytes=90 if name == INDEX else 10**6)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=name):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["", ".", "x" * 10**5, "\u202e", "a\nb", "config.json"])
+def test_strange_names_of_shards_are_refused_in_one_short_line(tmp_path, shard):
+    _edit_index(tmp_path, lambda index: index["weight_map"].update(ccc=shard))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path)
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+def test_an_index_of_a_million_tensors_is_refused(tmp_path):
+    names = {f"t{number}": "model-00001-of-00002.safetensors" for number in range(200_000)}
+    _edit_index(tmp_path, lambda index: index.update(weight_map=names))
+    with pytest.raises(CheckpointError, match="names 200000 tensors"):
+        open_checkpoint(tmp_path)
+
+
+def test_not_a_file_at_all(tmp_path):
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(CheckpointError, match="neither a file nor a directory"):
+        open_checkpoint(tmp_path / "model.gguf")

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, SeqAttnError
 from keras_seqattn.weights.checkpoint import open_checkpoint
+from tests.fuzz import gguf_files
 
 pytestmark = pytest.mark.backend_free
 
@@ -288,3 +290,129 @@ def test_a_missing_library_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(CheckpointError, match=r"pip install .keras-seqattn\[gguf\]"):
         open_checkpoint(path)
+
+
+def _entry(key, kind, value):
+    """The good file with one entry changed, or added."""
+    entries = [entry for entry in gguf_files.metadata() if entry[0] != key]
+    return gguf_files.serialise([*entries, [key, kind, value]], gguf_files.tensors_of())[0]
+
+
+U8, I32, U32, F32, BOOL, TEXT, LIST, U64, I64 = 0, 5, 4, 6, 7, 8, 9, 10, 11
+WRONG_ENTRIES = [
+    ("general.architecture", U32, 1),
+    ("general.architecture", LIST, (TEXT, ["llama"])),
+    ("general.alignment", F32, 32.0),
+    ("general.alignment", TEXT, "32"),
+    ("general.alignment", U64, 2**63),
+    *(("llama.block_count", *value) for value in ((TEXT, "2"), (F32, 2.0), (BOOL, 1), (I64, -2))),
+    ("llama.block_count", U64, 10**12),
+    ("llama.attention.head_count", U32, 0),
+    ("llama.attention.head_count", LIST, (U32, [4, 4])),
+    ("llama.attention.head_count_kv", U32, 0),
+    ("llama.attention.head_count_kv", U32, 3),
+    ("llama.attention.key_length", U32, 2**31),
+    ("llama.embedding_length", TEXT, "wide"),
+    ("llama.context_length", U64, 2**63),
+    ("llama.context_length", U32, 10**9),
+    ("llama.attention.layer_norm_rms_epsilon", F32, np.nan),
+    ("llama.attention.layer_norm_rms_epsilon", F32, -1e-5),
+    ("llama.attention.layer_norm_rms_epsilon", TEXT, "small"),
+    ("llama.rope.freq_base", F32, np.inf),
+    ("llama.rope.freq_base", F32, 0.0),
+    ("llama.rope.freq_base", LIST, (F32, [10000.0])),
+    ("llama.rope.dimension_count", U32, 7),
+    ("llama.rope.scaling.type", U32, 1),
+    ("llama.expert_count", TEXT, "eight"),
+    ("tokenizer.ggml.model", U32, 1),
+    ("tokenizer.ggml.pre", LIST, (TEXT, ["smollm"])),
+    ("tokenizer.ggml.tokens", TEXT, "a b c"),
+    ("tokenizer.ggml.tokens", LIST, (U32, [1, 2, 3])),
+    ("tokenizer.ggml.tokens", LIST, (TEXT, [])),
+    ("tokenizer.ggml.tokens", LIST, (TEXT, [f"t{n}" for n in range(300)])),
+    ("tokenizer.ggml.merges", LIST, (U32, [1])),
+    ("tokenizer.ggml.merges", LIST, (TEXT, ["nospace"])),
+    ("tokenizer.ggml.merges", LIST, (TEXT, ["not there"])),
+    ("tokenizer.ggml.token_type", TEXT, "3"),
+    ("tokenizer.ggml.token_type", LIST, (I32, [3])),
+    ("tokenizer.ggml.add_bos_token", TEXT, "yes"),
+    *((f"tokenizer.ggml.{name}_token_id", TEXT, "x") for name in ("bos", "eos", "padding", "eot")),
+    ("tokenizer.ggml.eos_token_id", F32, 2.0),
+    ("tokenizer.ggml.eos_token_id", LIST, (U32, [2])),
+    ("tokenizer.ggml.eot_token_id", U32, 10**6),
+    ("tokenizer.ggml.bos_token_id", I32, -1),
+    ("tokenizer.chat_template", U32, 1),
+    ("tokenizer.chat_template", LIST, (TEXT, ["{{ x }}"])),
+    ("x", 13, 0),
+    ("x", LIST, (LIST, [(U32, [1])])),
+]
+
+
+@pytest.mark.parametrize(("key", "kind", "value"), WRONG_ENTRIES)
+def test_entries_of_the_wrong_kind_are_refused_in_one_line(tmp_path, key, kind, value):
+    (tmp_path / "x.gguf").write_bytes(_entry(key, kind, value))
+    with pytest.raises(SeqAttnError) as caught:
+        models.load(tmp_path / "x.gguf")
+    assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+def test_an_end_of_turn_alone_ends_the_text(tmp_path):
+    entries = [entry for entry in gguf_files.metadata() if "eos" not in entry[0]]
+    entries.append(["tokenizer.ggml.eot_token_id", U32, 5])
+    content, _ = gguf_files.serialise(entries, gguf_files.tensors_of())
+    (tmp_path / "x.gguf").write_bytes(content)
+    assert open_checkpoint(tmp_path / "x.gguf").config["eos_token_id"] == [5]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": (0, 64)},
+        {"shape": (2**63, 2**63)},
+        {"shape": ()},
+        {"kind": 99},
+        {"kind": 24},
+        {"offset": 2**64 - 32},
+        {"offset": 32},
+        {"name": "x" * 10**5},
+        {"name": f"blk.{10**30}.attn_q.weight"},
+        {"name": "output_norm.weight"},
+        {"data": np.full(262 * 64, np.nan, "float32").tobytes()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_tensors_that_cannot_be_are_refused(tmp_path, change):
+    tensors = gguf_files.tensors_of()
+    tensors[0] |= change
+    content, _ = gguf_files.serialise(gguf_files.metadata(), tensors)
+    (tmp_path / "x.gguf").write_bytes(content)
+    with pytest.raises(SeqAttnError) as caught:
+        models.load(tmp_path / "x.gguf")
+    assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{"entries": 2**64 - 1}, {"tensors": 2**64 - 1}, {"entries": 10**6}, {"version": 1}],
+)
+def test_counts_that_the_file_cannot_hold_are_refused(tmp_path, head):
+    content, _ = gguf_files.serialise(gguf_files.metadata(), gguf_files.tensors_of(), head)
+    (tmp_path / "x.gguf").write_bytes(content + b"\0" * 10**7)
+    with pytest.raises(CheckpointError, match="x.gguf"):
+        open_checkpoint(tmp_path / "x.gguf")
+
+
+def test_a_vocabulary_of_control_tokens_alone_is_read_at_once(tmp_path):
+    tokens = [f"t{number}" for number in range(50_000)]
+    changed = {
+        "tokenizer.ggml.tokens": (TEXT, tokens),
+        "tokenizer.ggml.token_type": (I32, [3] * len(tokens)),
+        "tokenizer.ggml.merges": (TEXT, []),
+    }
+    entries = [[key, kind, changed.get(key, value)] for key, kind, value in gguf_files.metadata()]
+    tensors = gguf_files.tensors_of()
+    tensors[0] |= {"shape": (50_000, 64), "data": bytes(50_000 * 64 * 4)}
+    content, _ = gguf_files.serialise(entries, tensors)
+    (tmp_path / "x.gguf").write_bytes(content)
+    file = open_checkpoint(tmp_path / "x.gguf").assets["tokenizer.json"]
+    assert len(json.loads(file)["added_tokens"]) == 50_000

@@ -6,7 +6,7 @@ import pytest
 
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.table import Row, Table, load_weights, stored_tensors
+from keras_seqattn.weights.table import Row, Table, count_layers, load_weights, stored_tensors
 
 TABLE = Table(
     body=(
@@ -129,3 +129,29 @@ def test_a_variable_without_a_row_is_named():
     model = keras.Model(inputs, keras.layers.Dense(3, name="stray")(inputs))
     with pytest.raises(CheckpointError, match="stray/kernel"):
         stored_tensors(model, TABLE, prefixed=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(value):
+    tensors = _tensors()
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[1] = value
+    with pytest.raises(CheckpointError, match=f"1 of the .* values of tensor '{name}' are not"):
+        load_weights(_model(), _checkpoint(tensors), TABLE)
+
+
+def test_large_weights_whose_sum_overflows_are_numbers():
+    tensors = {name: np.full_like(value, 3e38) for name, value in _tensors().items()}
+    load_weights(_model(), _checkpoint(tensors), TABLE)
+
+
+@pytest.mark.parametrize("index", ["9" * 30, "9" * 5000, "-1", "01", "1e3", "\u0663"])
+def test_layers_of_impossible_numbers_are_unexpected(index):
+    tensors = _tensors()
+    tensors[f"body.layers.{index}.gamma"] = np.ones(3, np.float32)
+    checkpoint = _checkpoint(tensors)
+    assert count_layers(checkpoint, TABLE) == 2
+    with pytest.raises(CheckpointError, match="unexpected: body.layers") as caught:
+        load_weights(_model(), checkpoint, TABLE)
+    assert len(str(caught.value)) < 500

@@ -66,6 +66,9 @@ def attention(
     past_value=None,
 ):
     call = _Call(tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value)
+    if 0 in (call.length, call.total):
+        # The nodes take no sequence that has no tokens.
+        return operation.call(query, key, value, mask, bias, sinks, past_key, past_value)
     if call.fits_group_query_attention():
         return call.group_query_attention()
     if call.fits_standard_attention():

@@ -21,8 +21,10 @@ from keras_seqattn.onnx.symbol import joined_name, lazy_initializer
 
 def apply(graph):
     """Rewrite `graph` in place."""
-    for nodes in _groups(graph):
-        _pack(graph, nodes)
+    # What lies side by side already: a layer may be called more than once.
+    packed = {}
+    for count, nodes in enumerate(_groups(graph)):
+        _pack(graph, nodes, packed, count)
 
 
 def _groups(graph):
@@ -41,18 +43,21 @@ def _alike(nodes):
     return not returned and (all(biased) or not any(biased))
 
 
-def _pack(graph, nodes):
+def _pack(graph, nodes, packed, count):
     weights = [n.inputs[1] for n in nodes]
     name = joined_name([w.name for w in weights])
     widths = [w.shape[1] for w in weights]
-    weight = _side_by_side(graph, name, weights)
+    again = name in packed
+    weight = _side_by_side(graph, packed, name, weights)
     first = nodes[0]
+    name = f"{name}_{count}" if again else name
     lead = list(first.outputs[0].shape)[:-1]
     product = _node(graph, first, "MatMul", [first.inputs[0], weight], name, [*lead, sum(widths)])
     ends = [n.outputs[0] for n in nodes]
     adds = [added_bias(end) for end in ends]
     if adds[0][0] is not None:
-        bias = _side_by_side(graph, joined_name([b.name for _, b in adds]), [b for _, b in adds])
+        biases = [bias for _, bias in adds]
+        bias = _side_by_side(graph, packed, joined_name([b.name for b in biases]), biases)
         product = _node(graph, first, "Add", [product, bias], name + "/bias", [*lead, sum(widths)])
         ends = [add.outputs[0] for add, _ in adds]
     if not _into_group_query_attention(product, ends):
@@ -61,14 +66,17 @@ def _pack(graph, nodes):
     graph.remove([n for n in removed if not any(o.uses() for o in n.outputs)], safe=True)
 
 
-def _side_by_side(graph, name, values):
+def _side_by_side(graph, packed, name, values):
     """An initializer that joins others along their last axis when it is written."""
+    if name in packed:
+        return packed[name]
     tensors = [v.const_value for v in values]
     shape = (*values[0].shape[:-1], sum(v.shape[-1] for v in values))
     joined = lazy_initializer(
         name, shape, values[0].dtype, lambda: np.concatenate([t.numpy() for t in tensors], axis=-1)
     )
     graph.register_initializer(joined)
+    packed[name] = joined
     return joined
 
 
