@@ -30,7 +30,7 @@ def checked(init):
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
-            rule = RULES.get(name)
+            rule = RULES.get(name) if name in signature.parameters else None
             if rule is None or (value is None and name in optional):
                 continue
             wanted = rule(value)
@@ -124,7 +124,8 @@ def _positions(value):
 
 
 def _layer(value):
-    return None if isinstance(value, keras.Layer | dict) else "a layer"
+    stored = isinstance(value, dict) and {"class_name", "config"} <= set(value)
+    return None if stored or isinstance(value, keras.Layer) else "a layer"
 
 
 def _settings(value):
@@ -154,7 +155,7 @@ RULES = {
         "activation_dropout attention_dropout dropout position_dropout".split(),
         _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),
     ),
-    **dict.fromkeys("base clamp_distance gate_temperature softcap".split(), _positive),
+    **dict.fromkeys("base gate_temperature softcap".split(), _positive),
     **dict.fromkeys(
         "epsilon layer_norm_epsilon".split(), _number("a number from 0", lambda x: x >= 0)
     ),
@@ -168,6 +169,7 @@ RULES = {
         """.split(),
         _flag,
     ),
+    "clamp_distance": _number("a distance above 0", lambda x: 0 < x <= _LARGEST),
     "chunk_size": _power_of_two,
     "window": _window,
     "time_step_limit": _limits,
