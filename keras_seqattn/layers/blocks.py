@@ -34,6 +34,7 @@ class _Block(keras.layers.Layer):
     causal = False
     cross_attends = False
 
+    @checked
     def __init__(
         self,
         num_heads,

@@ -41,6 +41,7 @@ class RotaryPositions:
             the length.
     """
 
+    @checked
     def __init__(
         self,
         head_dim,
@@ -190,6 +191,7 @@ class ALiBi:
         num_heads: number of heads h.
     """
 
+    @checked
     def __init__(self, num_heads):
         self.num_heads = num_heads
         self.slopes = alibi_slopes(num_heads)
@@ -209,6 +211,7 @@ class ALiBi:
 class _PositionLayer(keras.layers.Layer):
     """Rows of a table of positions: those given, or the first t."""
 
+    @checked
     def __init__(self, max_sequence_length, output_dim, offset=0, **kwargs):
         super().__init__(**kwargs)
         self.max_sequence_length = max_sequence_length

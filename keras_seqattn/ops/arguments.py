@@ -17,8 +17,7 @@ _LARGEST = 2**31 - 1
 
 
 def checked(init):
-    """A decorator for `__init__`: checks arguments by name; None is one where it is the default, or
-    where the name is that of a base class.
+    """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
 
     Raises:
         ValueError: when the object is made with an argument that is none.
@@ -27,13 +26,12 @@ def checked(init):
     parameters = list(signature.parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     optional = {p.name for p in parameters if p.default is None}
-    required = {p.name for p in parameters} - optional
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
-            rule = RULES.get(name)
-            if rule is None or (value is None and name not in required):
+            rule = RULES.get(name) if name in signature.parameters else None
+            if rule is None or (value is None and name in optional):
                 continue
             wanted = rule(value)
             if wanted:
@@ -130,7 +128,8 @@ def _positions(value):
 
 
 def _layer(value):
-    return None if isinstance(value, keras.Layer | dict) else "a layer"
+    stored = isinstance(value, dict) and {"class_name", "config"} <= set(value)
+    return None if stored or isinstance(value, keras.Layer) else "a layer"
 
 
 def _settings(value):
@@ -160,7 +159,7 @@ RULES = {
         "activation_dropout attention_dropout dropout position_dropout".split(),
         _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),
     ),
-    **dict.fromkeys("base clamp_distance gate_temperature softcap".split(), _positive),
+    **dict.fromkeys("base gate_temperature softcap".split(), _positive),
     **dict.fromkeys(
         "epsilon layer_norm_epsilon".split(), _number("a number from 0", lambda x: x >= 0)
     ),
@@ -174,6 +173,7 @@ RULES = {
         """.split(),
         _flag,
     ),
+    "clamp_distance": _number("a distance above 0", lambda x: 0 < x <= _LARGEST),
     "chunk_size": _power_of_two,
     "window": _window,
     "time_step_limit": _limits,
