@@ -224,10 +224,18 @@ class _PositionLayer(keras.layers.Layer):
 
     def call(self, inputs, position_ids=None):
         if position_ids is None:
+            self._check_length(inputs.shape[1])
             position_ids = ops.expand_dims(ops.arange(ops.shape(inputs)[1], dtype="int32"), 0)
         if self.offset:
             position_ids = ops.add(position_ids, self.offset)
         return ops.cast(ops.take(self._table(), position_ids, axis=0), self.compute_dtype)
+
+    def _check_length(self, length):
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"{self.path}: there are {self.max_sequence_length} positions, for a sequence of "
+                f"{length}; make the layer with a larger max_sequence_length."
+            )
 
     def compute_output_spec(self, inputs, position_ids=None):
         shape = (1, inputs.shape[1]) if position_ids is None else tuple(position_ids.shape)

@@ -29,6 +29,8 @@ def checked(init):
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
+        args = [_plain(value) for value in args]
+        kwargs = {name: _plain(value) for name, value in kwargs.items()}
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             rule = RULES.get(name) if name in signature.parameters else None
             if rule is None or (value is None and name in optional):
@@ -45,6 +47,11 @@ def checked(init):
     # Keras reads the names of positional arguments here.
     wrapper.__signature__ = signature
     return wrapper
+
+
+def _plain(value):
+    """A number of NumPy as one of Python, which configurations can hold."""
+    return value.item() if isinstance(value, np.bool_ | np.number) else value
 
 
 def _shown(value):
@@ -150,7 +157,7 @@ RULES = {
         """.split(),
         _size,
     ),
-    **dict.fromkeys("left levels num_random_blocks right seed".split(), _count),
+    **dict.fromkeys("left levels num_random_blocks offset right seed".split(), _count),
     **dict.fromkeys(
         "activation_dropout attention_dropout dropout position_dropout".split(),
         _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),
