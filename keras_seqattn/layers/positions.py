@@ -7,6 +7,7 @@ from keras import ops
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.constants import shared_constant
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.position_bias import alibi_bias, alibi_slopes
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import (
@@ -117,7 +118,8 @@ class RotaryPositions:
         """
         if self.rope_type in STATIC_TYPES:
             return self._angles_by_digits(position_ids)
-        length = ops.cast(ops.add(ops.max(position_ids), 1), "float32")
+        newest = 0 if is_empty(position_ids) else ops.max(position_ids)
+        length = ops.cast(ops.add(newest, 1), "float32")
         if self.rope_type == "dynamic":
             frequencies, attention_factor = self._dynamic_frequencies(length), 1.0
         else:

@@ -29,8 +29,8 @@ def checked(init):
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
-        args = [_plain(value) for value in args]
-        kwargs = {name: _plain(value) for name, value in kwargs.items()}
+        args = [_plain(*pair) for pair in zip(names, args, strict=False)] + [*args[len(names) :]]
+        kwargs = {name: _plain(name, value) for name, value in kwargs.items()}
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             rule = RULES.get(name) if name in signature.parameters else None
             if rule is None or (value is None and name in optional):
@@ -49,8 +49,10 @@ def checked(init):
     return wrapper
 
 
-def _plain(value):
-    """A number of NumPy as one of Python, which configurations can hold."""
+def _plain(name, value):
+    """A number of NumPy as one of Python, which configurations can hold; 0 and 1 as flags."""
+    if RULES.get(name) is _flag and isinstance(value, int) and value in (0, 1):
+        return bool(value)
     return value.item() if isinstance(value, np.bool_ | np.number) else value
 
 
@@ -74,7 +76,8 @@ def _number(wanted, fits):
     def rule(value):
         real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         # A whole number may be too large for a float.
-        finite = real and abs(value) < 1e300 and math.isfinite(value)
+        most = 2**62 if isinstance(value, numbers.Integral) else 1e300
+        finite = real and abs(value) < most and math.isfinite(value)
         return None if finite and fits(value) else wanted
 
     return rule
@@ -112,7 +115,7 @@ def _activation(value):
 
 
 def _resolved(value, get, attribute, wanted):
-    if not isinstance(value, str | dict) and not callable(value):
+    if isinstance(value, type) or not (isinstance(value, str | dict) or callable(value)):
         return wanted
     try:
         return None if hasattr(get(value), attribute) else wanted

@@ -88,9 +88,14 @@ MODELS = {
 }
 
 
+OF_TORCH = ("arithmetic_of_flags", "stock_keys_of_batch_1")
+
+
 @pytest.mark.parametrize("target", ["portable", "ort"])
 @pytest.mark.parametrize("name", MODELS)
 def test_models(name, target, tmp_path):
+    if name in OF_TORCH and keras.backend.backend() != "torch":
+        pytest.skip("Keras itself can do it on PyTorch only")
     report = exported(tmp_path, *MODELS[name], target=target)
     assert report.ok and report.compared
 
@@ -212,7 +217,7 @@ def test_sinks_between_two_sequences_are_refused_in_words(tmp_path):
 
 def test_rounding_explains_what_a_sharp_softmax_makes_of_it(tmp_path):
     """Scores of some hundred; what one more bit of the weights does to Keras is as large."""
-    sharp = MultiHeadAttention(1, 8, scale=40.0, name="sharp")
+    sharp = MultiHeadAttention(1, 8, scale=200.0, name="sharp")
     model = model_of(lambda x: sharp(sharp(x)), floats(None, 8))
     write_onnx(build_graph(model), tmp_path / "model.onnx")
     report = verify(tmp_path / "model.onnx", model)
