@@ -14,6 +14,8 @@ import numpy as np
 
 # Sizes above this are none: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
+# What `FeedForward` knows besides Keras's activations.
+_OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
 
 
 def checked(init):
@@ -109,7 +111,7 @@ def _initializer(value):
 
 
 def _activation(value):
-    if value is None:
+    if value is None or (isinstance(value, str) and value in _OWN_ACTIVATIONS):
         return None
     return _resolved(value, keras.activations.get, "__call__", "an activation or the name of one")
 

@@ -16,7 +16,7 @@ HOSTILE = (
     0, -1, 1, 3, 2.5, 10**30, -(10**30), True, False, None, "x", "", "relu", b"x", [], [1], (3,),
     (1, 2), (-1, 0), (None, None), ("a", "b"), {}, {"a": 1}, float("nan"), float("inf"), 1e-300,
     1e308, object(), np.array([1, 2]), np.int64(2), np.float32(0.5), "\ud800", "a" * 1000,
-    keras.layers.Dense(2), keras.layers.Dense,
+    keras.layers.Dense,
 )  # fmt: skip
 
 
