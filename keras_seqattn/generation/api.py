@@ -1,14 +1,13 @@
 """`keras_seqattn.generate`: generation with a Keras model."""
 
 import copy
-import json
 import threading
 
-from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError, InputError
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
+from keras_seqattn.json_objects import parse_object
 
 _MAKING = threading.Lock()
 
@@ -51,23 +50,15 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         from keras_seqattn.runtime.tokenizer import Tokenizer
 
         tokenizer = Tokenizer(assets)
+    name = "generation_config.json"
+    file = parse_object(assets.get(name, b"{}"), name, CheckpointError)
     generator = Generator(
         _decoders_of(model),
         tokenizer=tokenizer,
-        defaults=checkpoint_defaults(model.config, _generation_config(assets)),
+        defaults=checkpoint_defaults(model.config, file),
         context_length=position_limit(model.config),
     )
     return generator.generate(inputs, attention_mask, **settings)
-
-
-def _generation_config(assets):
-    try:
-        file = json.loads(assets.get("generation_config.json", b"{}"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"generation_config.json is not valid JSON: {error}") from None
-    if not isinstance(file, dict):
-        raise CheckpointError(f"generation_config.json must hold a JSON object, not {shown(file)}")
-    return file
 
 
 def _decoders_of(model):

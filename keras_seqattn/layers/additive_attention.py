@@ -15,6 +15,7 @@ from keras_seqattn.ops.softmax import masked_softmax
 class _ScoredAttention(keras.layers.Layer):
     """`softmax(score(q, k)) v` of one head; subclasses say what the keys and the scores are."""
 
+    @checked
     def __init__(self, units=None, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -119,7 +119,7 @@ class FeedForward(keras.layers.Layer):
                 "intermediate_dim": self.intermediate_dim,
                 "output_dim": self.output_dim,
                 "activation": activation
-                if isinstance(activation, str)
+                if activation is None or isinstance(activation, str)
                 else keras.activations.serialize(activation),
                 "gated": self.gated,
                 "use_bias": self.use_bias,

@@ -166,7 +166,11 @@ class Sampler:
             return self.random.normal(size=shape)
         if limit == 2:
             return self._flags(shape)
-        return self.random.integers(0, limit, shape)
+        ids = self.random.integers(0, limit, shape)
+        if self._masks_zero:
+            # Where 0 is padding a row of nothing else would see nothing, as with `_flags`.
+            ids[..., :1] = np.maximum(ids[..., :1], 1)
+        return ids
 
     def _flags(self, shape):
         """Of 0 and 1, most of them 1. They may be a mask, with which each query must see a key:

@@ -14,11 +14,12 @@ import numpy as np
 
 # Sizes above this are none: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
+# What `FeedForward` knows besides Keras's activations.
+_OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
 
 
 def checked(init):
-    """A decorator for `__init__`: checks arguments by name; None is one where it is the default, or
-    where the name is that of a base class.
+    """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
 
     Raises:
         ValueError: when the object is made with an argument that is none.
@@ -27,13 +28,14 @@ def checked(init):
     parameters = list(signature.parameters.values())[1:]
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     optional = {p.name for p in parameters if p.default is None}
-    required = {p.name for p in parameters} - optional
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
+        args = [_plain(*pair) for pair in zip(names, args, strict=False)] + [*args[len(names) :]]
+        kwargs = {name: _plain(name, value) for name, value in kwargs.items()}
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
-            rule = RULES.get(name)
-            if rule is None or (value is None and name not in required):
+            rule = RULES.get(name) if name in signature.parameters else None
+            if rule is None or (value is None and name in optional):
                 continue
             wanted = rule(value)
             if wanted:
@@ -47,6 +49,13 @@ def checked(init):
     # Keras reads the names of positional arguments here.
     wrapper.__signature__ = signature
     return wrapper
+
+
+def _plain(name, value):
+    """A number of NumPy as one of Python, which configurations can hold; 0 and 1 as flags."""
+    if RULES.get(name) is _flag and isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    return value.item() if isinstance(value, np.bool_ | np.number) else value
 
 
 def _shown(value):
@@ -69,7 +78,8 @@ def _number(wanted, fits):
     def rule(value):
         real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         # A whole number may be too large for a float.
-        finite = real and abs(value) < 1e300 and math.isfinite(value)
+        most = 2**62 if isinstance(value, numbers.Integral) else 1e300
+        finite = real and abs(value) < most and math.isfinite(value)
         return None if finite and fits(value) else wanted
 
     return rule
@@ -100,18 +110,14 @@ def _initializer(value):
     return _resolved(value, keras.initializers.get, "clone", "an initializer or the name of one")
 
 
-# Those that Keras has under no name; `layers/feed_forward.py` has them.
-_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
-
-
 def _activation(value):
-    if value is None or isinstance(value, str) and value in _ACTIVATIONS:
+    if value is None or (isinstance(value, str) and value in _OWN_ACTIVATIONS):
         return None
     return _resolved(value, keras.activations.get, "__call__", "an activation or the name of one")
 
 
 def _resolved(value, get, attribute, wanted):
-    if not isinstance(value, str | dict) and not callable(value):
+    if isinstance(value, type) or not (isinstance(value, str | dict) or callable(value)):
         return wanted
     try:
         return None if hasattr(get(value), attribute) else wanted
@@ -130,7 +136,8 @@ def _positions(value):
 
 
 def _layer(value):
-    return None if isinstance(value, keras.Layer | dict) else "a layer"
+    stored = isinstance(value, dict) and {"class_name", "config"} <= set(value)
+    return None if stored or isinstance(value, keras.Layer) else "a layer"
 
 
 def _settings(value):
@@ -155,12 +162,12 @@ RULES = {
         """.split(),
         _size,
     ),
-    **dict.fromkeys("left levels num_random_blocks right seed".split(), _count),
+    **dict.fromkeys("left levels num_random_blocks offset right seed".split(), _count),
     **dict.fromkeys(
         "activation_dropout attention_dropout dropout position_dropout".split(),
         _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),
     ),
-    **dict.fromkeys("base clamp_distance gate_temperature softcap".split(), _positive),
+    **dict.fromkeys("base gate_temperature softcap".split(), _positive),
     **dict.fromkeys(
         "epsilon layer_norm_epsilon".split(), _number("a number from 0", lambda x: x >= 0)
     ),
@@ -174,6 +181,7 @@ RULES = {
         """.split(),
         _flag,
     ),
+    "clamp_distance": _number("a distance above 0", lambda x: 0 < x <= _LARGEST),
     "chunk_size": _power_of_two,
     "window": _window,
     "time_step_limit": _limits,

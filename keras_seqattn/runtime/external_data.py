@@ -90,7 +90,7 @@ def _entries(data, start, end, counter):
 def _submessages(data, position, end, counter):
     """Yield (field number, start, end) of each length-delimited field, skipping the others."""
     while position < end:
-        if next(counter) > _MOST_FIELDS:
+        if next(counter) >= _MOST_FIELDS:
             raise _TooMany
         key, position = _varint(data, position)
         wire = key & 7

@@ -16,9 +16,10 @@ _UNITS = 32 << 20
 _UNITS_PER_BYTE = 64
 OPERATION, ITEM, NODE = 100, 64, 20
 _DEPTH = 100
+# Python hashes tuples in tuples by recursion, without a check of its depth.
+_NESTING = 200
 _INTEGER_BITS = 4096
-_LISTS = (list, tuple, set, frozenset, KeysView, ItemsView, ValuesView)
-_CONTAINERS = (dict, *_LISTS)
+_CONTAINERS = (dict, list, tuple, set, frozenset, KeysView, ItemsView, ValuesView)
 # A width of four digits or more, or one that is given as an argument.
 _WIDE = re.compile(r"%[^%a-zA-Z]*?(?:\d{4,}|\*)|%\([^)]*\)[^%a-zA-Z]*?(?:\d{4,}|\*)")
 _current = contextvars.ContextVar("budget")
@@ -108,18 +109,20 @@ def deep_size(value, limit=None):
     if isinstance(value, str):
         return text_size(value)
     limit = _current.get().left if limit is None else limit
-    total, pending = 0, [value]
-    while pending:
-        item = pending.pop()
-        total += shallow_size(item)
-        if isinstance(item, dict):
-            pending.extend(item)
-            pending.extend(item.values())
-        elif isinstance(item, _LISTS):
-            pending.extend(item)
-        if total > limit:
-            raise TooMuch("a list or mapping is too large, or holds itself")
-    return total
+    total, level = 0, [value]
+    for _ in range(_NESTING):
+        level, above = [], level
+        for item in above:
+            total += shallow_size(item)
+            if total > limit:
+                raise TooMuch("a list or mapping is too large, or holds itself")
+            if isinstance(item, _CONTAINERS):
+                level.extend(item)
+            if isinstance(item, dict):
+                level.extend(item.values())
+        if not level:
+            return total
+    raise TooMuch(f"a list or mapping is nested more than {_NESTING} deep, or holds itself")
 
 
 def search_cost(text, part, backwards=False):

@@ -16,6 +16,7 @@ from tests.helpers import randomise
 TOLERANCE = 2e-3
 # What a report of `DIFFERS` must not be about.
 EQUAL = 1e-5
+LENGTHS = (1, 2, 3, 5, 8, 19, 40, 130)
 
 
 def case(random, folder):
@@ -53,8 +54,9 @@ def _errors(model, path, random):
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     errors = []
+    masks_zero = any(getattr(x, "mask_zero", False) for x in model._flatten_layers())
     for _ in range(4):
-        batch, length = int(random.integers(1, 5)), int(random.choice([1, 2, 3, 5, 8, 19, 40]))
+        batch, length = int(random.integers(1, 5)), int(random.choice(LENGTHS))
         arrays = [_array(x, batch, length, random) for x in model.inputs]
         try:
             expected = keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))
@@ -64,14 +66,18 @@ def _errors(model, path, random):
             i.name: a.astype("int64") if a.dtype.kind in "iu" else a
             for i, a in zip(session.get_inputs(), arrays, strict=True)
         }
+        ids = [a for a in arrays if masks_zero and a.dtype.kind in "iu"]
         for value, actual in zip(expected, session.run(None, feeds), strict=True):
-            errors.append(_error(keras.ops.convert_to_numpy(value), actual))
+            errors.append(_error(keras.ops.convert_to_numpy(value), actual, ids))
     return errors
 
 
-def _error(expected, actual):
+def _error(expected, actual, ids):
     assert expected.shape == actual.shape, f"{expected.shape} in Keras, {actual.shape} in the file"
     expected, actual = expected.astype("float64"), actual.astype("float64")
+    # At masked positions Keras's backends do not agree with each other.
+    real = [x != 0 for x in ids if x.shape == expected.shape[:2]]
+    expected, actual = (x[real[0]] if real else x for x in (expected, actual))
     known = np.isfinite(expected)
     if not np.array_equal(expected[~known], actual[~known], equal_nan=True):
         return np.inf
@@ -88,7 +94,9 @@ def _array(tensor, batch, length, random):
         mask[..., 0] = True
         return mask
     if "int" in tensor.dtype:
-        return random.integers(0, _Builder.VOCABULARY, shape).astype(tensor.dtype)
+        ids = random.integers(0, _Builder.VOCABULARY, shape)
+        # The first is never 0, lest a causal row see nothing where 0 is padding.
+        return np.maximum(ids, np.arange(shape[1]) == 0).astype(tensor.dtype)
     return random.standard_normal(shape).astype(tensor.dtype)
 
 

@@ -94,7 +94,8 @@ TEMPLATES = {
 {%- endfor %}
 {%- if enable_thinking is defined and enable_thinking is false %}no thoughts{%- endif %}""",
     "functions": """{%- set roles = messages | map(attribute='role') | unique | list %}
-{{ roles | join(', ') | upper }}
+{{ roles | join(', ') | upper }} {{ '; '.join(messages | map(attribute='role')) }}
+{{ 'user' in messages | map(attribute='role') }} {{ [roles, [roles]] == [roles, [roles]] }}
 {%- for key, value in {'b': 1, 'a': [1.5, none, true]}.items() | sort %} {{ key }}={{ value }}
 {%- endfor %}
 {% for m in messages | rejectattr('role', 'equalto', 'system') | selectattr('content') %}
@@ -183,6 +184,10 @@ ENDLESS = {
     "slice": "{{ [1, 2] | slice(10**10) | list }}",
     "range": "{{ range(10**9) | list }}",
     "sum of lists": "{{ ([[1]] * 50000) | sum(start=[]) }}",
+    "deep tuples": "{% set ns = namespace(x=(1,)) %}{% for i in range(99999) %}"
+    "{% set ns.x = (ns.x,) %}{% endfor %}{{ {ns.x: 1} }}",
+    "deep lists": "{% set ns = namespace(x=[1]) %}{% for i in range(99999) %}"
+    "{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
     "date": "{{ strftime_now('%10000000000d') }}",
     "search": "{{ ('a' * 10**6).rfind('a' ~ 'b' ~ 'a' * 500000) }}",
     "strip": "{{ ('a' * 10**6).strip('b' * 10**6 + 'a') }}",

@@ -1,0 +1,11 @@
+"""Random layers: refused in words where they are made, or finite at every shape."""
+
+import pytest
+
+from tests.fuzz import layers
+
+pytestmark = pytest.mark.fuzz
+
+
+def test_layers(fuzz):
+    fuzz(layers.case, short=100)
