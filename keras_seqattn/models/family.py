@@ -30,8 +30,8 @@ class Family:
         layer_counts: pattern of layer names -> the configuration keys that give their number, the
             first that is not null.
         shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
-            expression of configuration keys for each axis (`sizes.py`); or a function from the
-            settings to them. Such weights that every size of the configuration is in one.
+            expression of configuration keys for each axis (`sizes.py`). Such weights that every
+            size of the configuration is in one.
         check: (settings) -> None, which raises ConfigError where values contradict each other.
         extent: expressions of the numbers that a model holds or computes with beside its weights:
             tables of positions, windows, memories.
@@ -50,7 +50,7 @@ class Family:
     layer_counts: dict[str, tuple[str, ...]] = dataclasses.field(
         default_factory=lambda: {"layers_{i}": ("num_hidden_layers",)}
     )
-    shapes: dict | Callable = dataclasses.field(default_factory=dict)
+    shapes: dict = dataclasses.field(default_factory=dict)
     extent: tuple[str, ...] = ()
     check: Callable | None = None
 

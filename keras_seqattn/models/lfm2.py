@@ -85,7 +85,6 @@ def _kinds(settings):
 
 
 def _intermediate_dim(settings):
-    """intermediate_size, block_ffn_dim_multiplier, block_multiple_of"""
     width = settings["intermediate_size"]
     if not settings["block_auto_adjust_ff_dim"]:
         return width
@@ -108,6 +107,11 @@ def _norm(checkpoint, variable):
     return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
+_FEED_FORWARD = (
+    "intermediate_size, block_ffn_dim_multiplier, block_multiple_of",
+    _intermediate_dim,
+)
+
 FAMILY = Family(
     model_type="lfm2",
     architectures={"causal_lm": "Lfm2ForCausalLM", "embedding": "Lfm2Model"},
@@ -128,8 +132,8 @@ FAMILY = Family(
             "hidden_size",
         ),
         "model.layers.{i}.conv.conv.weight": ("hidden_size", "1", "conv_L_cache"),
-        "model.layers.{i}.feed_forward.w1.weight": (_intermediate_dim, "hidden_size"),
-        "model.layers.{i}.feed_forward.w2.weight": ("hidden_size", _intermediate_dim),
+        "model.layers.{i}.feed_forward.w1.weight": (_FEED_FORWARD, "hidden_size"),
+        "model.layers.{i}.feed_forward.w2.weight": ("hidden_size", _FEED_FORWARD),
     },
     extent=ROTARY_EXTENT,
     table=Table(

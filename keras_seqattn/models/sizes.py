@@ -45,7 +45,7 @@ def check_stored_sizes(checkpoint, family, settings):
     # No more layers than tensors: whatever counts to their number ends soon.
     clipped = _clip_layers(family, settings, len(checkpoint.shapes))
     prefix = getattr(family.table, "prefix", "")
-    for names, dimensions in _shapes(family, settings).items():
+    for names, dimensions in family.shapes.items():
         stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, clipped))
         if stored is not None:
             _compare(checkpoint, *stored, dimensions, settings)
@@ -80,9 +80,14 @@ def check_memory(family, settings):
 
 
 def evaluate(expression, settings):
-    """The value of a sum of products of numbers and configuration keys."""
-    if callable(expression):
-        return expression(settings)
+    """The value of a sum of products of numbers and configuration keys.
+
+    Args:
+        expression: str; or a pair of a str that names the keys and a function of the settings.
+        settings: dict.
+    """
+    if isinstance(expression, tuple):
+        return expression[1](settings)
     terms = (term.split(" * ") for term in expression.split(" + "))
     return sum(math.prod(_value(factor, settings) for factor in term) for term in terms)
 
@@ -147,7 +152,7 @@ def _check_total(family, settings, limit, reason):
     """Compare the main weights and the layers' objects with a limit; the bytes of the weights."""
     layers = tuple(_layer_key(keys, settings) for keys in family.layer_counts.values())
     parts = {}
-    for names, dimensions in _shapes(family, settings).items():
+    for names, dimensions in family.shapes.items():
         count, of_layers = 1, ()
         if "{i}" in _tuple(names)[0]:
             count, of_layers = _fewest_layers(family, settings), layers
@@ -176,10 +181,6 @@ def _check_extent(family, settings, weights):
             )
 
 
-def _shapes(family, settings):
-    return family.shapes(settings) if callable(family.shapes) else family.shapes
-
-
 def _layer_key(keys, settings):
     return next(key for key in keys if settings[key] is not None)
 
@@ -200,7 +201,7 @@ def _settings(expressions, settings):
     """The keys of some expressions with their values, "hidden_size=48 and num_labels=3"."""
     names = []
     for expression in expressions:
-        text = expression.__doc__ if callable(expression) else expression
+        text = expression[0] if isinstance(expression, tuple) else expression
         names += [name for name in re.findall(r"[A-Za-z]\w+", text) if name in settings]
     parts = [f"{name}={shown(settings[name])}" for name in dict.fromkeys(names)]
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -8,4 +8,4 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 
 
 def test_checkpoints(fuzz):
-    fuzz(checkpoints.case, short=40, seconds=20)
+    fuzz(checkpoints.case, short=25, seconds=20)

@@ -8,4 +8,4 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 
 
 def test_gguf_files(fuzz):
-    fuzz(gguf_files.case, short=40, seconds=20)
+    fuzz(gguf_files.case, short=25, seconds=20)

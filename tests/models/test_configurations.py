@@ -10,6 +10,8 @@ from keras_seqattn.errors import CheckpointError, ConfigError, SeqAttnError
 from keras_seqattn.models.config import read_settings
 from keras_seqattn.models.keys import KEYS
 from keras_seqattn.models.registry import FAMILIES, assemble, get_family
+from keras_seqattn.models.sizes import evaluate
+from keras_seqattn.weights.checkpoint import open_checkpoint
 from tests.fuzz.checkpoints import MODELS
 
 pytestmark = pytest.mark.backend_free
@@ -65,6 +67,19 @@ def test_every_key_that_a_family_reads_is_declared():
     assert set(SMALL) == set(FAMILIES)
 
 
+def _check_declared_shapes(family, path):
+    """Each weight that the family declares is stored, with the shape that it declares."""
+    checkpoint, declared = open_checkpoint(path), get_family(family)
+    settings = read_settings(checkpoint.config, declared)
+    prefix = getattr(declared.table, "prefix", "")
+    for names, dimensions in declared.shapes.items():
+        names = [names] if isinstance(names, str) else names
+        full = {name.format(i=index) for name in names for index in (0, 1)}
+        full |= {name.removeprefix(prefix) for name in full}
+        stored = {checkpoint.shapes[name] for name in full & set(checkpoint.shapes)}
+        assert stored == {tuple(evaluate(dimension, settings) for dimension in dimensions)}, names
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_values_of_the_wrong_kind_are_refused_by_name(family):
     config = _config(family)
@@ -89,6 +104,7 @@ def test_sizes_that_no_memory_holds_are_refused_before_building(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sizes_that_the_weights_do_not_have_are_refused_before_building(family, tmp_path):
     models.save(models.build(family, SMALL[family][0], **_config(family)), tmp_path)
+    _check_declared_shapes(family, tmp_path)
     # Of the keys that only we read save leaves this one out.
     rolling = {"rolling_cache": True} if "rolling_cache" in _config(family) else {}
     stored = json.loads((tmp_path / "config.json").read_text()) | rolling
