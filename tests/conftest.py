@@ -22,9 +22,3 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "backend_free" in item.keywords:
             item.add_marker(skip)
-
-
-def pytest_make_parametrize_id(val):
-    """A name without an address in it: every worker of a parallel run must see the same tests."""
-    if not isinstance(val, (str, bytes, int, float, type(None))) and " at 0x" in repr(val):
-        return getattr(val, "__name__", type(val).__name__)

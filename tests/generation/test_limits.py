@@ -138,7 +138,7 @@ def test_more_beams_and_ends_than_candidates(generator):
     assert len(generator.generate([3], **settings)) == 1
 
 
-@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"num_beams": 2}])
 def test_settings_that_forbid_every_token_are_said(generator, settings):
     with pytest.raises(InputError, match="the settings forbid every token: relax bad_words_ids"):
         generator.generate([3], bad_words_ids=[[i] for i in range(SIZE)], **settings)
@@ -150,7 +150,7 @@ def test_settings_that_forbid_every_token_are_said(generator, settings):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"do_sample": True}, {"num_beams": 2}])
 def test_scores_that_are_not_finite_are_said(value, settings):
     table = Decoder().table.copy()
     table[:, 7] = value
@@ -214,9 +214,7 @@ def test_prompts_of_other_kinds_are_refused(generator, inputs):
 
 
 @pytest.mark.parametrize(
-    "mask",
-    [3, "11", [1], [[2, 1]], [[1, 0]], [[0, 0]], [[0.5, 1.0]], [[[1, 1]]], object()],
-    ids=str,
+    "mask", [3, "11", [1], [[2, 1]], [[1, 0]], [[0, 0]], [[0.5, 1.0]], [[[1, 1]]], object()]
 )
 def test_masks_of_other_kinds_are_refused(generator, mask):
     with pytest.raises(InputError, match="attention_mask"):
@@ -254,7 +252,6 @@ def test_what_is_no_decoder_is_refused(decoder):
         {"num_beams": None, "do_sample": []},
         {"forced_bos_token_id": [1, 2]},
     ],
-    ids=str,
 )
 def test_values_of_files_are_said_to_be_of_files(file):
     with pytest.raises(InputError, match=r"^generation_config.json or config.json holds a wrong"):

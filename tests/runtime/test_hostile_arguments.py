@@ -34,7 +34,6 @@ def test_load_refuses_what_is_no_path(path):
         *({"threads": x} for x in ("x", 0, -1, 10**9, True, 2.5)),
         *({"check": x} for x in (3, None, "yes")),
     ],
-    ids=str,
 )
 def test_load_refuses_other_options(decoder_bundle, arguments):
     assert next(iter(arguments)) in refuses(runtime.load, decoder_bundle, **arguments)
@@ -60,7 +59,6 @@ def test_bundles_are_made_by_load():
         "\ud800",
         ["a", "\udfff"],
     ],
-    ids=str,
 )
 def test_prompts_are_refused(decoder, method, inputs):
     refuses(getattr(decoder, method), inputs, max_new_tokens=2)
@@ -79,13 +77,12 @@ def test_texts_with_nul_are_texts(decoder):
         {"file": 3},
         {"stream": 3},
     ],
-    ids=str,
 )
 def test_chat_takes_settings_of_generation_only(decoder, settings):
     refuses(decoder.chat, "a", **settings)
 
 
-@pytest.mark.parametrize("settings", [{"num_beams": 10**9}, {"num_beams": 10**12}], ids=str)
+@pytest.mark.parametrize("settings", [{"num_beams": 10**9}, {"num_beams": 10**12}])
 def test_beams_beyond_memory_are_refused(decoder, seq2seq, settings):
     for model in (decoder, seq2seq):
         message = refuses(model.generate, [5, 6], max_new_tokens=2, **settings)
@@ -98,9 +95,7 @@ def test_tokens_beyond_memory_are_refused(decoder, seq2seq):
     assert "of memory" in refuses(seq2seq.generate, np.full(200_000, 5), max_new_tokens=2)
 
 
-@pytest.mark.parametrize(
-    "texts", [None, 3, 2.5, {"a": 1}, {"a"}, [["a"]], "\ud800", np.array(3)], ids=str
-)
+@pytest.mark.parametrize("texts", [None, 3, 2.5, {"a": 1}, {"a"}, [["a"]], "\ud800", np.array(3)])
 def test_texts_are_refused(embedder, seq2seq, texts):
     refuses(embedder[0].embed, texts)
     refuses(seq2seq.summarize, texts)
@@ -114,7 +109,6 @@ def test_texts_are_refused(embedder, seq2seq, texts):
         *({"truncate": x} for x in ("x", 1, None)),
         *({"normalized": x} for x in ("x", 1)),
     ],
-    ids=str,
 )
 def test_options_of_embed_are_checked(embedder, options):
     assert next(iter(options)) in refuses(embedder[0].embed, "the cat", **options)

@@ -142,7 +142,7 @@ def test_refusals():
         BlockSparse()(q, k, v, state=())
     with pytest.raises(ValueError, match="7 queries, 5 keys"):
         BlockSparse()(q, k[:, :5], v[:, :5])
-    with pytest.raises(ValueError, match="block_size must be 1 or more"):
+    with pytest.raises(ValueError, match="block_size must be a whole number from 1"):
         BlockSparse(0)
     with pytest.raises(ValueError, match="mode must be one of random, transformers"):
         block_sparse_attention(q, k, v, mode="paper")

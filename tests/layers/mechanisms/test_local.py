@@ -64,7 +64,7 @@ def test_layer(tmp_path):
 
 def test_what_cannot_be():
     for settings in ({"left": -1}, {"left": 3, "right": -2}, {"left": 3, "dilation": 0}):
-        with pytest.raises(ValueError, match="left and right must be 0 or more"):
+        with pytest.raises(ValueError, match="must be a whole number from [01]"):
             Local(**settings)
     q, k, v = heads(5)
     with pytest.raises(ValueError, match="no later keys"):

@@ -101,7 +101,7 @@ def test_bundles_stream(tmp_path):
 
 
 def test_what_cannot_be():
-    with pytest.raises(ValueError, match="num_sinks must be 1 or more"):
+    with pytest.raises(ValueError, match="num_sinks must be a whole number from 1"):
         SinkLocal(0, 4)
     scaling = {"rope_type": "dynamic", "factor": 2.0}
     with pytest.raises(ValueError, match="cannot depend on the length"):

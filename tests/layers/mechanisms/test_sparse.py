@@ -92,7 +92,7 @@ def test_refusals():
             mechanism(q, k, v, state=(), causal=True)
         with pytest.raises(ValueError, match="7 queries, 5 keys"):
             mechanism(q, k[:, :5], v[:, :5])
-    with pytest.raises(ValueError, match="stride must be 1 or more"):
+    with pytest.raises(ValueError, match="stride must be a whole number from 1"):
         Strided(0)
     with pytest.raises(ValueError, match="between 1 and block_size"):
         Fixed(3, 4)
