@@ -5,7 +5,6 @@ import numbers
 import os
 import pathlib
 import reprlib
-import sys
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.memory import check_memory
@@ -13,7 +12,6 @@ from keras_seqattn.memory import check_memory
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 _REPR.maxlevel = 3
-_LARGEST = sys.float_info.max
 
 
 def shown(value):
@@ -44,14 +42,17 @@ def integer(value, name, least=0, most=2**63 - 1):
 
 def number(value, name, least=-math.inf, most=math.inf):
     """`value` as a float, a finite number from `least` to `most`."""
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_real or not least <= value <= most or abs(value) > _LARGEST:
-        limits = [f"of at least {least}"] * (least > -math.inf) + [f"of at most {most}"] * (
-            most < math.inf
-        )
+    try:
+        is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        found = float(value) if is_real else math.nan
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found) or not least <= found <= most:
+        limits = [f"of at least {least}"] if least > -math.inf else []
+        limits += [f"of at most {most}"] if most < math.inf else []
         wanted = " and ".join(limits) or "that is finite"
         raise InputError(f"{name}={shown(value)} is not valid: it must be a number {wanted}")
-    return float(value)
+    return found
 
 
 def flag(value, name):
@@ -86,7 +87,7 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist"):
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and hasattr(value, "size"):
         # An array may be one text that is repeated without an end.
         check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
         value = value.tolist()

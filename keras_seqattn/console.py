@@ -103,7 +103,7 @@ def _abandon_output():
 
 
 def _show_warning(message, *_):
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"warning: {_printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def _show_traceback():
@@ -114,4 +114,9 @@ def _show_traceback():
 def _complain(message):
     line = " ".join(str(message).split())
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {_printable(line)}", file=sys.stderr)
+
+
+def _printable(text):
+    """`text` as UTF-8 can hold it, whatever bytes the names of files are made of."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,10 @@
-"""Keras layers over the operations: attention, positions, feed-forward and blocks."""
+"""Keras layers over the operations: attention, positions, feed-forward and blocks.
+
+No rows give no rows and no tokens give no tokens, in every layer and on every backend; a query without
+keys gets zeros, and no tokens leave a state as it was. (In a file that holds wherever onnxruntime's
+operators take such shapes; its LSTM and GRU do not.) An argument that is none is a ValueError where
+the layer is made.
+"""
 
 from keras_seqattn.layers.additive_attention import AdditiveAttention, LuongAttention
 from keras_seqattn.layers.attention import MultiHeadAttention

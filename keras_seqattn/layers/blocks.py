@@ -1,7 +1,6 @@
 """Transformer blocks: attention and feed-forward, each with a residual and a normalisation."""
 
 import keras
-from keras import ops
 
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.feed_forward import FeedForward
@@ -9,6 +8,7 @@ from keras_seqattn.layers.mechanisms.dense import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.arguments import checked
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.masks import combine_masks
 
 
@@ -155,7 +155,7 @@ class _Block(keras.layers.Layer):
         out, *extra = result if isinstance(result, tuple) else (result,)
         if self.dropout:
             out = self.dropout_layer(out, training=training)
-        out = ops.add(x, out)
+        out = add(x, out)
         return (out if self.normalize_first else norm(out)), extra
 
     def _self_attention(self, x, training, **call):

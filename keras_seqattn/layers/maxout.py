@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_seqattn.ops.arguments import checked
+from keras_seqattn.ops.nothing import is_empty
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -60,7 +61,7 @@ class Maxout(keras.layers.Layer):
     def call(self, inputs):
         x = self.dense(inputs)
         x = ops.reshape(x, (*ops.shape(x)[:2], self.units, self.pool_size))
-        return ops.amax(x, axis=-1)
+        return x[..., 0] if is_empty(x) else ops.amax(x, axis=-1)
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.units)

@@ -7,6 +7,7 @@ from keras import ops
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.constants import shared_constant
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.position_bias import alibi_bias, alibi_slopes
 from keras_seqattn.ops.rotary import rotary_embedding
 from keras_seqattn.ops.rotary_frequencies import (
@@ -117,7 +118,8 @@ class RotaryPositions:
         """
         if self.rope_type in STATIC_TYPES:
             return self._angles_by_digits(position_ids)
-        length = ops.cast(ops.add(ops.max(position_ids), 1), "float32")
+        newest = 0 if is_empty(position_ids) else ops.max(position_ids)
+        length = ops.cast(ops.add(newest, 1), "float32")
         if self.rope_type == "dynamic":
             frequencies, attention_factor = self._dynamic_frequencies(length), 1.0
         else:
@@ -224,10 +226,18 @@ class _PositionLayer(keras.layers.Layer):
 
     def call(self, inputs, position_ids=None):
         if position_ids is None:
+            self._check_length(inputs.shape[1])
             position_ids = ops.expand_dims(ops.arange(ops.shape(inputs)[1], dtype="int32"), 0)
         if self.offset:
             position_ids = ops.add(position_ids, self.offset)
         return ops.cast(ops.take(self._table(), position_ids, axis=0), self.compute_dtype)
+
+    def _check_length(self, length):
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"{self.path}: there are {self.max_sequence_length} positions, for a sequence of "
+                f"{length}; make the layer with a larger max_sequence_length."
+            )
 
     def compute_output_spec(self, inputs, position_ids=None):
         shape = (1, inputs.shape[1]) if position_ids is None else tuple(position_ids.shape)

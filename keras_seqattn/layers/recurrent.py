@@ -6,6 +6,7 @@ from keras import ops
 from keras_seqattn.layers.additive_attention import AdditiveAttention, allowed_keys
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.ops.arguments import checked
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.scan import scan
 
 
@@ -136,13 +137,13 @@ class AttentiveDecoder(keras.layers.Layer):
         return (states, contexts, last, *(scores if return_attention_scores else ()))
 
     def _next_state(self, gates, state, context):
-        gates = ops.add(gates, self.context_gates(context))
+        gates = add(gates, self.context_gates(context))
         opening, candidate = ops.split(gates, [2 * self.units], axis=-1)
-        opening = ops.sigmoid(ops.add(opening, self.state_gates(state)))
+        opening = ops.sigmoid(add(opening, self.state_gates(state)))
         update, reset = ops.split(opening, 2, axis=-1)
         recurrent = self.candidate(ops.multiply(reset, state))
-        candidate = ops.tanh(ops.add(candidate, recurrent))
-        return ops.add(state, ops.multiply(update, ops.subtract(candidate, state)))
+        candidate = ops.tanh(add(candidate, recurrent))
+        return add(state, ops.multiply(update, ops.subtract(candidate, state)))
 
     def compute_output_spec(
         self,

@@ -7,6 +7,7 @@ from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.short_convolution import CausalConv1D
 from keras_seqattn.layers.time_steps import TimeSteps
 from keras_seqattn.ops.arguments import checked
+from keras_seqattn.ops.broadcasting import add
 from keras_seqattn.ops.chunked_scan import chunked_scan
 from keras_seqattn.ops.masks import combine_masks
 
@@ -133,7 +134,7 @@ class StateSpace(Mixer):
         out, state = chunked_scan(
             query, key, value, log_decay, None, attention_mask, state, chunk_size=self.chunk_size
         )
-        out = ops.add(out, ops.multiply(x, ops.expand_dims(self.D, -1)))
+        out = add(out, ops.multiply(x, ops.expand_dims(self.D, -1)))
         out = self.out_proj(self._gated_norm(out, gate))
         return out if cache is None else (out, (conv_state, state))
 

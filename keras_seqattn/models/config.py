@@ -108,17 +108,17 @@ def read_settings(config, family):
     return settings
 
 
-def written_defaults(family, config):
+def written_defaults(family, settings):
     """The defaults to write into a configuration: no nulls, and no tokens that it does not have.
 
     Args:
         family: a `Family`.
-        config: dict as in config.json.
+        settings: of `read_settings`.
 
     Returns:
         dict, some of the family's defaults.
     """
-    count = _vocabulary({**family.defaults, **config})
+    count = _vocabulary(settings)
     return {
         key: value
         for key, value in family.defaults.items()

@@ -181,7 +181,7 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
         outputs,
         family=family,
         task=task,
-        config={**written_defaults(declared, config), **config},
+        config={**written_defaults(declared, settings), **config},
         assets=assets,
         name=name,
     )

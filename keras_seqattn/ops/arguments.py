@@ -14,6 +14,8 @@ import numpy as np
 
 # Sizes above this are none: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
+# What `FeedForward` knows besides Keras's activations.
+_OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
 
 
 def checked(init):
@@ -29,6 +31,8 @@ def checked(init):
 
     @functools.wraps(init)
     def wrapper(self, *args, **kwargs):
+        args = [_plain(*pair) for pair in zip(names, args, strict=False)] + [*args[len(names) :]]
+        kwargs = {name: _plain(name, value) for name, value in kwargs.items()}
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             rule = RULES.get(name) if name in signature.parameters else None
             if rule is None or (value is None and name in optional):
@@ -45,6 +49,13 @@ def checked(init):
     # Keras reads the names of positional arguments here.
     wrapper.__signature__ = signature
     return wrapper
+
+
+def _plain(name, value):
+    """A number of NumPy as one of Python, which configurations can hold; 0 and 1 as flags."""
+    if RULES.get(name) is _flag and isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    return value.item() if isinstance(value, np.bool_ | np.number) else value
 
 
 def _shown(value):
@@ -67,7 +78,8 @@ def _number(wanted, fits):
     def rule(value):
         real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         # A whole number may be too large for a float.
-        finite = real and abs(value) < 1e300 and math.isfinite(value)
+        most = 2**62 if isinstance(value, numbers.Integral) else 1e300
+        finite = real and abs(value) < most and math.isfinite(value)
         return None if finite and fits(value) else wanted
 
     return rule
@@ -99,13 +111,13 @@ def _initializer(value):
 
 
 def _activation(value):
-    if value is None:
+    if value is None or (isinstance(value, str) and value in _OWN_ACTIVATIONS):
         return None
     return _resolved(value, keras.activations.get, "__call__", "an activation or the name of one")
 
 
 def _resolved(value, get, attribute, wanted):
-    if not isinstance(value, str | dict) and not callable(value):
+    if isinstance(value, type) or not (isinstance(value, str | dict) or callable(value)):
         return wanted
     try:
         return None if hasattr(get(value), attribute) else wanted
@@ -150,7 +162,7 @@ RULES = {
         """.split(),
         _size,
     ),
-    **dict.fromkeys("left levels num_random_blocks right seed".split(), _count),
+    **dict.fromkeys("left levels num_random_blocks offset right seed".split(), _count),
     **dict.fromkeys(
         "activation_dropout attention_dropout dropout position_dropout".split(),
         _number("a rate from 0 to below 1", lambda x: 0 <= x < 1),

@@ -5,7 +5,8 @@ import numpy as np
 
 from keras_seqattn.arguments import integer
 from keras_seqattn.errors import InputError
-from keras_seqattn.training.checks import texts_of_ids, token_ids
+from keras_seqattn.memory import check_memory
+from keras_seqattn.training.checks import texts_of_ids, token_id, token_ids
 from keras_seqattn.training.targets import IGNORED, next_tokens, shift_right
 
 
@@ -52,7 +53,8 @@ class TokenBatches(keras.utils.PyDataset):
         super().__init__(**kwargs)
         texts_of_ids(sources, "sources")
         integer(tokens_per_batch, "tokens_per_batch", least=1)
-        token_ids([pad_token_id], "pad_token_id")
+        check_memory(32 * tokens_per_batch, "batches", "lower tokens_per_batch")
+        token_id(pad_token_id, "pad_token_id")
         if seed is not None:
             integer(seed, "seed")
         if not len(token_ids(lengths, "lengths")) or min(lengths) < 1:
@@ -62,7 +64,7 @@ class TokenBatches(keras.utils.PyDataset):
         if targets is not None and decoder_start_token_id is None:
             raise InputError("decoder_start_token_id is needed where there are targets")
         if decoder_start_token_id is not None:
-            token_ids([decoder_start_token_id], "decoder_start_token_id")
+            token_id(decoder_start_token_id, "decoder_start_token_id")
         self.sources, self.targets = sources, targets
         self.tokens_per_batch = tokens_per_batch
         self.decoder_start_token_id = decoder_start_token_id

@@ -2,22 +2,28 @@
 
 import numpy as np
 
-from keras_seqattn.arguments import shown
+from keras_seqattn.arguments import integer, shown
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.prompts import as_integers
 
-_LARGEST = np.iinfo("int32").max
+_LARGEST = int(np.iinfo("int32").max)
 
 
 def token_ids(values, name="tokens", axes=1):
     """`values` as an int32 array of so many axes; InputError unless they are such integers."""
-    array = as_integers(values if np.size(values) else np.zeros(np.shape(values), "int32"), name)
+    is_empty = isinstance(values, (list, tuple)) and not values
+    array = as_integers(np.zeros(0, "int32") if is_empty else values, name)
     if array.ndim != axes:
         shape = "(n,)" if axes == 1 else "(b, t)"
         raise InputError(f"{name} must be integers {shape}, not of shape {array.shape}")
     if array.size and max(-int(array.min()), int(array.max())) > _LARGEST:
         raise InputError(f"{name} must hold integers of 32 bits")
     return array.astype("int32")
+
+
+def token_id(value, name):
+    """`value` as an int, which must be a token id."""
+    return integer(value, name, most=_LARGEST)
 
 
 def texts_of_ids(texts, name):
@@ -38,7 +44,8 @@ def generator(rng):
 
 def iterable(values, name):
     """`values`, which must be several."""
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    is_one = isinstance(values, (str, bytes)) or getattr(values, "ndim", 1) == 0
+    if is_one or not hasattr(values, "__iter__"):
         raise InputError(f"{name} must be a list, not {shown(values)}")
     return values
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_seqattn.arguments import number
 from keras_seqattn.errors import InputError
-from keras_seqattn.training.checks import generator, token_ids
+from keras_seqattn.training.checks import generator, token_id, token_ids
 
 # NumPy draws no longer spans.
 _LONGEST = 1e9
@@ -30,7 +30,7 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
         raise InputError(f"ratio {ratio} must be in [0, 1] and mean_span {mean_span} above 0")
     tokens = token_ids(tokens)
     generator(rng)
-    token_ids([mask_token_id], "mask_token_id")
+    token_id(mask_token_id, "mask_token_id")
     removed = round(len(tokens) * ratio)
     kept = len(tokens) - removed
     spans = _span_lengths(removed, kept + 1, mean_span, rng)
@@ -47,7 +47,7 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
 def token_masking(tokens, rng, *, mask_token_id, ratio=0.15):
     """Replace round(n ratio) random tokens by the mask token; int32 (n,)."""
     tokens = token_ids(tokens).copy()
-    token_ids([mask_token_id], "mask_token_id")
+    token_id(mask_token_id, "mask_token_id")
     tokens[_choose(len(tokens), ratio, rng)] = mask_token_id
     return tokens
 

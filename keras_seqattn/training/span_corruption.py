@@ -4,9 +4,9 @@ import numpy as np
 
 from keras_seqattn.arguments import integer, number
 from keras_seqattn.errors import InputError
-from keras_seqattn.training.checks import generator, token_ids
+from keras_seqattn.training.checks import generator, token_id, token_ids
 
-_LONGEST = 10**6
+_LONGEST = 10**5
 
 
 def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mean_span=3.0):
@@ -31,7 +31,8 @@ def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mea
     """
     tokens = token_ids(tokens)
     generator(rng)
-    token_ids([sentinel_id, eos_token_id], "sentinel_id and eos_token_id")
+    token_id(sentinel_id, "sentinel_id")
+    token_id(eos_token_id, "eos_token_id")
     noise, spans = _amounts(len(tokens), density, mean_span)
     if np.any((tokens <= sentinel_id) & (tokens > sentinel_id - spans)):
         raise InputError(f"the text already holds sentinels ({sentinel_id} and {spans - 1} below)")

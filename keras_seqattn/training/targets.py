@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_seqattn.errors import InputError
-from keras_seqattn.training.checks import token_ids
+from keras_seqattn.training.checks import token_id, token_ids
 
 IGNORED = -100
 
@@ -20,7 +20,8 @@ def shift_right(labels, decoder_start_token_id, pad_token_id):
         int32 (b, t), decoder_input_ids.
     """
     labels = token_ids(labels, "labels", axes=2)
-    token_ids([decoder_start_token_id, pad_token_id], "decoder_start_token_id and pad_token_id")
+    token_id(decoder_start_token_id, "decoder_start_token_id")
+    token_id(pad_token_id, "pad_token_id")
     shifted = np.full_like(labels, decoder_start_token_id)
     shifted[:, 1:] = np.where(labels[:, :-1] == IGNORED, pad_token_id, labels[:, :-1])
     return shifted

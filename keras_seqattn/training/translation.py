@@ -109,8 +109,8 @@ def translate(model, sources, batch_size=64, **settings):
 
 
 def _list(texts, name):
-    items = list(iterable(texts, name))
-    return arguments.texts(items, name) if items else []
+    # One by one: what has no end holds something else than texts.
+    return [arguments.text(text, name) for text in iterable(texts, name)]
 
 
 def _score(name, translations, references):

@@ -6,7 +6,7 @@ from keras import ops
 
 import keras_seqattn
 from keras_seqattn import models
-from keras_seqattn.errors import InputError
+from keras_seqattn.errors import CheckpointError, InputError
 
 from ..helpers import randomise
 
@@ -90,3 +90,26 @@ def test_other_tasks_are_refused():
     )
     with pytest.raises(InputError, match="task causal_lm or seq2seq_lm, and this one's is emb"):
         keras_seqattn.generate(encoder, [7])
+
+
+@pytest.mark.parametrize("model", [None, 3, "smollm2", object()], ids=str)
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(InputError, match="generate needs a model of task"):
+        keras_seqattn.generate(model, [7])
+
+
+def test_hostile_arguments_are_refused_in_one_line():
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = models.build(
+        "llama", vocab_size=VOCABULARY, intermediate_size=37, max_position_embeddings=29, **sizes
+    )
+    for inputs in (None, 3, [], [[]], [2**63], {"a": 1}, ["text"], np.array([1.5])):
+        with pytest.raises(InputError):
+            keras_seqattn.generate(model, inputs, max_new_tokens=2)
+    for settings in ({"num_beams": 10**9}, {"max_new_tokens": 10**12}, {"tokenizer": 3}, {"x": 1}):
+        with pytest.raises(InputError) as refused:
+            keras_seqattn.generate(model, [7], **{"max_new_tokens": 2} | settings)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 700
+    model.assets = {"generation_config.json": b"[1]"}
+    with pytest.raises(CheckpointError, match="must hold a JSON object"):
+        keras_seqattn.generate(model, [7])

@@ -194,7 +194,7 @@ def test_export(settings, lengths, tmp_path):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="memory_length must be 1"):
+    with pytest.raises(ValueError, match="memory_length must be a whole number from 1"):
         TransformerXLAttention(HEADS, DIM, 0)
     with pytest.raises(ValueError, match="must be even. Received: 7"):
         TransformerXLAttention(HEADS, DIM, MEMORY).build((None, None, 7))

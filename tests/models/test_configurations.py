@@ -9,7 +9,7 @@ from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, ConfigError, SeqAttnError
 from keras_seqattn.models.config import read_settings
 from keras_seqattn.models.keys import KEYS
-from keras_seqattn.models.registry import FAMILIES, get_family
+from keras_seqattn.models.registry import FAMILIES, assemble, get_family
 from tests.fuzz.checkpoints import MODELS
 
 pytestmark = pytest.mark.backend_free
@@ -37,6 +37,11 @@ def _config(family):
     config = {**get_family(family).defaults, **SMALL[family][1]}
     config |= {"rolling_cache": True} if "rolling_cache" in config else {}
     return {key: value for key, value in config.items() if value is not None}
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return models.build("bert", **SMALL["bert"][1])
 
 
 def _refused(function, name):
@@ -130,8 +135,8 @@ def test_the_refusal_names_the_key_the_value_and_what_the_weights_say(tmp_path):
         ({"hidden_size": True}, "hidden_size"),
     ],
 )
-def test_values_that_transformers_writes_in_another_form(tmp_path, change, name):
-    models.save(models.build("bert", **SMALL["bert"][1]), tmp_path)
+def test_values_that_transformers_writes_in_another_form(tmp_path, bert, change, name):
+    models.save(bert, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     _refused(lambda: models.load(tmp_path), name)
@@ -178,12 +183,13 @@ def test_values_that_contradict_each_other(family, change, name):
     _refused(lambda: models.build(family, **(SMALL[family][1] | change)), name)
 
 
-@pytest.mark.parametrize("key", ["pad_token_id", "eos_token_id", "decoder_start_token_id"])
-def test_tokens_beyond_the_vocabulary_are_refused_but_not_made_of_defaults(tmp_path, key):
-    _refused(lambda: models.build("bart", **(SMALL["bart"][1] | {key: 97})), f"{key}=97")
+def test_tokens_beyond_the_vocabulary_are_refused_but_not_made_of_defaults(tmp_path):
+    for key in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+        _refused(lambda: models.build("bart", **(SMALL["bart"][1] | {key: 97})), f"{key}=97")  # noqa: B023
     config = {name: value for name, value in SMALL["marian"][1].items() if "token" not in name}
     models.save(models.build("marian", **config), tmp_path)
-    assert key not in json.loads((tmp_path / "config.json").read_text()) or key == "eos_token_id"
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["eos_token_id"] == 0 and "pad_token_id" not in written
     models.load(tmp_path)
 
 
@@ -191,26 +197,35 @@ PATHS = [3, None, b"x", "", "a\0b", "\ud800", [], "x" * 10**5]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path)[:20])
-def test_paths_that_are_none(path):
+def test_paths_that_are_none(path, bert):
     for call in (lambda: models.load(path), lambda: models.load(path, "embedding")):
         with pytest.raises(SeqAttnError) as caught:
             call()
         assert len(str(caught.value)) < 1000
     if path != "":
         with pytest.raises(SeqAttnError):
-            models.save(models.build("bert", **SMALL["bert"][1]), path)
+            models.save(bert, path)
 
 
 @pytest.mark.parametrize("task", [3, b"embedding", [], {}, "nonsense", "", True, "x" * 10**5])
-def test_tasks_that_are_none(task, tmp_path):
+def test_tasks_that_are_none(task, tmp_path, bert):
     _refused(lambda: models.build("bert", task, **SMALL["bert"][1]), "task")
-    models.save(models.build("bert", **SMALL["bert"][1]), tmp_path)
+    models.save(bert, tmp_path)
     _refused(lambda: models.load(tmp_path, task), "task")
 
 
 @pytest.mark.parametrize("family", [3, None, ["bert"], {}, "", "x" * 10**5, b"bert"])
 def test_families_that_are_none(family):
     _refused(lambda: models.build(family), "model_type")
+
+
+@pytest.mark.parametrize("value", [[], "x", None, 10**30, {}])
+def test_keys_of_other_families_are_not_read(value):
+    known = set(_config("bert")) | {"decoder_vocab_size", "head_dim", "rope_scaling", "n_layer"}
+    config = _config("bert") | {key: value for key in known - set(_config("bert"))}
+    settings = read_settings(config, get_family("bert"))
+    assert settings == read_settings(_config("bert"), get_family("bert"))
+    assemble("bert", None, config)
 
 
 def test_only_our_models_are_saved(tmp_path):

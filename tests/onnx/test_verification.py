@@ -88,9 +88,14 @@ MODELS = {
 }
 
 
+OF_TORCH = ("arithmetic_of_flags", "stock_keys_of_batch_1")
+
+
 @pytest.mark.parametrize("target", ["portable", "ort"])
 @pytest.mark.parametrize("name", MODELS)
 def test_models(name, target, tmp_path):
+    if name in OF_TORCH and keras.backend.backend() != "torch":
+        pytest.skip("Keras itself can do it on PyTorch only")
     report = exported(tmp_path, *MODELS[name], target=target)
     assert report.ok and report.compared
 
@@ -210,17 +215,15 @@ def test_sinks_between_two_sequences_are_refused_in_words(tmp_path):
         exported(tmp_path, lambda x, y: layer(x, y), *inputs)
 
 
-def test_rounding_explains_what_a_sharp_softmax_makes_of_it(tmp_path):
-    """Scores of some hundred; what one more bit of the weights does to Keras is as large."""
-    sharp = MultiHeadAttention(1, 8, scale=40.0, name="sharp")
-    model = model_of(lambda x: sharp(sharp(x)), floats(None, 8))
+def test_rounding_explains_what_a_steep_function_makes_of_it(tmp_path):
+    """Sums and tanh are the backend's own, here nine hundred times as steep."""
+    dense = layers.Dense(8, name="dense")
+    model = model_of(lambda x: ops.sin(ops.tanh(dense(x)) * 900.0), floats(None, 64))
     write_onnx(build_graph(model), tmp_path / "model.onnx")
     report = verify(tmp_path / "model.onnx", model)
-    explained = [case for case in report.cases if case.rounding is not None]
-    assert all(case.error <= 1e-4 or case.is_rounding for case in report.cases) == report.ok
-    assert explained, "no case is above the tolerance: make it sharper"
-    assert "last bit of the weights" in report.summary()
-    sharp.key.kernel.assign(sharp.key.kernel * 1.01)
+    assert report.ok and report.worst > 1e-4
+    assert "last bit of the weights moves Keras" in report.summary()
+    dense.kernel.assign(dense.kernel * 1.0001)
     assert not verify(tmp_path / "model.onnx", model).ok
 
 

@@ -265,10 +265,10 @@ def test_strange_names_of_shards_are_refused_in_one_short_line(tmp_path, shard):
     assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
 
 
-def test_an_index_of_a_million_tensors_is_refused(tmp_path):
-    names = {f"t{number}": "model-00001-of-00002.safetensors" for number in range(200_000)}
+def test_an_index_of_very_many_tensors_is_refused(tmp_path):
+    names = {f"t{number}": "model-00001-of-00002.safetensors" for number in range(50_001)}
     _edit_index(tmp_path, lambda index: index.update(weight_map=names))
-    with pytest.raises(CheckpointError, match="names 200000 tensors"):
+    with pytest.raises(CheckpointError, match="names 50001 tensors"):
         open_checkpoint(tmp_path)
 
 
