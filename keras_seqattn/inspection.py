@@ -14,6 +14,7 @@ from keras_seqattn.errors import BundleError
 # The graphs of a bundle: one, or those of an encoder-decoder.
 _MODEL, _PARTS = "model.onnx", ("encoder_model.onnx", "decoder_model_merged.onnx")
 _BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}
+_PROTOBUF_BYTES = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,9 @@ def _graph(name, model):
 def _read(file):
     if not file.is_file():
         raise BundleError(f"{file} does not exist: give a bundle folder or an .onnx file")
+    size = file.stat().st_size
+    if size > _PROTOBUF_BYTES:
+        raise BundleError(f"{file} has {size} bytes, and an ONNX file at most {_PROTOBUF_BYTES}")
     try:
         model = onnx.load(file, format="protobuf", load_external_data=False)
     except DecodeError as error:

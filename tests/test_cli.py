@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tokenizers.models import WordLevel
 
 from keras_seqattn import models, runtime
 from keras_seqattn.cli import choose_backend, main
+from keras_seqattn.files import digest
 from tests.helpers import randomise
 
 ROOT = Path(__file__).parents[1]
@@ -364,3 +366,15 @@ def test_vectors_are_written_whole_or_not_at_all(bundles, tmp_path, capsys):
         "gone.npy",
         "vectors.npy",
     ]
+
+
+def test_verify_uses_each_file_of_a_bundle(bundles, tmp_path, capsys):
+    folder = Path(shutil.copytree(bundles["decoder"], tmp_path / "bundle"))
+    assert main(["verify", str(folder)]) == 0
+    assert "each can be used" in capsys.readouterr().out
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({"chat_template": "{{ 1 / 0 }}"}))
+    listing = json.loads((folder / "parity.json").read_bytes())
+    listing["files"][file.name] = {"sha256": digest(file), "size": file.stat().st_size}
+    (folder / "parity.json").write_text(json.dumps(listing))
+    fails(["verify", folder], capsys, "chat_template", "division by zero")

@@ -84,3 +84,10 @@ def test_other_files_are_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BundleError, match="model.onnx does not exist"):
         inspect(tmp_path)
+
+
+def test_a_file_that_is_longer_than_protobuf_allows(tmp_path):
+    with open(tmp_path / "model.onnx", "wb") as file:
+        file.truncate(8 << 30)
+    with pytest.raises(BundleError, match="has 8589934592 bytes, and an ONNX file at most"):
+        inspect(tmp_path / "model.onnx")

@@ -59,7 +59,8 @@ class OrtDecoder:
     def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
         """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
         read = min(prompt_length, LARGEST_CHUNK) if self.is_streaming else prompt_length
-        past = past_bytes(self._pasts.values(), rows, max_length)
+        length = _with_room(max_length) if self.shared_cache else max_length
+        past = past_bytes(self._pasts.values(), rows, length)
         # What is not written in place is there twice, before a step and after it.
         return self._logits.room(rows, read) + past * (1 if self.shared_cache else 2)
 
@@ -71,7 +72,7 @@ class OrtDecoder:
             self._values[name] = self._empty(name, batch_size)
         self._next_states = {name: self._empty(name, batch_size) for name in self._states}
         if self._shared and (batch_size != self._room[0] or max_length > self._room[1]):
-            self._bind_buffers(batch_size, -(-max_length // _ROOM) * _ROOM)
+            self._bind_buffers(batch_size, _with_room(max_length))
 
     def __call__(self, input_ids, attention_mask):
         """Run the next tokens; float32 (b, v), the last logits, valid until the next call."""
@@ -149,6 +150,11 @@ class OrtDecoder:
 
     def _value(self, array):
         return OrtValue.ortvalue_from_numpy(array, self._device)
+
+
+def _with_room(length):
+    """The positions of a buffer for `length`."""
+    return -(-length // _ROOM) * _ROOM
 
 
 def _check_decoder(session, pasts):

@@ -9,4 +9,4 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 
 def test_bundles(fuzz):
     bundles.build(fuzz.folder / bundles.GOOD)
-    fuzz(bundles.case, short=120)
+    fuzz(bundles.case, short=80)

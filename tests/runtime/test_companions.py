@@ -309,3 +309,15 @@ def test_vocabularies_that_differ(decoder_bundle, tmp_path):
     (bundle / "config.json").write_text(json.dumps(config | {"vocab_size": None}))
     with pytest.raises(BundleError, match="no vocab_size"):
         runtime.load(bundle, threads=1)
+
+
+@pytest.mark.parametrize("heads", [10**9, 10**12])
+def test_a_graph_whose_caches_fit_into_no_memory(decoder_bundle, tmp_path, heads):
+    bundle = copy_of(decoder_bundle, tmp_path)
+    model = onnx.load(bundle / "model.onnx")
+    for value in model.graph.input:
+        if value.name.startswith("past_key_values."):
+            value.type.tensor_type.shape.dim[1].dim_value = heads
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(SeqAttnError):
+        runtime.load(bundle, threads=1).generate([[1, 2]], max_new_tokens=1)
