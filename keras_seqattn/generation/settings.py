@@ -393,5 +393,12 @@ def checkpoint_defaults(config, generation_config):
         generation_config: dict of generation_config.json, perhaps empty.
     """
     names = _TOKEN_IDS if generation_config else _TOKEN_IDS | _FIELDS
-    known = {name: config[name] for name in names if config.get(name) is not None}
-    return known | generation_config
+    known = {name: config[name] for name in names if is_set(name, config.get(name))}
+    unset = {name for name in _TOKEN_IDS if not is_set(name, generation_config.get(name))}
+    return known | {n: value for n, value in generation_config.items() if n not in unset}
+
+
+def is_set(name, value):
+    """Whether a file gives a value: null means none, and so does -1 for a token id, as in the
+    first LLaMA's files."""
+    return value is not None and not (name.endswith("_token_id") and value == -1)

@@ -1,6 +1,6 @@
 """genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
 
-from keras_seqattn.generation.settings import GenerationConfig, checkpoint_defaults
+from keras_seqattn.generation.settings import GenerationConfig, checkpoint_defaults, is_set
 from keras_seqattn.generation.steps import is_cache, varies_per_beam
 from keras_seqattn.onnx.graph import shares_caches
 
@@ -9,7 +9,7 @@ def special_tokens(config):
     """The special token ids that a configuration names, for generation_config.json."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     names += ("forced_bos_token_id", "forced_eos_token_id")
-    return {n: config[n] for n in names if config.get(n) is not None}
+    return {n: config[n] for n in names if is_set(n, config.get(n))}
 
 
 def runs(graph):

@@ -136,3 +136,14 @@ def test_checkpoint_defaults():
     assert checkpoint_defaults(config, file) == {**file, **tokens}
     # Older checkpoints keep their settings in config.json.
     assert checkpoint_defaults(config, {}) == {"eos_token_id": 2, "num_beams": 4, **tokens}
+
+
+def test_a_token_id_of_minus_one_is_none():
+    """The files of the first LLaMA have it, and no such token can pad a row."""
+    config = {"eos_token_id": 2, "pad_token_id": -1}
+    assert checkpoint_defaults(config, {}) == {"eos_token_id": 2}
+    assert checkpoint_defaults(config, {"pad_token_id": -1, "top_k": 5}) == {
+        "eos_token_id": 2,
+        "top_k": 5,
+    }
+    assert checkpoint_defaults({"pad_token_id": 3}, {"pad_token_id": -1}) == {"pad_token_id": 3}
