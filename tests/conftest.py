@@ -11,6 +11,7 @@ import pytest
 def pytest_addoption(parser):
     """How much fuzzing: see tests/fuzz."""
     parser.addoption("--cases", type=int, help="cases of each fuzz test (default: a few)")
+    parser.addoption("--first", type=int, default=0, help="number of the first of these cases")
     parser.addoption("--case", type=int, help="replay one case of a fuzz test")
 
 

@@ -12,5 +12,6 @@ def fuzz(request, tmp_path):
         request.node.nodeid,
         tmp_path,
         cases=request.config.getoption("--cases"),
+        first=request.config.getoption("--first"),
         only=request.config.getoption("--case"),
     )

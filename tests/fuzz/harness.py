@@ -21,9 +21,10 @@ import numpy as np
 import keras_seqattn
 from keras_seqattn.errors import SeqAttnError
 
-# A case that takes longer hangs. The first case of a worker also imports a backend.
+# A case that takes longer hangs.
 SECONDS = 10
-_IMPORT_SECONDS = 120
+# The first case of a worker may also import a backend, and make what all cases use.
+FIRST_SECONDS = 120
 # Models of fuzz cases have some hundred kB of weights: what grows by more than this is no model.
 MEMORY_MIB = 512
 # Beyond this a case may harm the machine, and fails with MemoryError instead.
@@ -67,29 +68,34 @@ class Campaign:
         name: str, the test's node id, for the line that replays a case.
         folder: pathlib.Path for the cases' files.
         cases: int, how many to run, or None for the test's short form.
+        first: int, the number of the first of them.
         only: int, the number of one case to replay, or None.
     """
 
     name: str
     folder: Path
     cases: int | None = None
+    first: int = 0
     only: int | None = None
 
-    def __call__(self, case, short, seconds=SECONDS, memory_mib=MEMORY_MIB):
+    def __call__(
+        self, case, short, seconds=SECONDS, memory_mib=MEMORY_MIB, first_seconds=FIRST_SECONDS
+    ):
         """Run the cases; fail with every fault, each with the line that replays it.
 
         Args:
             case: function of a module, `case(random, folder) -> str`.
             short: int, the number of cases where no number is asked for.
-            seconds: float, the longest that a case may take.
+            seconds, first_seconds: float, the longest that a case may take, and a worker's first.
             memory_mib: int, the most by which the process may grow in a case.
         """
-        numbers = range(self.cases or short) if self.only is None else [self.only]
+        numbers = range(self.first, self.first + (self.cases or short))
+        numbers = numbers if self.only is None else [self.only]
         outcomes, faults = collections.Counter(), []
         worker = None
         for number in numbers:
             worker = worker or _Worker(case, self.folder, memory_mib)
-            outcome, fault = worker.run(number, seconds)
+            outcome, fault = worker.run(number, first_seconds if worker.is_new else seconds)
             outcomes[outcome] += 1
             if fault:
                 faults.append(f"{fault.rstrip()}\n  replay: {self._replay(number)}")
@@ -116,14 +122,16 @@ class _Worker:
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        if not self._pipe.poll(_IMPORT_SECONDS):
+        if not self._pipe.poll(FIRST_SECONDS):
             self.stop()
             raise AssertionError("the worker process does not start")
         self._pipe.recv()
+        self.is_new = True
 
     def run(self, number, seconds):
         """The outcome's name, and None or what was wrong."""
         self._pipe.send(number)
+        self.is_new = False
         try:
             if self._pipe.poll(seconds):
                 return self._pipe.recv()

@@ -71,5 +71,5 @@ def test_outcomes_are_counted(fuzz, capsys):
 def test_faults_are_found_and_can_be_replayed(case, reason, tmp_path):
     campaign = Campaign("tests/fuzz/test_x.py::test_y", tmp_path, only=7)
     with pytest.raises(AssertionError, match=reason) as caught:
-        campaign(case, short=1, seconds=2, memory_mib=200)
+        campaign(case, short=1, seconds=2, first_seconds=2, memory_mib=200)
     assert "pytest 'tests/fuzz/test_x.py::test_y' --case 7" in str(caught.value)
