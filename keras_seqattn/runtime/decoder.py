@@ -162,5 +162,5 @@ def _check_decoder(session, pasts):
     missing = {"logits", *map(output_for, pasts)} - outputs
     if missing or not pasts:
         raise BundleError(
-            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or 'past_key_values'}"
+            f"the graph is not a decoder: it lacks {', '.join(sorted(missing)) or 'past_key_values'}"
         )

@@ -191,7 +191,7 @@ def test_a_graph_that_onnxruntime_refuses(folder):
 def test_providers(folder):
     model = runtime.load(folder, providers=["CPUExecutionProvider"])
     assert model.session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(InputError, match="providers NoProvider are not available; there are"):
+    with pytest.raises(InputError, match="providers NoProvider are not available; available:"):
         runtime.load(folder, providers=["NoProvider", "CPUExecutionProvider"])
 
 

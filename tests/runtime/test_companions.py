@@ -285,7 +285,7 @@ def test_what_is_no_chat_template(decoder_bundle, tmp_path, source):
 @pytest.mark.parametrize(
     "task, message",
     [
-        ("seq2seq_lm", "1 graphs, which its task seq2seq_lm has not"),
+        ("seq2seq_lm", "1 graphs, which does not fit its task seq2seq_lm"),
         ("embedding", "does not fit the task embedding"),
         ("token_classification", "does not fit the task token_classification"),
     ],
