@@ -210,8 +210,8 @@ def _check_tokens(family, config, settings):
             ids = config[key] if isinstance(config[key], list) else [config[key]]
             if max(ids) >= count:
                 raise ConfigError(
-                    f"{family.model_type}: {key}={shown(config[key])} is not a token id: vocab_size is "
-                    f"{count}."
+                    f"{family.model_type}: {key}={shown(config[key])} is not a token id: "
+                    f"vocab_size is {count}."
                 )
 
 

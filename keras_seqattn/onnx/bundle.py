@@ -211,6 +211,6 @@ def _place(path):
 def _check_is_bundle(folder):
     if listed_files(folder) is None:
         raise ExportError(
-            f"{folder} contains files but is not a bundle (it has no valid parity.json): name a new "
-            "or empty folder, or move the files away"
+            f"{folder} contains files but is not a bundle (it has no valid parity.json): "
+            "name a new or empty folder, or move the files away"
         )
