@@ -6,6 +6,8 @@ import stat
 import unicodedata
 from pathlib import Path
 
+from keras_seqattn.arguments import shown_path
+
 # What Linux and its usual file systems allow.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
 _REMEDIES = {
@@ -51,9 +53,11 @@ def failure_text(path, failure):
     if isinstance(failure.filename, str) and not os.path.abspath(failure.filename).startswith(
         os.path.dirname(path)
     ):
-        reason += f": {_shown(failure.filename)!r}"  # not the result itself or its staging folder
+        reason += (
+            f": {shown_path(failure.filename)!r}"  # not the result itself or its staging folder
+        )
     remedy = _REMEDIES.get(failure.errno, "choose another place")
-    return f"{_shown(path)} cannot be written ({reason}): {remedy}"
+    return f"{shown_path(path)} cannot be written ({reason}): {remedy}"
 
 
 def check_folder(path, error):
@@ -84,10 +88,6 @@ def with_ending(name, ending):
     return name + ending
 
 
-def _shown(path):
-    return path if len(path) <= 400 else f"{path[:200]}...{path[-100:]}"
-
-
 def _text(path, error):
     if isinstance(path, os.PathLike):
         path = os.fspath(path)
@@ -97,11 +97,13 @@ def _text(path, error):
         raise error("the path is empty: name a file or a folder")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path):
         raise error(
-            f"the path {_shown(path)!r} has a line break, a control character or half a character "
-            "in it: choose another name"
+            f"the path {shown_path(path)!r} has a line break, a control character or half a "
+            "character in it: choose another name"
         )
     if len(os.fsencode(path)) > _PATH_BYTES:
-        raise error(f"the path {_shown(path)} is longer than systems allow: choose a shorter one")
+        raise error(
+            f"the path {shown_path(path)} is longer than systems allow: choose a shorter one"
+        )
     return path
 
 

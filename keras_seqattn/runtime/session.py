@@ -88,7 +88,8 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        return Session(path, options, providers=list(providers))
+        # Its own second try, on the CPU, begins with a print.
+        return Session(path, options, providers=providers, enable_fallback=int(_CUDA in names))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}") from None
 

@@ -92,7 +92,7 @@ def test_an_export_over_a_bundle_replaces_its_files_only(tmp_path):
     (out / "link").symlink_to("../elsewhere")
     write(out, 2, **{"newer.txt": "new"})
     found = {name for name in held(out)}
-    ours = {"model.onnx", "newer.txt", "parity.json"}
+    ours = {"model.onnx", "config.json", "newer.txt", "parity.json"}
     assert found == ours | set(users) | {"link"}
     assert value_of(out / "model.onnx") == 2
     assert set(json.loads((out / "parity.json").read_text())["files"]) == ours - {"parity.json"}
