@@ -18,8 +18,8 @@ _REMEDIES = {
     errno.EACCES: "choose a place where you may write",
     errno.EPERM: "choose a place where you may write",
     errno.EROFS: "choose a place where you may write",
-    errno.EBUSY: "choose another folder, that is no mounted disk",
-    errno.EXDEV: "choose another folder, on one disk with all that is in it",
+    errno.EBUSY: "choose another folder: this one is a mounted disk",
+    errno.EXDEV: "choose another folder: part of this one is on another disk",
 }
 
 
@@ -68,8 +68,8 @@ def check_folder(path, error):
         raise error(f"{path} is the root of a disk: name a folder in it")
     if os.path.isdir(path) and _holds_us(path):
         raise error(
-            f"{path} is, or holds, the folder you work in, and another one would take its place: "
-            "name a folder in it, or start elsewhere"
+            f"{path} is or contains the current working folder, and a new folder would replace it: "
+            "name a folder inside it, or run from elsewhere"
         )
 
 
@@ -78,7 +78,7 @@ def check_file(path, error):
     if os.path.isdir(path):
         raise error(f"{path} is a folder: name a file, or remove the folder")
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        raise error(f"{path} is no regular file: name another")
+        raise error(f"{path} is not a regular file: name another file")
 
 
 def with_ending(name, ending):

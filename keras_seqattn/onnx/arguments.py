@@ -13,7 +13,7 @@ from keras_seqattn.onnx.targets import get_target
 
 def check_model(model):
     """Raises:
-    ExportError: it is no built Keras model.
+    ExportError: it is not a built Keras model.
     """
     if not isinstance(model, keras.Model):
         raise ExportError(f"cannot export {shown(model)}; give a keras.Model")
@@ -26,7 +26,7 @@ def check_model(model):
 
 def check_graph(graph):
     """Raises:
-    ExportError: it is no graph.
+    ExportError: it is not a graph.
     """
     if not isinstance(graph, ir.Model):
         raise ExportError(f"cannot write {shown(graph)}; give what build_graph returns")
@@ -36,7 +36,7 @@ def checked_path(path, name="path"):
     """A path as str.
 
     Raises:
-        ExportError: it is none.
+        ExportError: it is not a path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text or not _encodes(text):
@@ -46,7 +46,7 @@ def checked_path(path, name="path"):
 
 def check_choice(name, value, choices):
     """Raises:
-    ExportError: the value is none of the choices.
+    ExportError: the value is not one of the choices.
     """
     if not isinstance(value, str) or value not in choices:
         raise ExportError(f"unknown {name} {shown(value)}; choose one of {', '.join(choices)}")
@@ -55,7 +55,7 @@ def check_choice(name, value, choices):
 def check_settings(target, verify, lengths, progress):
     """Raises:
     ExportError: an unknown target, or another type than is documented.
-    InputError: lengths that are none.
+    InputError: they are not valid lengths.
     """
     get_target(target)
     if not isinstance(verify, bool | np.bool_):

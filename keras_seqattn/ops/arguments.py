@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_seqattn.arguments import shown
 
-# Sizes above this are none: no axis of a tensor is as long.
+# Larger sizes are refused: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
 # What `FeedForward` knows besides Keras's activations.
 _OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
@@ -24,7 +24,7 @@ def checked(init):
     """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
 
     Raises:
-        ValueError: when the object is made with an argument that is none.
+        ValueError: when the object is made with an argument that is not valid.
     """
     signature = inspect.signature(init)
     parameters = list(signature.parameters.values())[1:]

@@ -161,6 +161,5 @@ def _check_decoder(session, pasts):
     outputs = {value.name for value in session.get_outputs()}
     missing = {"logits", *map(output_for, pasts)} - outputs
     if missing or not pasts:
-        raise BundleError(
-            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or 'past_key_values'}"
-        )
+        lacks = ", ".join(sorted(missing)) or "past_key_values"
+        raise BundleError(f"the graph is not a decoder: it lacks {lacks}")

@@ -95,7 +95,7 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
 
 
 def check_session_options(providers, threads):
-    """What `create_session` takes, providers chosen where there are none.
+    """The arguments of `create_session`, with providers chosen if none are given.
 
     Raises:
         InputError: a provider is not available, or an argument is of a wrong kind.
@@ -115,7 +115,7 @@ def check_session_options(providers, threads):
     ]
     if missing:
         raise InputError(
-            f"providers {_listed(missing)} are not available; there are {', '.join(available)}"
+            f"providers {_listed(missing)} are not available; available: {', '.join(available)}"
         )
     return list(providers), threads
 

@@ -72,7 +72,7 @@ _SUM = "0" * 64
 def test_a_folder_with_any_parity_json_is_no_bundle(tmp_path, listing):
     listing = listing.replace("SUM", _SUM)
     put(tmp_path / "out", {"thesis.txt": "years", "parity.json": listing})
-    refused(tmp_path / "out", "no bundle")
+    refused(tmp_path / "out", "is not a bundle")
     assert held(tmp_path) == {"out/thesis.txt": "years", "out/parity.json": listing}
 
 

@@ -201,7 +201,7 @@ def test_a_graph_with_text_that_is_no_utf8(folder, capfd):
 def test_providers(folder):
     model = runtime.load(folder, providers=["CPUExecutionProvider"])
     assert model.session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(InputError, match="providers NoProvider are not available; there are"):
+    with pytest.raises(InputError, match="providers NoProvider are not available; available:"):
         runtime.load(folder, providers=["NoProvider", "CPUExecutionProvider"])
 
 

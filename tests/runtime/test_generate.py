@@ -128,7 +128,7 @@ def test_the_driver_refuses_what_does_not_fit(decoder):
 
 
 def test_a_graph_that_is_no_decoder(embedder):
-    with pytest.raises(BundleError, match="no decoder: it lacks logits"):
+    with pytest.raises(BundleError, match="not a decoder: it lacks logits"):
         OrtDecoder(embedder[0].session, 7, False)
 
 
