@@ -28,6 +28,29 @@ def activation_function(activation):
     return keras.activations.get(activation)
 
 
+def build_activation(function, shape):
+    """Give an activation that is a layer its weights: nobody else builds it."""
+    if isinstance(function, keras.Layer) and not function.built:
+        function.build(shape)
+
+
+def activate(function, x):
+    """`function(x)`, which must have the shape of x.
+
+    Raises:
+        ValueError: it has not.
+    """
+    y = function(x)
+    shape = getattr(y, "shape", ())
+    sizes = zip(shape, x.shape, strict=False)
+    if len(shape) != len(x.shape) or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        raise ValueError(
+            "An activation must keep the shape of what it is given. Received: "
+            f"activation={str(function)[:80]}, which gives {tuple(shape)} for {tuple(x.shape)}"
+        )
+    return y
+
+
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class FeedForward(keras.layers.Layer):
     """`down(act(up(x)))`, or gated `down(act(gate(x)) * up(x))` (https://arxiv.org/abs/2002.05202).
@@ -36,7 +59,7 @@ class FeedForward(keras.layers.Layer):
         intermediate_dim: feed-forward width f.
         output_dim: width of the result; None keeps the input's.
         activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or what
-            `keras.activations` takes.
+            `keras.activations` takes: a function, or a layer, that keeps the shape.
         gated: multiply by an activated gate (SwiGLU with "silu", GeGLU with "gelu").
         use_bias: whether the Dense sublayers have biases.
         dropout: rate, applied to the intermediate activations.
@@ -81,6 +104,7 @@ class FeedForward(keras.layers.Layer):
         width = inputs_shape[-1]
         self.up = self._dense("up", width, self.intermediate_dim)
         self.gate = self._dense("gate", width, self.intermediate_dim) if self.gated else None
+        build_activation(self._activate, (*inputs_shape[:-1], self.intermediate_dim))
         self.down = self._dense("down", self.intermediate_dim, self.output_dim or width)
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="dropout"
@@ -101,9 +125,9 @@ class FeedForward(keras.layers.Layer):
     def call(self, inputs, training=None):
         hidden = self.up(inputs)
         if self.gate is None:
-            hidden = self._activate(hidden)
+            hidden = activate(self._activate, hidden)
         else:
-            hidden = ops.multiply(self._activate(self.gate(inputs)), hidden)
+            hidden = ops.multiply(activate(self._activate, self.gate(inputs)), hidden)
         if self.dropout:
             hidden = self.dropout_layer(hidden, training=training)
         return self.down(hidden)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_seqattn.layers.feed_forward import activate, build_activation
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.masks import combine_masks
@@ -45,10 +46,11 @@ class CausalConv1D(keras.layers.Layer):
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=x_shape[-1:], initializer="zeros")
+        build_activation(self.activation, x_shape)
 
     def call(self, x, mask=None, state=None):
         out, state = causal_convolution(x, self.kernel, self.bias, mask, state)
-        return self.activation(out), state
+        return activate(self.activation, out), state
 
     def compute_output_spec(self, x, mask=None, state=None):
         kept = (x.shape[0], self.kernel_size - 1, x.shape[2])

@@ -11,6 +11,7 @@ from keras_seqattn.onnx.passes import (
     compact_padding,
     packed_projections,
     residual_sum,
+    sigmoid_digits,
     skip_rms_norm,
     transposed_weights,
 )
@@ -25,6 +26,7 @@ _PASSES = (
     (skip_rms_norm, "SkipSimplifiedLayerNormalization"),
     (residual_sum, "BiasGelu"),
     (transposed_weights, "FusedMatMul"),
+    (sigmoid_digits, None),
 )
 
 

@@ -128,7 +128,7 @@ def _norm(value):
 
 
 def _positions(value):
-    fits = hasattr(value, "rotate") or hasattr(value, "bias") or isinstance(value, dict)
+    fits = hasattr(value, "rotate") or hasattr(value, "bias")
     return None if fits else "a RotaryPositions or an ALiBi"
 
 

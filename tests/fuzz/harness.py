@@ -131,10 +131,12 @@ class _Worker:
     def run(self, number, seconds):
         """The outcome's name, and None or what was wrong."""
         self._pipe.send(number)
-        self.is_new = False
         try:
             if self._pipe.poll(seconds):
-                return self._pipe.recv()
+                outcome, fault = self._pipe.recv()
+                # What was refused has prepared nothing.
+                self.is_new &= outcome == "refused"
+                return outcome, fault
         except (EOFError, ConnectionResetError):
             self._process.join()
             return "aborted", f"the process died with exit code {self._process.exitcode}"

@@ -16,8 +16,16 @@ HOSTILE = (
     0, -1, 1, 3, 2.5, 10**30, -(10**30), True, False, None, "x", "", "relu", b"x", [], [1], (3,),
     (1, 2), (-1, 0), (None, None), ("a", "b"), {}, {"a": 1}, float("nan"), float("inf"), 1e-300,
     1e308, object(), np.array([1, 2]), np.int64(2), np.float32(0.5), "\ud800", "a" * 1000,
-    keras.layers.Dense,
+    keras.layers.Dense, lambda x: 2 * x,
 )  # fmt: skip
+# A layer that is built belongs to one case.
+HOSTILE_LAYERS = (
+    lambda: keras.layers.Dense(2),
+    lambda: keras.layers.LeakyReLU(0.2),
+    lambda: layers.FeedForward(3, activation=keras.layers.ReLU(6.0)),
+)
+# Else Keras makes no lambda from a configuration.
+keras.config.enable_unsafe_deserialization()
 
 
 def case(random, folder):
@@ -27,7 +35,9 @@ def case(random, folder):
     hostile = random.random() < 0.5
     if hostile:
         for _ in range(int(random.integers(1, 3))):
-            settings[choose(*[*settings, *_optional(kind)])] = choose(*HOSTILE)
+            settings[choose(*[*settings, *_optional(kind)])] = choose(
+                *HOSTILE, *(make() for make in HOSTILE_LAYERS)
+            )
     layer = attempt(kind, **settings)
     if isinstance(layer, mechanisms.Mechanism):
         layer = attempt(layers.MultiHeadAttention, 4, 4, 2, causal=choose(True, False),

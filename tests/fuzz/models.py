@@ -9,6 +9,7 @@ from keras_seqattn import layers as ours
 from keras_seqattn.errors import ExportError
 from keras_seqattn.layers import mechanisms
 from keras_seqattn.onnx import export
+from keras_seqattn.onnx.sampler import Sampler
 from tests.fuzz.harness import attempt
 from tests.helpers import randomise
 
@@ -32,32 +33,35 @@ def case(random, folder):
         attempt(export, model, path, target=target)
     except Exception as refused:
         if "DIFFERS" in str(refused):
-            _check_it_differs(model, path, target, random)
+            _check_it_differs(model, path, target)
         elif isinstance(refused.__cause__, ExportError):
             assert not list(folder.iterdir()), "a refused export left something"
         raise
-    errors = _errors(model, path, random)
+    shapes = [(int(random.integers(1, 5)), int(random.choice(LENGTHS))) for _ in range(4)]
+    errors = _errors(model, path, [[_array(x, *s, random) for x in model.inputs] for s in shapes])
     worst = max(errors, default=0.0)
     assert worst <= TOLERANCE, f"verified, and {worst} apart: {_described(model)}"
     return "verified" if errors else "verified, not compared"
 
 
-def _check_it_differs(model, path, target, random):
+def _check_it_differs(model, path, target):
+    """On inputs as the verification has them: 3 steps do not show what a sum over 130 loses."""
     export(model, path, target=target, verify=False)
-    worst = max(_errors(model, path, random), default=1.0)
+    sampler = Sampler(model)
+    batches = [sampler.inputs(*shape) for shape in sampler.cases()]
+    errors = _errors(model, path, [[b[x.name] for x in model.inputs] for b in batches])
+    worst = max(errors, default=1.0)
     assert worst > EQUAL, f"refused as different, and {worst} apart: {_described(model)}"
 
 
-def _errors(model, path, random):
-    """The errors at some shapes that Keras takes."""
+def _errors(model, path, batches):
+    """The errors on those lists of arrays that Keras takes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     errors = []
     masks_zero = any(getattr(x, "mask_zero", False) for x in model._flatten_layers())
-    for _ in range(4):
-        batch, length = int(random.integers(1, 5)), int(random.choice(LENGTHS))
-        arrays = [_array(x, batch, length, random) for x in model.inputs]
+    for arrays in batches:
         try:
             expected = keras.tree.flatten(model(arrays if len(arrays) > 1 else arrays[0]))
         except Exception:  # a length that the model does not take
@@ -269,6 +273,9 @@ class _Builder:
     def _reduction(self, x, tensors):
         name = self._choice("sum", "mean", "max", "min", "prod", "var", "std", "logsumexp", "any")
         axis = self._choice(None, -1, 0, 1, (1, -1))
+        if name == "prod":
+            # A product that overflows does so, or not, by the order of its factors.
+            x = ops.clip(x, -1.0, 1.0)
         return getattr(ops, name)(x, axis=axis, keepdims=bool(self.random.integers(2)))
 
     def _mixed(self, x, tensors):

@@ -198,6 +198,12 @@ def test_symbolic_shapes_with_a_context_cache():
     assert out.shape == (None, T, M) and scores.shape == (None, 6, T, 3)
 
 
+@pytest.mark.parametrize("positions", [{}, {"a": 1}, "rotary", 3])
+def test_what_are_no_positions_is_refused_where_it_is_given(positions):
+    with pytest.raises(ValueError, match="positions must be a RotaryPositions or an ALiBi"):
+        MultiHeadAttention(2, 4, positions=positions)
+
+
 def test_a_frozen_cache_takes_no_positions():
     layer = build(positions=ALiBi(6))
     cache = normal(B, 2, S, D, seed=1), normal(B, 2, S, D, seed=2)

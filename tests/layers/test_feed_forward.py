@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import FeedForward
+from keras_seqattn.layers import CausalConv1D, FeedForward
 from tests.helpers import check_layer, to_numpy
 
 B, T, M, F, OUTPUT = 2, 3, 5, 7, 11
@@ -54,6 +54,30 @@ def test_callable_activation_survives_its_configuration():
     copy(x)
     copy.set_weights(layer.get_weights())
     np.testing.assert_array_equal(to_numpy(copy(x)), out)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_layer_as_activation_is_built_with_its_weights(gated):
+    """A symbolic call asks for shapes alone, so that only `build` can do it."""
+    layer = FeedForward(F, activation=keras.layers.PReLU(shared_axes=[1]), gated=gated)
+    layer(keras.KerasTensor((None, None, M)))
+    assert len(layer.weights) == (7 if gated else 5)
+    copy = FeedForward.from_config(layer.get_config())
+    copy.build((None, None, M))
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(to_numpy(copy(inputs())), to_numpy(layer(inputs())))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("activation", [lambda x: x[..., :1], lambda x: x[0], lambda x: None])
+def test_what_changes_the_shape_is_no_activation(activation, gated):
+    with pytest.raises(ValueError, match="activation must keep the shape of what it is given"):
+        FeedForward(F, activation=activation, gated=gated)(inputs())
+    with pytest.raises(ValueError, match="activation must keep the shape of what it is given"):
+        CausalConv1D(3, activation=activation)(inputs())
+    other = keras.layers.Dense(2)
+    with pytest.raises(ValueError, match=r"Dense.*gives \(2, 3, 2\) for \(2, 3, 7\)"):
+        FeedForward(F, activation=other, gated=gated)(inputs())
 
 
 def test_dropout_acts_in_training_only():

@@ -22,12 +22,17 @@ def replace_nodes(graph, old, op_type, inputs, attributes=None, domain=""):
 
 def integer_constant(graph, name, content):
     """An int64 initializer."""
-    array = np.array(content, np.int64)
+    return constant(graph, name, np.array(content, np.int64))
+
+
+def constant(graph, name, array):
+    """An initializer that holds a NumPy array."""
+    tensor = ir.Tensor(array, name=name)
     value = ir.Value(
         name=name,
         shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.Tensor(array, name=name),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
     )
     graph.register_initializer(value)
     return value
