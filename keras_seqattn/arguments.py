@@ -89,9 +89,11 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and hasattr(value, "size"):
+    # The size of a tensor of PyTorch is a method: it holds no text.
+    size = getattr(value, "size", None)
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and isinstance(size, int):
         # An array may be one text that is repeated without an end.
-        check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
+        check_memory(100 * size, f"{name} of {size} elements", "give fewer")
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:
         raise InputError(f"{name} must be a str or a list of at least one str, not {shown(value)}")
