@@ -9,6 +9,7 @@ from keras_seqattn.files import digest, listed_files
 from keras_seqattn.json_objects import parse_object, read_object, read_small_file
 from keras_seqattn.runtime.config import check_config
 from keras_seqattn.runtime.external_data import external_files
+from keras_seqattn.runtime.pooling import pooling_file
 
 MODEL = "model.onnx"
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
@@ -23,8 +24,6 @@ _ASSETS = (
     "modules.json",
     "sentence_bert_config.json",
 )
-# sentence-transformers has one folder for each module, with a config.json.
-_MOST_FOLDERS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +147,11 @@ def _check_digests(path, names, check):
 
 
 def _asset_names(path):
-    """Names of the small files that are there, of the folder and of its subfolders."""
-    folders = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
-    names = [*_ASSETS, *(f"{folder}/config.json" for folder in folders[:_MOST_FOLDERS])]
-    return [name for name in names if _inside(path, name, "a bundle holds").exists()]
+    """Names of the small files that are there; other folders than the pooling's are others'."""
+
+    def found(names):
+        return [name for name in names if _inside(path, name, "a bundle holds").exists()]
+
+    names = found(_ASSETS)
+    modules = {name: read_small_file(path / name) for name in names if name == "modules.json"}
+    return names + found([pooling_file(modules)])

@@ -88,9 +88,8 @@ class Pooling:
         unknown = sorted({kind for kind, _ in modules} - set(_MODULES))
         if unknown:
             raise BundleError(f"modules.json asks for {_listed(unknown)}, not implemented")
-        folders = [folder for kind, folder in modules if kind == "Pooling"]
-        name = f"{folders[0] if folders else '1_Pooling'}/config.json"
-        if folders and name not in assets:
+        name = pooling_file(assets)
+        if "Pooling" in {kind for kind, _ in modules} and name not in assets:
             raise BundleError(f"modules.json asks for pooling by {name[:200]}, which is missing")
         modes = _modes(assets[name], name) if name in assets else ["mean"]
         return cls(modes, "Normalize" in {kind for kind, _ in modules})
@@ -102,6 +101,16 @@ class Pooling:
         if self.normalize:
             pooled = normalize(pooled)
         return pooled.astype(np.float32, copy=False)
+
+
+def pooling_file(assets):
+    """str, the name of the file that says how to pool, in the folder that modules.json names.
+
+    Raises:
+        BundleError: modules.json is damaged.
+    """
+    folders = [folder for kind, folder in _read_modules(assets) if kind == "Pooling"]
+    return f"{folders[0] if folders else '1_Pooling'}/config.json"
 
 
 def normalize(vectors):

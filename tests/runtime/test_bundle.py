@@ -174,6 +174,18 @@ def test_parity_may_not_point_outside(folder):
             open_bundle(folder)
 
 
+def test_folders_of_others_in_a_bundle_are_left_alone(decoder_bundle, tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(decoder_bundle, bundle)
+    (bundle / "notes").mkdir()
+    (bundle / "notes" / "config.json").write_text("[mine]")
+    assert "notes/config.json" not in open_bundle(bundle, check=True).assets
+    (bundle / "1_Pooling").mkdir()
+    (bundle / "1_Pooling" / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match="1_Pooling/config.json is not in parity.json"):
+        open_bundle(bundle, check=True)
+
+
 def test_check_needs_parity(folder):
     open_bundle(folder)
     with pytest.raises(BundleError, match="has no parity.json to check against"):
