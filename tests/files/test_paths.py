@@ -93,8 +93,8 @@ def test_the_folder_one_works_in_is_not_replaced(tmp_path, monkeypatch):
     put(tmp_path, {"out/sub/a": "mine"})
     monkeypatch.chdir(tmp_path / "out" / "sub")
     refused(lambda: publish(tmp_path / "out", {"a": "a"}), "the current working folder")
-    refused(lambda: publish(".", {"a": "a"}), "the folder you work in")
-    refused(lambda: publish("..", {"a": "a"}), "the folder you work in")
+    refused(lambda: publish(".", {"a": "a"}), "the current working folder")
+    refused(lambda: publish("..", {"a": "a"}), "the current working folder")
     publish("new", {"a": "a"})
     assert held(tmp_path) == {"out/sub/a": "mine", "out/sub/new/a": "a"}
 
