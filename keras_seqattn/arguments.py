@@ -24,13 +24,13 @@ def shown(value):
 
 
 def shown_path(path):
-    """str, a path as an error message shows it: whole, but for what no system would take."""
+    """str, a path as an error message shows it: shortened if it is longer than any real path."""
     text = str(path)
     return text if len(text) <= 400 else f"{text[:200]}...{text[-100:]}"
 
 
 def integer(value, name, least=0, most=2**63 - 1):
-    """`value` as an int from `least` to `most`; bool is none."""
+    """`value` as an int from `least` to `most`; a bool is refused."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or not least <= value <= most:
         upper = "" if most == 2**63 - 1 else f" and at most {most}"
@@ -65,7 +65,9 @@ def flag(value, name):
 def choice(value, name, options):
     """`value`, which must be one of `options`, texts."""
     if not isinstance(value, str) or value not in options:
-        raise InputError(f"{name} {shown(value)} is none of {', '.join(options)}")
+        raise InputError(
+            f"{name}={shown(value)} is not valid: it must be one of {', '.join(options)}"
+        )
     return value
 
 
@@ -87,9 +89,11 @@ def texts(value, name="texts"):
     """`value`, a text or a list of at least one, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and hasattr(value, "size"):
+    # The size of a tensor of PyTorch is a method: it holds no text.
+    size = getattr(value, "size", None)
+    if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and isinstance(size, int):
         # An array may be one text that is repeated without an end.
-        check_memory(100 * value.size, f"{name} of {value.size} elements", "give fewer")
+        check_memory(100 * size, f"{name} of {size} elements", "give fewer")
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:
         raise InputError(f"{name} must be a str or a list of at least one str, not {shown(value)}")

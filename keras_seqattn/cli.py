@@ -104,7 +104,9 @@ def _add_export(commands):
     command.add_argument("--target", default="ort", help="ort (default) or portable")
     command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
     command.add_argument("--route", default="trace", help="trace (default) or tf2onnx")
-    command.add_argument("--no-verify", dest="verify", action="store_false")
+    command.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not compare with Keras"
+    )
     _add_lengths(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -145,12 +147,14 @@ def _add_lengths(command):
 
 
 def _add_verify(commands):
-    command = _command(commands, "verify", _verify, "prove a bundle against its Keras model")
+    command = _command(
+        commands, "verify", _verify, "check a bundle, or compare it with its checkpoint"
+    )
     command.add_argument("bundle", metavar="OUT", help="bundle folder")
     command.add_argument(
         "--against",
         metavar="SRC",
-        help="its checkpoint (default: check the files' sums and use each once)",
+        help="checkpoint to compare with (default: check the files' sums and use each file once)",
     )
     _add_lengths(command)
 

@@ -8,7 +8,7 @@ import warnings
 
 from keras_seqattn.errors import InputError, SeqAttnError
 
-# Set to anything but nothing, it shows where an error came from.
+# If this variable is set and not empty, errors show where they came from.
 TRACEBACK = "KERAS_SEQATTN_TRACEBACK"
 _LONGEST = 1000
 
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose error is one line."""
 
     def error(self, message):
-        _complain(f"{message} ({self.prog} --help says what there is)")
+        _complain(f"{message} (see {self.prog} --help)")
         self.exit(2)
 
 
@@ -48,7 +48,7 @@ def run(command):
             message = str(error) or type(error).__name__
             _show_traceback()
         except MemoryError:
-            message = "memory does not suffice"
+            message = "there is not enough memory"
             _show_traceback()
         except Exception as error:  # the last resort: nobody wants a traceback unasked
             message = (

@@ -70,7 +70,7 @@ def _object(pairs):
     if len(members) < len(pairs):
         seen = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the name {twice[:80]!r} stands twice in one object")
+        raise ValueError(f"the name {twice[:80]!r} appears twice in one object")
     return members
 
 
@@ -102,4 +102,4 @@ def _check_text(text):
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair stands in a string") from None
+        raise ValueError("a string contains half of a surrogate pair") from None

@@ -56,3 +56,9 @@ def test_good_values_pass():
     assert arguments.path("nowhere") == pathlib.Path("nowhere")
     assert arguments.flag(False, "name") is False
     assert arguments.choice("a", "name", ("a", "b")) == "a"
+
+
+def test_a_tensor_of_pytorch_holds_no_text():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="texts must be a str or a list"):
+        arguments.texts(torch.tensor([1, 2]))

@@ -25,7 +25,7 @@ def test_what_the_standard_has_is_read(value):
         (b"[]", "must hold a JSON object, not list"),
         (b"NaN", "must hold a JSON object, not float"),
         (b"1e400", "1e400 is too large"),
-        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands twice"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' appears twice"),
         (b'"\\ud800"', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
         (b'{"a": ["x", "\\ud83d"]}', "surrogate"),

@@ -56,7 +56,7 @@ def plot_heads(scores, tokens, query_tokens=None, title=None):
     _check_labels(title, tokens=tokens, query_tokens=queries)
     heads = [_cut(head, queries, tokens) for head in score_array(scores, axes=(3,))]
     if not heads:
-        raise InputError("scores hold no head")
+        raise InputError("scores have no heads")
     columns = min(_COLUMNS, len(heads))
     rows = -(-len(heads) // columns)
     height, width = (1.2 + 0.2 * len(x) for x in (queries, tokens))

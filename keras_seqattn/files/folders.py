@@ -1,4 +1,4 @@
-"""Puts a finished folder into its place, where perhaps another one is."""
+"""Puts a finished folder into its place, where an older one may be."""
 
 import os
 

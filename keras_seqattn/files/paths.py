@@ -6,6 +6,8 @@ import stat
 import unicodedata
 from pathlib import Path
 
+from keras_seqattn.arguments import shown_path
+
 # What Linux and its usual file systems allow.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
 _REMEDIES = {
@@ -16,8 +18,8 @@ _REMEDIES = {
     errno.EACCES: "choose a place where you may write",
     errno.EPERM: "choose a place where you may write",
     errno.EROFS: "choose a place where you may write",
-    errno.EBUSY: "choose another folder, that is no mounted disk",
-    errno.EXDEV: "choose another folder, on one disk with all that is in it",
+    errno.EBUSY: "choose another folder: this one is a mounted disk",
+    errno.EXDEV: "choose another folder: part of this one is on another disk",
 }
 
 
@@ -51,9 +53,11 @@ def failure_text(path, failure):
     if isinstance(failure.filename, str) and not os.path.abspath(failure.filename).startswith(
         os.path.dirname(path)
     ):
-        reason += f": {_shown(failure.filename)!r}"  # not the result itself or its staging folder
+        reason += (
+            f": {shown_path(failure.filename)!r}"  # not the result itself or its staging folder
+        )
     remedy = _REMEDIES.get(failure.errno, "choose another place")
-    return f"{_shown(path)} cannot be written ({reason}): {remedy}"
+    return f"{shown_path(path)} cannot be written ({reason}): {remedy}"
 
 
 def check_folder(path, error):
@@ -64,8 +68,8 @@ def check_folder(path, error):
         raise error(f"{path} is the root of a disk: name a folder in it")
     if os.path.isdir(path) and _holds_us(path):
         raise error(
-            f"{path} is, or holds, the folder you work in, and another one would take its place: "
-            "name a folder in it, or start elsewhere"
+            f"{path} is or contains the current working folder, and a new folder would replace it: "
+            "name a folder inside it, or run from elsewhere"
         )
 
 
@@ -74,7 +78,7 @@ def check_file(path, error):
     if os.path.isdir(path):
         raise error(f"{path} is a folder: name a file, or remove the folder")
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        raise error(f"{path} is no regular file: name another")
+        raise error(f"{path} is not a regular file: name another file")
 
 
 def with_ending(name, ending):
@@ -82,10 +86,6 @@ def with_ending(name, ending):
     while len(os.fsencode(name + ending)) > _NAME_BYTES:
         name = name[:-1]
     return name + ending
-
-
-def _shown(path):
-    return path if len(path) <= 400 else f"{path[:200]}...{path[-100:]}"
 
 
 def _text(path, error):
@@ -97,11 +97,13 @@ def _text(path, error):
         raise error("the path is empty: name a file or a folder")
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path):
         raise error(
-            f"the path {_shown(path)!r} has a line break, a control character or half a character "
-            "in it: choose another name"
+            f"the path {shown_path(path)!r} has a line break, a control character or half a "
+            "character in it: choose another name"
         )
     if len(os.fsencode(path)) > _PATH_BYTES:
-        raise error(f"the path {_shown(path)} is longer than systems allow: choose a shorter one")
+        raise error(
+            f"the path {shown_path(path)} is longer than systems allow: choose a shorter one"
+        )
     return path
 
 

@@ -9,7 +9,7 @@ _TRIES = 20
 
 
 def read_settled(path, read):
-    """Read a folder file by file; start again if another one took its place meanwhile.
+    """Read a folder file by file; start again if a new one took its place meanwhile.
 
     Args:
         path: the folder.
@@ -35,7 +35,7 @@ def read_settled(path, read):
 
 
 def _identity(path):
-    """What is another one for another folder, even where its number is used again."""
+    """What identifies a folder, even if its inode number is used again later."""
     try:
         found = os.stat(path)
     except (OSError, ValueError, TypeError):

@@ -124,7 +124,7 @@ class Generator:
         tokenizer = self.tokenizer
         if tokenizer is None and (config.stop_strings or as_text):
             asked = "stop_strings" if config.stop_strings else "as_text"
-            raise InputError(f"{asked} needs a tokenizer, and there is none")
+            raise InputError(f"{asked} needs a tokenizer, but the model has none")
         prompts = prepare_prompts(
             inputs,
             attention_mask,

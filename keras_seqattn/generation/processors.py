@@ -232,7 +232,7 @@ def check_possible(scores, active=True):
     if np.isneginf(scores[active]).any():
         raise InputError(
             "the settings forbid every token: relax bad_words_ids, no_repeat_ngram_size, "
-            "min_new_tokens and their like"
+            "min_new_tokens or similar settings"
         )
     raise InputError(
         "the model's scores of the next token are not finite: it overflows or is damaged"

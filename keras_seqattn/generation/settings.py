@@ -11,10 +11,15 @@ from keras_seqattn.errors import ConfigError, InputError
 
 DEFAULT_NEW_TOKENS = 256
 
-# Names that a generation_config.json may hold and that change nothing here.
+# Names that a generation_config.json may hold and that change nothing here: how a model is run and
+# what is returned beside the tokens, and what only an assistant model reads.
 _INERT = frozenset(
     "bos_token_id transformers_version use_cache cache_implementation return_dict_in_generate "
-    "output_scores output_logits output_attentions output_hidden_states cache_config".split()
+    "output_scores output_logits output_attentions output_hidden_states cache_config "
+    "compile_config disable_compile low_memory prefill_chunk_size return_legacy_cache "
+    "assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight "
+    "assistant_lookbehind is_assistant num_assistant_tokens num_assistant_tokens_schedule "
+    "target_lookbehind".split()
 )
 # Names that would change the result: accepted only with the value that turns them off.
 _NEUTRAL = {
@@ -35,6 +40,7 @@ _NEUTRAL = {
     "watermarking_config": None,
     "penalty_alpha": 0.0,
     "max_time": None,
+    "token_healing": False,
 }
 _SAMPLING = {"temperature": 1.0, "top_k": None, "top_p": 1.0, "min_p": None}
 _BEAMS = {"length_penalty": 1.0, "early_stopping": False}
@@ -213,12 +219,12 @@ def _checked(name, value, file=None):
 def _known_settings(file):
     settings, refused = {}, []
     for name, value in file.items():
-        if name in _FIELDS:
-            if value is not None:
-                settings[name] = value
-        elif name in _INERT or name.startswith("_"):
+        # Null is "not set", whatever the name.
+        if value is None or name in _INERT or name.startswith("_"):
             continue
-        elif name not in _NEUTRAL or (value is not None and value != _NEUTRAL[name]):
+        if name in _FIELDS:
+            settings[name] = value
+        elif not _asks_nothing(name, value):
             refused.append(f"{shown(name)[1:-1]}={shown(value)}")
     if refused:
         raise InputError(
@@ -226,6 +232,11 @@ def _known_settings(file):
             "implemented: remove it from the file"
         )
     return settings
+
+
+def _asks_nothing(name, value):
+    is_empty = isinstance(value, (list, dict)) and not value
+    return is_empty or (name in _NEUTRAL and value == _NEUTRAL[name])
 
 
 def _refuse_unused(used, overrides, neutral, remedy):

@@ -183,7 +183,7 @@ def _fixed(family):
 
 
 def _same(value, accepted):
-    """Equal, where 0 and 1 are no flags, nor flags numbers."""
+    """Equal values of the same kind: True is not 1, and False is not 0."""
     return value == accepted and isinstance(value, bool) == isinstance(accepted, bool)
 
 
@@ -210,8 +210,8 @@ def _check_tokens(family, config, settings):
             ids = config[key] if isinstance(config[key], list) else [config[key]]
             if max(ids) >= count:
                 raise ConfigError(
-                    f"{family.model_type}: {key}={shown(config[key])} is no token: vocab_size is "
-                    f"{count}."
+                    f"{family.model_type}: {key}={shown(config[key])} is not a token id: "
+                    f"vocab_size is {count}."
                 )
 
 

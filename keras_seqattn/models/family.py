@@ -62,7 +62,7 @@ class Family:
         """The task that a configuration's `architectures` names, or None.
 
         Raises:
-            ConfigError: they are no list of names.
+            ConfigError: they are not a list of names.
         """
         tasks = {name: task for task, name in self.architectures.items()} | self.aliases
         names = config.get("architectures") or []

@@ -68,7 +68,7 @@ def _build(settings, task, initializer):
     padding = settings["pad_token_id"]
     if padding is None or padding + 1 >= settings["max_position_embeddings"]:
         raise ConfigError(
-            f"longformer: pad_token_id must be a token's number below max_position_embeddings - 1, "
+            f"longformer: pad_token_id must be a token id below max_position_embeddings - 1, "
             f"since positions start behind it, not {padding}."
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]

@@ -83,7 +83,7 @@ def load(path, task=None):
     Raises:
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
         ConfigError: the configuration asks for what is not implemented.
-        InputError: the path is none.
+        InputError: `path` is not a path.
     """
     if task is not None and not isinstance(task, str):
         raise ConfigError(f"task must be the name of a task or None, not {shown(task)}.")
@@ -124,8 +124,8 @@ def save(model, directory):
 
     Raises:
         CheckpointError: the directory cannot be written, or is an exported bundle.
-        ConfigError: it is no `SequenceModel`.
-        InputError: the directory is no path.
+        ConfigError: it is not a `SequenceModel`.
+        InputError: `directory` is not a path.
     """
     if not isinstance(model, SequenceModel):
         raise ConfigError(

@@ -6,16 +6,17 @@ import keras
 import numpy as np
 import onnx_ir as ir
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError, InputError
 from keras_seqattn.onnx.targets import get_target
 
 
 def check_model(model):
     """Raises:
-    ExportError: it is no built Keras model.
+    ExportError: it is not a built Keras model.
     """
     if not isinstance(model, keras.Model):
-        raise ExportError(f"cannot export {_shown(model)}; give a keras.Model")
+        raise ExportError(f"cannot export {shown(model)}; give a keras.Model")
     # A functional model has its inputs from the start; others get them when they are built.
     if not model.built:
         raise ExportError(
@@ -25,40 +26,40 @@ def check_model(model):
 
 def check_graph(graph):
     """Raises:
-    ExportError: it is no graph.
+    ExportError: it is not a graph.
     """
     if not isinstance(graph, ir.Model):
-        raise ExportError(f"cannot write {_shown(graph)}; give what build_graph returns")
+        raise ExportError(f"cannot write {shown(graph)}; give what build_graph returns")
 
 
 def checked_path(path, name="path"):
     """A path as str.
 
     Raises:
-        ExportError: it is none.
+        ExportError: it is not a path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text or not _encodes(text):
-        raise ExportError(f"{name} must be the name of a file or folder, not {_shown(path)}")
+        raise ExportError(f"{name} must be the name of a file or folder, not {shown(path)}")
     return text
 
 
 def check_choice(name, value, choices):
     """Raises:
-    ExportError: the value is none of the choices.
+    ExportError: the value is not one of the choices.
     """
     if not isinstance(value, str) or value not in choices:
-        raise ExportError(f"unknown {name} {_shown(value)}; choose one of {', '.join(choices)}")
+        raise ExportError(f"unknown {name} {shown(value)}; choose one of {', '.join(choices)}")
 
 
 def check_settings(target, verify, lengths, progress):
     """Raises:
     ExportError: an unknown target, or another type than is documented.
-    InputError: lengths that are none.
+    InputError: they are not valid lengths.
     """
     get_target(target)
     if not isinstance(verify, bool | np.bool_):
-        raise ExportError(f"verify must be True or False, not {_shown(verify)}")
+        raise ExportError(f"verify must be True or False, not {shown(verify)}")
     check_lengths(lengths)
     check_progress(progress)
 
@@ -68,7 +69,7 @@ def check_progress(progress):
     ExportError: it cannot be called.
     """
     if progress is not None and not callable(progress):
-        raise ExportError(f"progress must be a function or None, not {_shown(progress)}")
+        raise ExportError(f"progress must be a function or None, not {shown(progress)}")
 
 
 def check_lengths(lengths):
@@ -80,7 +81,7 @@ def check_lengths(lengths):
     listed = isinstance(lengths, list | tuple | range | np.ndarray) and len(lengths)
     if not listed or not all(_is_length(n) for n in lengths):
         raise InputError(
-            f"lengths to verify must be a list of whole numbers from 1, not {_shown(lengths)}"
+            f"lengths to verify must be a list of whole numbers from 1, not {shown(lengths)}"
         )
 
 
@@ -94,8 +95,3 @@ def _encodes(text):
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(value):
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -72,7 +72,7 @@ def export(
 
     Raises:
         ExportError: if the model cannot be written, onnxruntime cannot run the file, the result
-            differs from Keras, or `path` is a folder with files that is no bundle; what was at
+            differs from Keras, or `path` is a folder with files but not a bundle; what was at
             `path` is as it was.
         InputError: if the model does not take the lengths.
 
@@ -159,7 +159,7 @@ def write_onnx(model, file, inline=False, progress=None):
         inline: keep all weights in the one file where protobuf's 2 GiB allow it.
 
     Raises:
-        ExportError: the graph is none, or the file cannot be written.
+        ExportError: `graph` is not a graph, or the file cannot be written.
     """
     check_graph(model)
     file = checked_path(file, "file")
@@ -211,6 +211,6 @@ def _place(path):
 def _check_is_bundle(folder):
     if listed_files(folder) is None:
         raise ExportError(
-            f"{folder} holds files and is no bundle (no parity.json lists them): name a new or an "
-            "empty folder, or move the files away"
+            f"{folder} contains files but is not a bundle (it has no valid parity.json): "
+            "name a new or empty folder, or move the files away"
         )

@@ -68,9 +68,9 @@ def written_only_if_usable():
         yield
     except BundleError as error:
         raise ExportError(
-            f"nothing was written: {error}. If a file is at fault, mend it in the checkpoint or "
-            "remove it (model.assets holds its content), or name a folder of sound ones with "
-            "tokenizer="
+            f"nothing was written: {error}. If a file is wrong, correct or remove it in the "
+            "checkpoint (model.assets holds its content), or name a folder with the right "
+            "tokenizer files as tokenizer="
         ) from error
 
 

@@ -11,7 +11,7 @@ from keras_seqattn.generation.steps import is_cache
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
-from keras_seqattn.onnx.refusals import reason
+from keras_seqattn.onnx.refusals import reason, without_stand_ins
 from keras_seqattn.onnx.symbol import Symbol
 from keras_seqattn.onnx.targets import IR_VERSION, get_target
 from keras_seqattn.onnx.trace import Tracer
@@ -91,8 +91,9 @@ def _build(model, target, part=None):
         except Exception as together:
             for error in (separate, together):
                 if isinstance(error, SeqAttnError):
-                    raise error from None
-            raise ExportError(f"{model.name} cannot be traced: {reason(separate)}") from separate
+                    raise type(error)(without_stand_ins(str(error))) from None
+            text = without_stand_ins(reason(separate))
+            raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     try:
         return _finished(tracer, outputs, target)
     except SeqAttnError:

@@ -56,7 +56,7 @@ def quantize(
     if precision not in ("int8", "int4"):
         raise ExportError(f"cannot quantise to {precision!r}; choose int8 or int4")
     if block_size < _SMALLEST_BLOCK or block_size & (block_size - 1):
-        raise ExportError(f"block_size {block_size} is no power of two from {_SMALLEST_BLOCK}")
+        raise ExportError(f"block_size {block_size} is not a power of two from {_SMALLEST_BLOCK}")
     form = _form(model, precision, tables)
     bits = 4 if precision == "int4" else 8
     form(model.graph, bits, block_size, accuracy_level).apply(progress)

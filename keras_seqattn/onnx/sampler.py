@@ -7,6 +7,8 @@ import numpy as np
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.settings import position_limit
+from keras_seqattn.models.registry import get_family
+from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.keras_internals import all_layers
 from keras_seqattn.onnx.lengths import lengths_taken
 
@@ -37,8 +39,7 @@ class Sampler:
             else {t.name: t for t in keras.tree.flatten(struct)}
         )
         self.large = model.count_params() > _LARGE
-        config = getattr(model, "config", None)
-        self.config = config if isinstance(config, dict) else {}
+        self.config = _keys_read(model)
         tables = [x for x in all_layers(model) if isinstance(x, keras.layers.Embedding)]
         self._smallest_table = min([x.input_dim for x in tables], default=2)
         self._masks_zero = any(x.mask_zero for x in tables)
@@ -203,6 +204,17 @@ class Sampler:
         if isinstance(struct, dict):
             return dict(zip(self.tensors, arrays, strict=True))
         return keras.tree.pack_sequence_as(struct, arrays)
+
+
+def _keys_read(model):
+    """The configuration of a family's model as far as the family reads it.
+
+    Other keys change nothing, whatever they hold.
+    """
+    if not isinstance(model, SequenceModel):
+        return {}
+    known = {"model_type", *get_family(model.family).defaults}
+    return {key: value for key, value in model.config.items() if key in known}
 
 
 def padding_mask(shape, side):

@@ -39,7 +39,7 @@ def verify(path, model, *, lengths=None, progress=None):
     Raises:
         BundleError: if onnxruntime cannot load or run the file, it is of another model, or a file
             of the bundle cannot be used.
-        ExportError: if the model is none, or a shape in the file is not that of Keras.
+        ExportError: if `model` is not a Keras model, or a shape in the file differs from Keras.
         InputError: if a length is more than the model takes, or it takes none.
     """
     path = checked_path(path)

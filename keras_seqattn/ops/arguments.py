@@ -12,7 +12,9 @@ import numbers
 import keras
 import numpy as np
 
-# Sizes above this are none: no axis of a tensor is as long.
+from keras_seqattn.arguments import shown
+
+# Larger sizes are refused: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
 # What `FeedForward` knows besides Keras's activations.
 _OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
@@ -22,7 +24,7 @@ def checked(init):
     """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
 
     Raises:
-        ValueError: when the object is made with an argument that is none.
+        ValueError: when the object is made with an argument that is not valid.
     """
     signature = inspect.signature(init)
     parameters = list(signature.parameters.values())[1:]
@@ -42,7 +44,7 @@ def checked(init):
                 raise ValueError(
                     f"{type(self).__name__}: {name} must be {wanted}"
                     f"{', or None' if name in optional else ''}. "
-                    f"Received: {name}={_shown(value)}"
+                    f"Received: {name}={shown(value)}"
                 )
         init(self, *args, **kwargs)
 
@@ -56,11 +58,6 @@ def _plain(name, value):
     if RULES.get(name) is _flag and isinstance(value, int) and value in (0, 1):
         return bool(value)
     return value.item() if isinstance(value, np.bool_ | np.number) else value
-
-
-def _shown(value):
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 # Each rule returns None, or what the value should have been.

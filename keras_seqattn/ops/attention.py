@@ -103,7 +103,7 @@ class Attention(keras.Operation):
         return ops.cast(probabilities, query.dtype)
 
     def _nothing(self, query, key, value):
-        """What `keras_seqattn.ops.nothing` says of queries or keys that are none."""
+        """The result for no queries or no keys, by the rule of `keras_seqattn.ops.nothing`."""
         batch, length = ops.shape(query)[:2]
         heads = query.shape[2]
         return (

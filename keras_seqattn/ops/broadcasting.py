@@ -1,5 +1,8 @@
 """Sums of tensors of different shapes."""
 
+import keras
+from keras import ops
+
 
 def add(x, y):
     """`x + y`; not `keras.ops.add`, which on TensorFlow may add along the wrong axis.
@@ -8,9 +11,14 @@ def add(x, y):
     takes it for a bias of channels, wherever in y that axis is.
 
     Args:
-        x, y: tensors of one dtype whose shapes broadcast.
+        x, y: tensors whose shapes broadcast.
 
     Returns:
-        A tensor of that dtype.
+        A tensor, of the dtype that Keras gives to a sum of both.
     """
+    dtypes = [keras.backend.standardize_dtype(z.dtype) for z in (x, y)]
+    if dtypes[0] != dtypes[1]:
+        # TensorFlow's operator takes one dtype only.
+        dtype = keras.backend.result_type(*dtypes)
+        x, y = ops.cast(x, dtype), ops.cast(y, dtype)
     return x + y

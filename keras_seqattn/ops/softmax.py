@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.precision import in_full_precision
 
 # Far below any score, and far from the overflow of float32.
@@ -25,6 +26,8 @@ def softmax(scores, sinks=None):
     Returns:
         float (..., s).
     """
+    if is_empty(scores):
+        return scores
     # Keras warns about a softmax over one element, which a first token rightly has.
     if sinks is None and scores.shape[-1] != 1:
         return ops.softmax(scores, axis=-1)

@@ -18,7 +18,7 @@ def length_batches(tokenizer, texts, pairs=None, *, max_length=None, batch_size=
         truncate: bool, cut texts that are too long; otherwise they are an error.
 
     Raises:
-        InputError: texts are no texts, or too long.
+        InputError: an item is not a str, or is too long.
     """
     batch_size = integer(batch_size, "batch_size", least=1)
     flag(truncate, "truncate")

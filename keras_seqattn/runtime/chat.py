@@ -90,7 +90,7 @@ def template_source(assets, tokenizer):
         tokenizer: Tokenizer.
 
     Raises:
-        BundleError: the file is no text, or what tokenizer_config.json holds is no template.
+        BundleError: the file is not UTF-8 text, or tokenizer_config.json does not hold a template.
     """
     if FILE in assets:
         try:

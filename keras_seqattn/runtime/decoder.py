@@ -56,13 +56,16 @@ class OrtDecoder:
         self._values, self._next_states = {}, {}
         self._room = (0, 0)
 
-    def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
-        """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
+    def room(self, rows, prompt_length, max_length, sources, source_length=0):
+        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
         read = min(prompt_length, LARGEST_CHUNK) if self.is_streaming else prompt_length
         length = _with_room(max_length) if self.shared_cache else max_length
         past = past_bytes(self._pasts.values(), rows, length)
         # What is not written in place is there twice, before a step and after it.
-        return self._logits.room(rows, read) + past * (1 if self.shared_cache else 2)
+        past *= 1 if self.shared_cache else 2
+        if rows > sources:  # beams: reordering reads a buffer and writes its rows anew
+            past += 2 * max(past_bytes([value], rows, length) for value in self._pasts.values())
+        return self._logits.room(rows, read) + past
 
     def start(self, batch_size, max_length):
         """Forget the past and make room for `max_length` positions of `batch_size` rows."""
@@ -161,6 +164,5 @@ def _check_decoder(session, pasts):
     outputs = {value.name for value in session.get_outputs()}
     missing = {"logits", *map(output_for, pasts)} - outputs
     if missing or not pasts:
-        raise BundleError(
-            f"the graph is no decoder: it lacks {', '.join(sorted(missing)) or 'past_key_values'}"
-        )
+        lacks = ", ".join(sorted(missing)) or "past_key_values"
+        raise BundleError(f"the graph is not a decoder: it lacks {lacks}")

@@ -43,7 +43,7 @@ class Encoder:
             truncate: bool, cut texts that are too long; otherwise they are an error.
 
         Raises:
-            InputError: texts are no texts, or too long.
+            InputError: an item is not a str, or is too long.
             BundleError: what the graph gives is not what it declares.
         """
         limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}

@@ -44,7 +44,9 @@ def external_files(path):
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
     except _TooMany:
-        raise BundleError(f"{path} has more than {_MOST_FIELDS} fields: it is no model") from None
+        raise BundleError(
+            f"{path} has more than {_MOST_FIELDS} fields: it is not a model"
+        ) from None
     except (ValueError, IndexError, KeyError):
         raise BundleError(f"{path} is not a complete ONNX file") from None
 

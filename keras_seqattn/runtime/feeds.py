@@ -65,7 +65,7 @@ def _check_common_sizes(declared, feeds):
             other, known = first.setdefault(dimension, (name, size))
             if size != known:
                 raise InputError(
-                    f"{name} and {other} must have one {dimension}, and theirs are "
+                    f"{name} and {other} must have the same {dimension}, but they have "
                     f"{size} and {known}"
                 )
 

@@ -107,6 +107,12 @@ class BundleModel:
         # Parts are made when they are first asked for, and one may be made of another.
         self._parts, self._lock = {}, threading.RLock()
 
+    def __reduce__(self):
+        raise TypeError(
+            "a loaded bundle cannot be pickled or copied, nor sent to another process: load it "
+            f"there, with keras_seqattn.runtime.load({str(self.bundle.path)!r})"
+        )
+
     def generate(self, inputs, attention_mask=None, **settings):
         """Return what follows the prompts, or what an encoder-decoder makes of them.
 

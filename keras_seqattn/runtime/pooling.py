@@ -72,7 +72,7 @@ class Pooling:
         unknown = sorted(set(modes) - set(_MODES))
         if unknown:
             raise BundleError(
-                f"pooling {_listed(unknown)} is not implemented; there are {', '.join(_MODES)}"
+                f"pooling {_listed(unknown)} is not implemented; implemented: {', '.join(_MODES)}"
             )
         self.modes = tuple(modes)
         self.normalize = normalize

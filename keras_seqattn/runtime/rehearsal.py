@@ -94,7 +94,7 @@ def check_companions(task, config, generation_config, assets):
 def _check_tokenizer(tokenizer, vocabulary_size):
     text = _sample(tokenizer)
     if text is None:
-        raise BundleError("it makes no token of any text")
+        raise BundleError("it makes no tokens from any text")
     ids = tokenizer.encode(text)
     tokenizer.decode(ids)
     tokenizer.decode(ids, special_tokens=True)

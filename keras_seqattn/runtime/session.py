@@ -88,13 +88,14 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        return Session(path, options, providers=list(providers))
+        # Its own second try, on the CPU, begins with a print.
+        return Session(path, options, providers=providers, enable_fallback=int(_CUDA in names))
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}") from None
 
 
 def check_session_options(providers, threads):
-    """What `create_session` takes, providers chosen where there are none.
+    """The arguments of `create_session`, with providers chosen if none are given.
 
     Raises:
         InputError: a provider is not available, or an argument is of a wrong kind.
@@ -114,7 +115,7 @@ def check_session_options(providers, threads):
     ]
     if missing:
         raise InputError(
-            f"providers {_listed(missing)} are not available; there are {', '.join(available)}"
+            f"providers {_listed(missing)} are not available; available: {', '.join(available)}"
         )
     return list(providers), threads
 

@@ -57,7 +57,9 @@ def check_graphs(task, config, sessions):
         BundleError: they are not.
     """
     if (len(sessions) > 1) != (task == "seq2seq_lm"):
-        raise BundleError(f"the bundle has {len(sessions)} graphs, which its task {task} has not")
+        raise BundleError(
+            f"the bundle has {len(sessions)} graphs, which does not fit its task {task}"
+        )
     if task in _GENERATING:
         _check_vocabulary(task, config, sessions[-1])
     if task in _OUTPUTS:
@@ -81,7 +83,7 @@ def _check_text_graph(task, session):
     unknown = sorted(names - _TEXTS)
     if unknown or "input_ids" not in names:
         raise BundleError(
-            f"the graph takes {shown(sorted(names))}, and of a text there are "
+            f"the graph takes {shown(sorted(names))}, but a text gives only "
             f"{', '.join(sorted(_TEXTS))}: it does not fit the task {task}"
         )
     _output(task, session, *_OUTPUTS[task])

@@ -28,7 +28,7 @@ class Logits:
     def __init__(self, session):
         value = next((x for x in session.get_outputs() if x.name == "logits"), None)
         if value is None:
-            raise BundleError("the graph is no decoder: it lacks logits")
+            raise BundleError("the graph is not a decoder: it lacks logits")
         self.size = static_size(value, -1)
         self._type = dtype_of(value)
         self._buffer = np.empty(0, self._type)

@@ -43,7 +43,7 @@ def open_checkpoint(path):
 
     Raises:
         CheckpointError: the path is neither, or what it holds cannot be trusted.
-        InputError: it is no path.
+        InputError: it is not a path.
     """
     if path == "":
         raise CheckpointError("the path is empty: give a Hugging Face directory or a .gguf file.")

@@ -269,7 +269,7 @@ def _mis_shaped(checkpoint, rows, variables):
 
 
 def _check_finite(checkpoint, key, value):
-    """A model with weights that are no numbers gives nothing but those."""
+    """Refuse weights that are NaN or infinite: the model would give nothing else."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(value.sum())
     # A sum may also overflow.

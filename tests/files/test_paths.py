@@ -86,13 +86,13 @@ def test_a_file_where_a_folder_is_to_be_and_the_reverse(tmp_path):
     refused(lambda: publish_file(tmp_path / "folder", "a"), "is a folder: name a file")
     refused(lambda: publish_file(f"{tmp_path}/new/", "a"), "ends in a slash")
     os.mkfifo(tmp_path / "pipe")
-    refused(lambda: publish_file(tmp_path / "pipe", "a"), "no regular file")
+    refused(lambda: publish_file(tmp_path / "pipe", "a"), "not a regular file")
 
 
 def test_the_folder_one_works_in_is_not_replaced(tmp_path, monkeypatch):
     put(tmp_path, {"out/sub/a": "mine"})
     monkeypatch.chdir(tmp_path / "out" / "sub")
-    refused(lambda: publish(tmp_path / "out", {"a": "a"}), "the folder you work in")
+    refused(lambda: publish(tmp_path / "out", {"a": "a"}), "the current working folder")
     refused(lambda: publish(".", {"a": "a"}), "the folder you work in")
     refused(lambda: publish("..", {"a": "a"}), "the folder you work in")
     publish("new", {"a": "a"})

@@ -1,5 +1,6 @@
 """Bundles with one to three faults in their files, opened and used as a stranger's would be."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -306,7 +307,9 @@ def damage_file(random, bundle, file):
     elif kind == 5:
         os.truncate(file, int(pick(random, (70 << 20, 1 << 33))))
     elif kind == 6:
-        file.rename(file.with_name(pick(random, ("x.json", "model.onnx", "tokenizer.json"))))
+        # Another mutation may have put a folder there.
+        with contextlib.suppress(OSError):
+            file.rename(file.with_name(pick(random, ("x.json", "model.onnx", "tokenizer.json"))))
     elif kind == 7:
         file.write_bytes(pick(random, (b"\x3a\x00", b"\x0a\x00", b"\x3a\x02\x0a\x00")) * 500_000)
     else:

@@ -169,9 +169,10 @@ def _text(text):
 def _change_value(random, entries, tensors, head):
     """Another value of the same kind."""
     entry = pick(random, entries)
-    if entry[1] == _STRING:
-        entry[2] = pick(random, (entry[2][:-1], entry[2] + "x", *STRINGS))
-    elif entry[1] != _ARRAY:
+    # A change before this one may have left a value of another kind.
+    if isinstance(entry[2], str | bytes):
+        entry[2] = pick(random, (entry[2][:-1], 2 * entry[2], *STRINGS))
+    elif isinstance(entry[2], int | float):
         near = (entry[2] + 1, entry[2] - 1, 2 * entry[2], entry[2] // 2, 10 * entry[2], -1)
         entry[2] = pick(random, (*near, *NUMBERS))
 

@@ -390,5 +390,5 @@ _CHANGES = (
     lambda random, x: x - pick(random, (1, 2, 10**6, 2**40)),
     lambda random, x: np.full_like(x, 0),
     lambda random, x: np.where(x == x, np.nan, x) if x.dtype.kind == "f" else -x,
-    lambda random, x: np.broadcast_to(x[:1], (10**7, *x.shape[1:])) if x.ndim else x,
+    lambda random, x: np.broadcast_to(x[:1], (10**7, *x.shape[1:])) if x.size else x,
 )

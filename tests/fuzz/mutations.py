@@ -80,7 +80,10 @@ def mutate_json(random, value, keys=None):
     """
     if random.random() < 0.02:
         return hostile(random)
-    value = copy.deepcopy(value)
+    try:
+        value = copy.deepcopy(value)
+    except RecursionError:  # an earlier change has nested it as deep as it can be
+        return value
     places = list(_places(value))
     if not places or (keys and isinstance(value, dict) and random.random() < 0.25):
         return _with_member(random, value, keys or STRINGS)

@@ -35,6 +35,17 @@ def test_a_file_that_transformers_writes_is_accepted(tmp_path):
     assert (config.max_length, config.top_k, config.eos_token_id) == (64, 7, (2,))
 
 
+def test_a_file_with_every_name_that_transformers_knows_is_accepted():
+    """Written whole, it holds null for all that is not set; version 4 wrote the defaults."""
+    import json
+
+    whole = json.loads(Reference(eos_token_id=2, top_k=7).to_json_string(use_diff=False))
+    older = Reference._get_default_generation_params()
+    empty = {"suppress_tokens": [], "generation_kwargs": {}, "made_up": None}
+    for file in (whole, older, older | empty | {"is_assistant": False, "disable_compile": False}):
+        assert GenerationConfig.from_settings(file | {"top_k": 7}).top_k == 7
+
+
 def test_a_file_that_asks_for_more_is_refused():
     file = {"typical_p": 0.9, "suppress_tokens": [1], "epsilon_cutoff": 0.0, "made_up": 3}
     with pytest.raises(InputError, match=r"made_up=3, suppress_tokens=\[1\], typical_p=0.9"):

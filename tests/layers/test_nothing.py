@@ -51,6 +51,15 @@ def test_queries_without_keys_get_zeros(kind):
     assert y.shape[:2] == (2, 0)
 
 
+@pytest.mark.parametrize("kind", [AdditiveAttention, LuongAttention])
+@pytest.mark.parametrize("keys", [1, 2])
+def test_no_rows_of_two_inputs_give_no_rows(kind, keys):
+    layer = kind()
+    layer.build((2, 3, WIDTH), (2, keys, WIDTH))
+    y = layer(np.ones((0, 3, WIDTH), "float32"), np.ones((0, keys, WIDTH), "float32"))
+    assert tuple(y.shape)[:2] == (0, 3)
+
+
 def test_a_cache_grows_by_nothing():
     layer = MultiHeadAttention(2, 5, causal=True)
     layer.build((None, None, WIDTH))

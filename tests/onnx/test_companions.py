@@ -106,3 +106,10 @@ def test_a_model_of_no_task_can_be_loaded_and_run(tmp_path):
     loaded = runtime.load(tmp_path / "out", check=True, threads=1)
     assert loaded.task == "unknown"
     assert loaded.run(x=[[[0.5] * 3]])["last_hidden_state"].shape == (1, 1, 2)
+
+
+@pytest.mark.parametrize("key", ["mem_len", "max_global_tokens", "type_vocab_size"])
+def test_keys_that_only_other_families_read_change_nothing(key, tmp_path):
+    model = tiny.seq2seq("t5")
+    model.config[key] = [3, "x"]
+    assert export(model, tmp_path / "out").ok

@@ -152,7 +152,7 @@ def test_a_failed_export_keeps_the_old_bundle(tmp_path):
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("text")
-    with pytest.raises(ExportError, match="no bundle"):
+    with pytest.raises(ExportError, match="is not a bundle"):
         export(tiny.encoder("bert"), tmp_path / "precious", verify=False)
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "text"
 

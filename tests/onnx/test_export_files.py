@@ -72,7 +72,7 @@ _SUM = "0" * 64
 def test_a_folder_with_any_parity_json_is_no_bundle(tmp_path, listing):
     listing = listing.replace("SUM", _SUM)
     put(tmp_path / "out", {"thesis.txt": "years", "parity.json": listing})
-    refused(tmp_path / "out", "no bundle")
+    refused(tmp_path / "out", "is not a bundle")
     assert held(tmp_path) == {"out/thesis.txt": "years", "out/parity.json": listing}
 
 
@@ -92,7 +92,7 @@ def test_an_export_over_a_bundle_replaces_its_files_only(tmp_path):
     (out / "link").symlink_to("../elsewhere")
     write(out, 2, **{"newer.txt": "new"})
     found = {name for name in held(out)}
-    ours = {"model.onnx", "newer.txt", "parity.json"}
+    ours = {"model.onnx", "config.json", "newer.txt", "parity.json"}
     assert found == ours | set(users) | {"link"}
     assert value_of(out / "model.onnx") == 2
     assert set(json.loads((out / "parity.json").read_text())["files"]) == ours - {"parity.json"}

@@ -188,10 +188,20 @@ def test_a_graph_that_onnxruntime_refuses(folder):
         runtime.load(folder)
 
 
+def test_a_graph_with_text_that_is_no_utf8(folder, capfd):
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    model.graph.output[0].name = "XXXX"
+    content = model.SerializeToString().replace(b"XXXX", b"X\xfcXX")
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match="onnxruntime cannot load"):
+        runtime.load(folder)
+    assert capfd.readouterr().out == ""
+
+
 def test_providers(folder):
     model = runtime.load(folder, providers=["CPUExecutionProvider"])
     assert model.session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(InputError, match="providers NoProvider are not available; there are"):
+    with pytest.raises(InputError, match="providers NoProvider are not available; available:"):
         runtime.load(folder, providers=["NoProvider", "CPUExecutionProvider"])
 
 

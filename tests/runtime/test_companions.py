@@ -115,7 +115,7 @@ def test_what_is_no_file(folder, name, kind):
         open_bundle(folder)  # as if there were none
         return
     if name == "model.onnx" and kind == "long":
-        with pytest.raises(BundleError, match="fields: it is no model"):
+        with pytest.raises(BundleError, match="fields: it is not a model"):
             open_bundle(folder)
         return
     with pytest.raises(BundleError, match=name):
@@ -186,7 +186,7 @@ def test_places_of_weights(folder, place):
 def test_a_graph_of_empty_fields_is_read_for_a_moment_only(folder):
     # Graphs of no size, and tensors of no size in one graph.
     (folder / "model.onnx").write_bytes(b"\x3a\x00" * 1_000_001)
-    with pytest.raises(BundleError, match="more than 1000000 fields: it is no model"):
+    with pytest.raises(BundleError, match="more than 1000000 fields: it is not a model"):
         external_files(folder / "model.onnx")
 
 
@@ -285,7 +285,7 @@ def test_what_is_no_chat_template(decoder_bundle, tmp_path, source):
 @pytest.mark.parametrize(
     "task, message",
     [
-        ("seq2seq_lm", "1 graphs, which its task seq2seq_lm has not"),
+        ("seq2seq_lm", "1 graphs, which does not fit its task seq2seq_lm"),
         ("embedding", "does not fit the task embedding"),
         ("token_classification", "does not fit the task token_classification"),
     ],

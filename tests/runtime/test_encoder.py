@@ -190,7 +190,9 @@ def test_tag(tagger, aggregation):
 
 
 def test_tag_refuses_other_aggregations(tagger):
-    with pytest.raises(InputError, match="aggregation 'simple' is none of first, average, max"):
+    with pytest.raises(
+        InputError, match="aggregation='simple' is not valid: it must be one of first, average, max"
+    ):
         tagger[0].tag("the cat", aggregation="simple")
 
 
@@ -221,7 +223,7 @@ def test_run(embedder):
         ({"input_ids": ids.astype("float32")}, "input_ids must hold integers, not float32"),
         ({"input_ids": ids[0]}, "input_ids must be"),
         ({"position": ids}, "missing or unknown: position"),
-        ({"attention_mask": inputs["attention_mask"][:, :3]}, "must have one sequence_length"),
+        ({"attention_mask": inputs["attention_mask"][:, :3]}, "must have the same sequence_length"),
         ({"token_type_ids": ids}, "the graph cannot run these inputs"),
     ):
         with pytest.raises(InputError, match=message):

@@ -1,5 +1,8 @@
 """Decoder bundles, both targets, against transformers' generate and among themselves."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +10,14 @@ import torch
 from keras_seqattn import runtime
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.runtime.decoder import OrtDecoder
+from keras_seqattn.runtime.values import past_bytes
 
 from .conftest import TEXTS, reference_tokenizer
 
 pytestmark = pytest.mark.backend_free
 
 PAD = 1
+SHARED = "keras_seqattn.shared_cache"
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +133,7 @@ def test_the_driver_refuses_what_does_not_fit(decoder):
 
 
 def test_a_graph_that_is_no_decoder(embedder):
-    with pytest.raises(BundleError, match="no decoder: it lacks logits"):
+    with pytest.raises(BundleError, match="not a decoder: it lacks logits"):
         OrtDecoder(embedder[0].session, 7, False)
 
 
@@ -175,3 +180,18 @@ def test_without_a_tokenizer(llama, decoder_bundle, tmp_path):
         model.generate("text")
     with pytest.raises(BundleError, match="chat needs text, and this bundle has no tokenizer.json"):
         model.chat("text")
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy, copy.copy])
+def test_a_loaded_bundle_is_not_sent_elsewhere(decoder, copied):
+    with pytest.raises(TypeError, match=r"cannot be pickled or copied.*runtime\.load\("):
+        copied(decoder)
+
+
+def test_room_for_beams_includes_what_reordering_copies(decoder):
+    """Too low an estimate lets the system end the process instead of an error."""
+    driver = OrtDecoder(decoder.session, 300, decoder.metadata.get(SHARED) == "true")
+    rows, length = 64, 128
+    alone = driver.room(rows, 1, length, rows)
+    buffer = max(past_bytes([value], rows, length) for value in driver._pasts.values())
+    assert driver.room(rows, 1, length, 1) == alone + 2 * buffer

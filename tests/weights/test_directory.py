@@ -7,6 +7,7 @@ import pytest
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import INDEX, WEIGHTS, write_directory
+from tests.files.places import killed_at_each_step
 
 pytestmark = pytest.mark.backend_free
 TENSORS = {
@@ -55,6 +56,32 @@ def test_overwriting_drops_older_weights_and_keeps_other_files(tmp_path):
     assert weights == [WEIGHTS]
     assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
     _assert_holds_all(tmp_path / "model")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_write_killed_at_any_step_leaves_one_whole_directory(tmp_path):
+    path = tmp_path / "model"
+
+    def write(version):
+        config = {"model_type": "x", "version": version}
+        shard_bytes = 90 if version else 1 << 30
+        write_directory(
+            path, config, {}, SHAPES, lambda name: TENSORS[name] + version, shard_bytes=shard_bytes
+        )
+
+    write(0)
+    (path / "notes.md").write_text("mine")
+    found = set()
+    for number in killed_at_each_step(lambda: write(1)):
+        checkpoint = open_checkpoint(path)
+        version = checkpoint.config["version"]
+        for name, value in TENSORS.items():
+            np.testing.assert_array_equal(checkpoint.read(name), value + version, str(number))
+        assert (path / "notes.md").read_text() == "mine"
+        found.add(version)
+        write(0)
+        assert os.listdir(tmp_path) == ["model"], number
+    assert found == {0, 1}
 
 
 def test_a_failed_write_leaves_the_older_directory_whole(tmp_path):
