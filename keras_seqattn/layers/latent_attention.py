@@ -13,6 +13,7 @@ from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention
 from keras_seqattn.ops.cache import cache_write
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+from keras_seqattn.ops.nothing import is_empty
 from keras_seqattn.ops.positions import slot_positions
 
 
@@ -201,7 +202,12 @@ class LatentAttention(Mixer):
     def _written_out(self, content, rotated, key, latent):
         """Query, key and value of each head, (b, t, h, d + dr) and (b, t, h, e)."""
         kernel = ops.convert_to_tensor(self.key_value)
-        both = ops.einsum("btr,rhc->bthc", ops.squeeze(latent, 2), kernel)
+        latent = ops.squeeze(latent, 2)
+        if is_empty(latent):
+            # Of no rows without tokens TensorFlow makes one row.
+            both = ops.zeros((*latent.shape[:2], *kernel.shape[1:]), latent.dtype)
+        else:
+            both = ops.einsum("btr,rhc->bthc", latent, kernel)
         key = ops.concatenate(
             [both[..., : self.head_dim], ops.repeat(key, self.num_heads, axis=2)], axis=-1
         )

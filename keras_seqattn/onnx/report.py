@@ -13,11 +13,15 @@ import numpy as np
 # re-randomised models up to 0.05 and 0.5, whose Gaussian weights are the worst case for int4. A
 # wrong scale, nibble order or zero point gives 1 and more.
 TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
-# A softmax of large scores or a recurrence can make much of the last bit. Measured on mixers, LSTM
-# and attention with re-randomised weights: Keras and onnxruntime are equally far from float64, and
-# at most three times as far apart as the last bit of the weights moves Keras. Where that alone
-# moves more than a thousandth, a comparison would prove nothing.
-_ROUNDINGS = 8
+# A softmax of large scores or a normalisation of small values can make much of the last bit.
+# Measured on 455 stacks of one to four gated delta, gated linear, state-space, attention, LSTM and
+# GRU layers with re-randomised weights: Keras and onnxruntime are about equally far from float64
+# (the geometric mean of the ratio is 0.9 to 1.3 for each kind), and where they are over 1e-4 apart,
+# at most 3.0 times as far as changes in the last bit of the weights move Keras. In 20 of the most
+# sensitive stacks, 0.1 % in a decay or a norm's scale and 0.5 % in a constant or a matrix gave
+# 5.3 times that and more. Where the last bit alone moves more than a thousandth, a comparison would
+# prove little.
+_ROUNDINGS = 4
 _SENSITIVE = 1e-3
 
 

@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import AdditiveAttention, LuongAttention, MultiHeadAttention
+from keras_seqattn.layers import (
+    AdditiveAttention,
+    LatentAttention,
+    LuongAttention,
+    MultiHeadAttention,
+)
 from tests.helpers import to_numpy
 from tests.layers.zoo import LAYERS, STATES, WIDTH, takes_mask, zero_state
 
@@ -23,6 +28,12 @@ def test_no_rows_and_no_tokens(name):
         for mask in masks:
             y = to_numpy(layer(x, **mask))
             assert y.shape[:2] == shape and y.dtype == "float32"
+
+
+def test_no_rows_without_tokens_run_in_latent_attention():
+    """TensorFlow's einsum too makes one row of none there, which must not meet the others."""
+    y = LatentAttention(2, 4, 2, 5)(np.zeros((0, 0, WIDTH), "float32"))
+    assert tuple(y.shape) == (0, 0, WIDTH)
 
 
 @pytest.mark.parametrize("name", STATES)

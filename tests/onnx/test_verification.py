@@ -249,9 +249,9 @@ def test_rounding_explains_what_a_steep_function_makes_of_it(tmp_path):
 
 
 def test_a_case_that_rounding_does_not_explain():
-    explained = Case("a", 4e-4, rounding=1e-4)
+    explained = Case("a", 3.1e-4, rounding=1e-4)
     assert Report("fp32", 1e-4, [explained]).ok
-    assert not Report("fp32", 1e-4, [explained, Case("b", 4e-4, rounding=1e-5)]).ok
+    assert not Report("fp32", 1e-4, [explained, Case("b", 5.2e-4, rounding=1e-4)]).ok
     assert not Report("fp32", 1e-4, [Case("c", 4e-3, rounding=2e-3)]).ok
 
 
