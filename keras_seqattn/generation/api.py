@@ -4,9 +4,9 @@ import copy
 import threading
 
 from keras_seqattn.errors import CheckpointError, InputError
+from keras_seqattn.generation.checkpoint import checkpoint_defaults, position_limit
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
-from keras_seqattn.generation.settings import checkpoint_defaults, position_limit
 from keras_seqattn.json_objects import parse_object
 
 _MAKING = threading.Lock()

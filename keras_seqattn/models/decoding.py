@@ -6,8 +6,8 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
+from keras_seqattn.generation.checkpoint import position_limit
 from keras_seqattn.generation.prompts import first_tokens
-from keras_seqattn.generation.settings import position_limit
 from keras_seqattn.generation.steps import (
     LARGEST_CHUNK,
     is_cache,

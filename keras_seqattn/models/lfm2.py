@@ -4,7 +4,12 @@ from keras_seqattn.layers.short_convolution import ShortConvolution
 from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import ROTARY_EXTENT, check_rotary_heads, read_heads
+from keras_seqattn.models.llama import (
+    ATTENTION_SHAPES,
+    ROTARY_EXTENT,
+    check_rotary_heads,
+    read_heads,
+)
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.weights.table import Row, Table, dense_rows
 
@@ -122,15 +127,7 @@ FAMILY = Family(
     step=step_model,
     check=check_rotary_heads,
     shapes={
-        "model.embed_tokens.weight": ("vocab_size", "hidden_size"),
-        "model.layers.{i}.self_attn.q_proj.weight": (
-            "num_attention_heads * head_dim",
-            "hidden_size",
-        ),
-        "model.layers.{i}.self_attn.k_proj.weight": (
-            "num_key_value_heads * head_dim",
-            "hidden_size",
-        ),
+        **ATTENTION_SHAPES,
         "model.layers.{i}.conv.conv.weight": ("hidden_size", "1", "conv_L_cache"),
         "model.layers.{i}.feed_forward.w1.weight": (_FEED_FORWARD, "hidden_size"),
         "model.layers.{i}.feed_forward.w2.weight": ("hidden_size", _FEED_FORWARD),

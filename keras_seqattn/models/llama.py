@@ -173,7 +173,7 @@ TABLE = Table(
     prefix="model.",
 )
 
-SHAPES = {
+ATTENTION_SHAPES = {
     "model.embed_tokens.weight": ("vocab_size", "hidden_size"),
     "model.layers.{i}.self_attn.q_proj.weight": (
         "num_attention_heads * head_dim",
@@ -183,6 +183,9 @@ SHAPES = {
         "num_key_value_heads * head_dim",
         "hidden_size",
     ),
+}
+SHAPES = {
+    **ATTENTION_SHAPES,
     "model.layers.{i}.mlp.gate_proj.weight": ("intermediate_size", "hidden_size"),
     "model.layers.{i}.mlp.down_proj.weight": ("hidden_size", "intermediate_size"),
 }

@@ -5,7 +5,7 @@ import json
 import os
 
 from keras_seqattn.errors import BundleError, ExportError, InputError
-from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.json_objects import parse_object, read_small_file
 from keras_seqattn.models.registry import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel

@@ -1,6 +1,7 @@
 """genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
 
-from keras_seqattn.generation.settings import GenerationConfig, checkpoint_defaults, is_set
+from keras_seqattn.generation.checkpoint import checkpoint_defaults, is_set
+from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.generation.steps import is_cache, varies_per_beam
 from keras_seqattn.onnx.graph import shares_caches
 

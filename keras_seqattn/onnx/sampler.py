@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_seqattn.errors import InputError
-from keras_seqattn.generation.settings import position_limit
+from keras_seqattn.generation.checkpoint import position_limit
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.keras_internals import all_layers

@@ -8,10 +8,11 @@ from keras_seqattn import arguments
 from keras_seqattn.arguments import choice, flag, integer
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.files import read_settled
+from keras_seqattn.generation.checkpoint import checkpoint_defaults, position_limit
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.generation.processors import softmax
-from keras_seqattn.generation.settings import check_names, checkpoint_defaults, position_limit
+from keras_seqattn.generation.settings import check_names
 from keras_seqattn.runtime.batches import length_batches
 from keras_seqattn.runtime.bundle import Bundle, open_bundle
 from keras_seqattn.runtime.chat import ChatTemplate

@@ -5,12 +5,9 @@ import contextlib
 import numpy as np
 
 from keras_seqattn.errors import BundleError, SeqAttnError
+from keras_seqattn.generation.checkpoint import checkpoint_defaults, position_limit
 from keras_seqattn.generation.prompts import check_token_ids
-from keras_seqattn.generation.settings import (
-    GenerationConfig,
-    checkpoint_defaults,
-    position_limit,
-)
+from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.runtime.chat import ChatTemplate, template_source
 from keras_seqattn.runtime.config import check_config, max_sequence_length
 from keras_seqattn.runtime.pooling import Pooling

@@ -7,7 +7,7 @@ import pytest
 
 from keras_seqattn.errors import ConfigError, InputError
 from keras_seqattn.generation import GenerationConfig, Generator, beam_search, decode
-from keras_seqattn.generation.settings import position_limit
+from keras_seqattn.generation.checkpoint import position_limit
 
 pytestmark = pytest.mark.backend_free
 

@@ -7,7 +7,7 @@ from transformers import GenerationConfig as Reference
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation import GenerationConfig
-from keras_seqattn.generation.settings import checkpoint_defaults
+from keras_seqattn.generation.checkpoint import checkpoint_defaults
 
 pytestmark = pytest.mark.backend_free
 
