@@ -11,6 +11,14 @@ _TOKEN_IDS = frozenset(
 )
 
 
+# Where the most positions of a row stand: of both sides, or of each.
+POSITION_KEYS = (
+    "max_position_embeddings",
+    "max_encoder_position_embeddings",
+    "max_decoder_position_embeddings",
+)
+
+
 def position_limit(config, side="decoder"):
     """The most tokens of a row that a model has positions for, or None if it knows no such limit.
 

@@ -9,6 +9,7 @@ from keras_seqattn.arguments import path as checked_path
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.files import read_settled
+from keras_seqattn.generation.checkpoint import POSITION_KEYS
 from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
@@ -175,6 +176,9 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
         return keras.initializers.RandomNormal(stddev=spread)
 
     inputs, outputs = declared.build(settings, task, initializer)
+    # Keys of other families change nothing here, and would limit texts where a bundle is run.
+    foreign = set(POSITION_KEYS) - set(declared.defaults)
+    config = {key: value for key, value in config.items() if key not in foreign}
     # Written out, so that whoever reads the configuration needs no table of defaults.
     return SequenceModel(
         inputs,

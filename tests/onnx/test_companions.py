@@ -113,3 +113,15 @@ def test_keys_that_only_other_families_read_change_nothing(key, tmp_path):
     model = tiny.seq2seq("t5")
     model.config[key] = [3, "x"]
     assert export(model, tmp_path / "out").ok
+
+
+def test_limits_that_only_other_families_have_are_left_out(tmp_path):
+    model = models.build("llama", **tiny.LLAMA)
+    models.save(model, tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"max_decoder_position_embeddings": 2})
+    )
+    export(models.load(tmp_path / "saved"), tmp_path / "out", verify=False)
+    bundle = runtime.load(tmp_path / "out")
+    assert len(bundle.generate([3, 5, 7, 11], max_new_tokens=3)) == 3
