@@ -6,7 +6,6 @@ refused where it is given and not by what fails on it later.
 
 import functools
 import inspect
-import math
 import numbers
 
 import keras
@@ -16,6 +15,8 @@ from keras_seqattn.arguments import shown
 
 # Larger sizes are refused: no axis of a tensor is as long.
 _LARGEST = 2**31 - 1
+# Beyond it, or below its inverse, float32 has no number or soon none.
+_LARGEST_NUMBER = 1e30
 # What `FeedForward` knows besides Keras's activations.
 _OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
 
@@ -75,9 +76,9 @@ def _number(wanted, fits):
     def rule(value):
         real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         # A whole number may be too large for a float.
-        most = 2**62 if isinstance(value, numbers.Integral) else 1e300
-        finite = real and abs(value) < most and math.isfinite(value)
-        return None if finite and fits(value) else wanted
+        most = 2**62 if isinstance(value, numbers.Integral) else _LARGEST_NUMBER
+        # Not a number is not below anything.
+        return None if real and abs(value) <= most and fits(value) else wanted
 
     return rule
 
@@ -146,7 +147,7 @@ def _power_of_two(value):
 
 
 _size, _count = _whole(1), _whole(0)
-_positive = _number("a number above 0", lambda x: x > 0)
+_positive = _number("a number above 0 (1e-30 or more)", lambda x: x >= 1 / _LARGEST_NUMBER)
 
 RULES = {
     **dict.fromkeys(
