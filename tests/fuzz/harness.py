@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import importlib
 import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -29,6 +30,8 @@ FIRST_SECONDS = 120
 MEMORY_MIB = 512
 # Beyond this a case may harm the machine, and fails with MemoryError instead.
 _ADDRESS_MIB = 8192
+# JAX compiles every operation for every shape, which takes seconds and hundreds of MiB of its own.
+COMPILING = {"seconds": 120, "memory_mib": 4096} if os.environ.get("KERAS_BACKEND") == "jax" else {}
 _PACKAGE = str(Path(keras_seqattn.__file__).parent)
 
 

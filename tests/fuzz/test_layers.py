@@ -3,9 +3,10 @@
 import pytest
 
 from tests.fuzz import layers
+from tests.fuzz.harness import COMPILING
 
 pytestmark = pytest.mark.fuzz
 
 
 def test_layers(fuzz):
-    fuzz(layers.case, short=100)
+    fuzz(layers.case, short=15 if COMPILING else 100, **COMPILING)
