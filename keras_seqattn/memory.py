@@ -10,7 +10,7 @@ _SMALL = 64 << 20
 # Where the system does not say what it has.
 _UNKNOWN = 64 << 30
 _CGROUPS = Path("/sys/fs/cgroup")
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def available_memory():
@@ -35,9 +35,21 @@ def check_memory(needed, what, remedy):
     available = available_memory()
     if needed > available:
         raise InputError(
-            f"{what} need at least {_shown(needed)} of memory, and {_shown(available)} are "
+            f"{what} need at least {size_text(needed)} of memory, and {size_text(available)} are "
             f"available: {remedy}"
         )
+
+
+def size_text(size):
+    """A number of bytes for people, "1.5 MiB"."""
+    size = float(min(size, 10**30))
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:
+            break
+        size /= 1024
+    if size >= 10**6:
+        return f"over a million {unit}"
+    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
 
 
 def _of_the_machine():
@@ -97,11 +109,3 @@ def _of_the_process():
         if limit != resource.RLIM_INFINITY
     ]
     return min(left, default=None)
-
-
-def _shown(size):
-    size = float(min(size, 10**30))
-    for unit in _UNITS:
-        if size < 1000 or unit == _UNITS[-1]:
-            return f"{size:.3g} {unit}"
-        size /= 1000

@@ -13,7 +13,7 @@ from keras_seqattn.generation.checkpoint import POSITION_KEYS
 from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.models.sizes import check_memory, check_stored_sizes
+from keras_seqattn.models.sizes import check_model_memory, check_stored_sizes
 from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import load_weights, stored_tensors
@@ -165,7 +165,7 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
             f"{family} has no task {shown(task)}; it has {', '.join(declared.architectures)}."
         )
     settings = read_settings(config, declared)
-    check_memory(declared, settings)
+    check_model_memory(declared, settings)
 
     def initializer():
         if blank:

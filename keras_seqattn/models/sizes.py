@@ -10,7 +10,7 @@ import re
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError, ConfigError
-from keras_seqattn.memory import available_memory
+from keras_seqattn.memory import available_memory, size_text
 from keras_seqattn.weights.table import count_layers
 
 # What tables, windows and memories of the past may take where the weights are smaller.
@@ -53,16 +53,16 @@ def check_stored_sizes(checkpoint, family, settings):
     available = available_memory()
     if held > available:
         raise CheckpointError(
-            f"{checkpoint.path}: the weights are {_bytes(held)} as float32, and "
-            f"{_bytes(available)} of memory are available."
+            f"{checkpoint.path}: the weights are {size_text(held)} as float32, and "
+            f"{size_text(available)} of memory are available."
         )
     # Twice, since a table that is stored once may be two in the model.
-    _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {_bytes(held)}")
+    _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {size_text(held)}")
     _check_layers(checkpoint, family, settings, family.table_of(clipped))
     _check_extent(family, settings, held)
 
 
-def check_memory(family, settings):
+def check_model_memory(family, settings):
     """Refuse a configuration whose model cannot be in memory.
 
     Args:
@@ -74,7 +74,7 @@ def check_memory(family, settings):
     """
     available = available_memory()
     total = _check_total(
-        family, settings, available, f"{_bytes(available)} of memory are available"
+        family, settings, available, f"{size_text(available)} of memory are available"
     )
     _check_extent(family, settings, total)
 
@@ -164,7 +164,7 @@ def _check_total(family, settings, limit, reason):
         largest = max(parts, key=parts.get) if total > limit else layers
         raise ConfigError(
             f"{family.model_type}: {_settings(largest, settings)} make a model of "
-            f"{_bytes(max(total, objects))} or more, but {reason}."
+            f"{size_text(max(total, objects))} or more, but {reason}."
         )
     return total
 
@@ -176,7 +176,7 @@ def _check_extent(family, settings, weights):
         if size > limit:
             raise ConfigError(
                 f"{family.model_type}: {_settings([expression], settings)} would take "
-                f"{_bytes(size)} beside weights of {_bytes(weights)}; at most {_bytes(limit)} are "
+                f"{size_text(size)} beside weights of {size_text(weights)}; at most {size_text(limit)} are "
                 "accepted."
             )
 
@@ -209,11 +209,3 @@ def _settings(expressions, settings):
 
 def _tuple(names):
     return (names,) if isinstance(names, str) else names
-
-
-def _bytes(size):
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.0f} TiB" if size < 10**6 else "over a million TiB"

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -140,6 +143,25 @@ def test_a_folder_called_like_a_file(tmp_path):
     (tmp_path / "gone.onnx").symlink_to("nowhere")
     refused(tmp_path / "gone.onnx", "leads nowhere")
     refused(tmp_path / "gone.onnx" / "x", "leads nowhere")
+
+
+def test_a_parent_where_one_may_not_write():
+    folder = Path(tempfile.mkdtemp())  # tmp_path may not even be read by others
+    write(folder / "out", 1)
+    write(folder / "a.onnx", 1)
+    before = held(folder)
+    user = os.geteuid()
+    try:
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(65534)
+        for name in ("out", "new", "a.onnx", "new.onnx", "out/model.onnx"):
+            refused(folder / name, "Permission denied")
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+    assert held(folder) == before
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
