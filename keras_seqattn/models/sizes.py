@@ -176,8 +176,8 @@ def _check_extent(family, settings, weights):
         if size > limit:
             raise ConfigError(
                 f"{family.model_type}: {_settings([expression], settings)} would take "
-                f"{size_text(size)} beside weights of {size_text(weights)}; at most {size_text(limit)} are "
-                "accepted."
+                f"{size_text(size)} beside weights of {size_text(weights)}; at most "
+                f"{size_text(limit)} are accepted."
             )
 
 
