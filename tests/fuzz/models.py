@@ -98,7 +98,8 @@ def _error(expected, actual, ids):
     expected, actual = expected.astype("float64"), actual.astype("float64")
     # At masked positions Keras's backends do not agree with each other.
     real = [x != 0 for x in ids if x.shape == expected.shape[:2]]
-    expected, actual = (x[real[0]] if real else x for x in (expected, actual))
+    if real:
+        expected, actual = (x[np.logical_and.reduce(real)] for x in (expected, actual))
     known = np.isfinite(expected)
     if not np.array_equal(expected[~known], actual[~known], equal_nan=True):
         return np.inf
