@@ -57,7 +57,7 @@ def _check_it_differs(model, path, target):
     batches = [sampler.inputs(*shape) for shape in sampler.cases()]
     errors = _errors(model, path, [[b[x.name] for x in model.inputs] for b in batches])
     worst = max(errors, default=1.0)
-    assert worst > EQUAL, f"refused as different, and {worst} apart: {_described(model)}"
+    assert not worst <= EQUAL, f"refused as different, and {worst} apart: {_described(model)}"
 
 
 def _errors(model, path, batches):
