@@ -11,6 +11,8 @@ from keras_seqattn.models.recurrent import (
     EMBEDDING_ROWS,
     EMBEDDING_SHAPES,
     HEAD_ROWS,
+    KERAS_NAMES,
+    KEYS,
     embed,
     encoder_inputs,
     logits,
@@ -18,6 +20,7 @@ from keras_seqattn.models.recurrent import (
     model_inputs,
     state_inputs,
 )
+from keras_seqattn.models.values import SIZE
 from keras_seqattn.weights.table import Row, Table, dense_rows
 
 _DEFAULTS = {
@@ -156,6 +159,8 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    keys=KEYS | {"attention_size": SIZE, "maxout_size": SIZE},
+    keras_names=KERAS_NAMES,
     shapes={
         **EMBEDDING_SHAPES,
         "encoder.forward.recurrent_kernel": ("hidden_size", "3 * hidden_size"),

@@ -9,17 +9,24 @@ import keras
 from keras import ops
 
 from keras_seqattn.layers.feed_forward import FeedForward, activation_function
-from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import (
-    EmbeddingSum,
+from keras_seqattn.models.bert_like import (
+    DEFAULTS,
+    FIXED,
     adapt_pooler,
-    build_encoder,
+    bert_heads_rows,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
+from keras_seqattn.models.big_bird_like import (
+    SPARSE_DEFAULTS,
+    SPARSE_EXTENT,
+    SPARSE_KEYS,
+    source_multiple,
+    sparse_attentions,
+)
+from keras_seqattn.models.encoder import EmbeddingSum, build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import (
     BERT_HEADS,
@@ -29,31 +36,8 @@ from keras_seqattn.models.heads import (
     head_initializer,
     pool_first,
 )
+from keras_seqattn.models.values import FLAG, TOKEN
 from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
-
-SPARSE_DEFAULTS = {"attention_type": "block_sparse", "block_size": 64, "num_random_blocks": 3}
-# The scores of one block, and the tables of blocks.
-SPARSE_EXTENT = (
-    "block_size * block_size",
-    "num_random_blocks * block_size",
-    "num_random_blocks * num_random_blocks",
-)
-
-
-def sparse_attentions(settings, num_layers):
-    """The mechanism of each layer, or None for attention to every key.
-
-    Args:
-        settings: dict with the keys of `SPARSE_DEFAULTS`.
-        num_layers: their number.
-
-    Returns:
-        list of `BlockSparse`, or None.
-    """
-    if settings["attention_type"] == "original_full":
-        return None
-    sizes = settings["block_size"], settings["num_random_blocks"]
-    return [BlockSparse(*sizes, mode="transformers")] * num_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -211,4 +195,7 @@ FAMILY = Family(
     check=check_heads,
     shapes=encoder_shapes("bert"),
     extent=SPARSE_EXTENT,
+    keys=SPARSE_KEYS | {"rescale_embeddings": FLAG, "sep_token_id": TOKEN},
+    unsaved=("add_pooling_layer",),
+    source_multiple=source_multiple,
 )

@@ -5,14 +5,12 @@ import math
 import keras
 from keras import ops
 
-from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.blocks import EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.ops.positions import PositionIds
-from keras_seqattn.weights.table import Row, dense_rows, layer_norm_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -144,61 +142,3 @@ def _embed_inputs(inputs, embedding, settings, initializer, offset):
         tokens = Scale(math.sqrt(width), name="embeddings_scale")(tokens)
     parts = [tokens, positions(ids, position_ids=places), types(inputs["token_type_ids"])]
     return embed(parts, width, settings["layer_norm_eps"], settings["hidden_dropout_prob"])
-
-
-def adapt_pooler(config, names):
-    """The configuration, as `Family.adapt`: checkpoints of some tasks come without the pooler."""
-    if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
-        return config
-    return {**config, "add_pooling_layer": False}
-
-
-def check_heads(settings):
-    """As `Family.check`: the heads divide the width."""
-    width, heads = settings["hidden_size"], settings["num_attention_heads"]
-    if width % heads:
-        raise ConfigError(f"hidden_size={width} is not a multiple of num_attention_heads={heads}.")
-
-
-def encoder_shapes(prefix):
-    """The shapes of what `build_encoder` builds, as of `Family.shapes`.
-
-    Args:
-        prefix: what the names start with.
-    """
-    embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
-    return {
-        f"{embeddings}.word_embeddings.weight": ("vocab_size", "hidden_size"),
-        f"{embeddings}.position_embeddings.weight": ("max_position_embeddings", "hidden_size"),
-        f"{embeddings}.token_type_embeddings.weight": ("type_vocab_size", "hidden_size"),
-        f"{layer}.attention.self.query.weight": ("hidden_size", "hidden_size"),
-        f"{layer}.intermediate.dense.weight": ("intermediate_size", "hidden_size"),
-        f"{layer}.output.dense.weight": ("hidden_size", "intermediate_size"),
-    }
-
-
-def encoder_rows(prefix):
-    """The rows of what `build_encoder` builds, without heads, as BERT's checkpoints name them.
-
-    Args:
-        prefix: what the names start with.
-
-    Returns:
-        tuple of `Row`.
-    """
-    embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
-    return (
-        Row(f"{embeddings}.word_embeddings.weight", "token_embedding/embeddings"),
-        Row(f"{embeddings}.position_embeddings.weight", "position_embedding/embeddings"),
-        Row(f"{embeddings}.token_type_embeddings.weight", "token_type_embedding/embeddings"),
-        Row(f"{embeddings}.position_ids", None),
-        *layer_norm_rows(f"{embeddings}.LayerNorm", "embeddings_norm"),
-        *dense_rows(f"{layer}.attention.self.query", "layers_{i}/attention/query"),
-        *dense_rows(f"{layer}.attention.self.key", "layers_{i}/attention/key"),
-        *dense_rows(f"{layer}.attention.self.value", "layers_{i}/attention/value"),
-        *dense_rows(f"{layer}.attention.output.dense", "layers_{i}/attention/output_dense"),
-        *layer_norm_rows(f"{layer}.attention.output.LayerNorm", "layers_{i}/attention_norm"),
-        *dense_rows(f"{layer}.intermediate.dense", "layers_{i}/feed_forward/up"),
-        *dense_rows(f"{layer}.output.dense", "layers_{i}/feed_forward/down"),
-        *layer_norm_rows(f"{layer}.output.LayerNorm", "layers_{i}/feed_forward_norm"),
-    )

@@ -3,14 +3,24 @@
 import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.bart import DEFAULTS, FIXED
-from keras_seqattn.models.longformer import (
-    MAX_GLOBAL_TOKENS,
+from keras_seqattn.models.longformer_like import (
+    WINDOW_DEFAULTS,
     WINDOW_EXTENT,
+    WINDOW_KEYS,
     global_rows,
+    most_global_tokens,
     window_attentions,
 )
-from keras_seqattn.models.transformer import attention_rows, transformer_like, weight_table
+from keras_seqattn.models.transformer_like import (
+    BART_DEFAULTS,
+    BART_FIXED,
+    attention_rows,
+    transformer_like,
+    weight_table,
+)
+from keras_seqattn.models.values import SIZE
+
+_POSITIONS = ("max_encoder_position_embeddings", "max_decoder_position_embeddings")
 
 
 def _positions(settings):
@@ -38,15 +48,14 @@ def _encoder_attention_rows(checkpoint, variable):
 FAMILY = transformer_like(
     "led",
     "LEDForConditionalGeneration",
-    DEFAULTS
+    BART_DEFAULTS
+    | WINDOW_DEFAULTS
     | {
         "max_encoder_position_embeddings": 16384,
         "max_decoder_position_embeddings": 1024,
-        "attention_window": 512,
-        MAX_GLOBAL_TOKENS: 64,
         "forced_eos_token_id": None,
     },
-    FIXED,
+    BART_FIXED,
     table=weight_table("led", _encoder_attention_rows),
     positions=_positions,
     embeddings_norm=True,
@@ -54,4 +63,9 @@ FAMILY = transformer_like(
     extent=(*WINDOW_EXTENT, "max_global_tokens * d_model"),
     position_rows="max_{side}_position_embeddings",
     extras=("global_attention_mask",),
+    fields={
+        "keys": WINDOW_KEYS | dict.fromkeys(_POSITIONS, SIZE),
+        "keras_names": {"max_sequence_length": _POSITIONS},
+        "most_global_tokens": most_global_tokens,
+    },
 )

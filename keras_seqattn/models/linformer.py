@@ -3,16 +3,19 @@
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.linformer import SHARING, Linformer
-from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import (
+from keras_seqattn.models.bert_like import (
+    DEFAULTS,
+    FIXED,
     adapt_pooler,
-    build_encoder,
+    bert_heads_rows,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
+from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import BERT_HEADS
+from keras_seqattn.models.values import SIZE, TEXT
 from keras_seqattn.weights.table import Row, Table
 
 _LAYER = "linformer.encoder.layer.{i}.attention.self"
@@ -64,6 +67,8 @@ FAMILY = Family(
     ),
     adapt=adapt_pooler,
     check=check_heads,
+    keys={"num_projections": SIZE, "projection_sharing": TEXT},
+    unsaved=("add_pooling_layer",),
     shapes={
         **encoder_shapes("linformer"),
         f"{_LAYER}.key_projection": ("max_position_embeddings", "num_projections"),

@@ -3,7 +3,12 @@ positions, bidirectional for the tasks of an encoder, causal for a language mode
 """
 
 from keras_seqattn.layers.mechanisms.performer import Performer
-from keras_seqattn.models.bert import bert_heads_rows
+from keras_seqattn.models.bert_like import (
+    adapt_pooler,
+    bert_heads_rows,
+    encoder_rows,
+    encoder_shapes,
+)
 from keras_seqattn.models.decoder import (
     DecoderSpec,
     decoder_model,
@@ -11,12 +16,12 @@ from keras_seqattn.models.decoder import (
     make_layers,
     step_model,
 )
-from keras_seqattn.models.encoder import adapt_pooler, encoder_rows, encoder_shapes
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import BERT_HEADS
-from keras_seqattn.models.llama import check_rotary_heads, read_heads
+from keras_seqattn.models.llama_like import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
+from keras_seqattn.models.values import MOST, SIZE, Whole
 from keras_seqattn.weights.table import Row, Table, layer_norm_rows
 
 _DEFAULTS = {
@@ -126,4 +131,7 @@ FAMILY = Family(
     },
     extent=("max_position_embeddings * head_dim", _STATES),
     step=step_model,
+    # Each layer has one more.
+    keys={"num_random_features": SIZE, "random_features_seed": Whole(0, MOST // 2)},
+    unsaved=("add_pooling_layer",),
 )

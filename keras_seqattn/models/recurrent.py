@@ -7,6 +7,7 @@ import keras
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.values import SIZE
 from keras_seqattn.weights.table import Row, dense_rows
 
 DEFAULTS = {
@@ -24,6 +25,8 @@ DEFAULTS = {
     "forced_eos_token_id": None,
 }
 
+KEYS = {"embedding_size": SIZE}
+KERAS_NAMES = {"embedding_dim": ("embedding_size",)}
 EMBEDDING_ROWS = (
     Row("shared.weight", "token_embedding/embeddings"),
     Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),

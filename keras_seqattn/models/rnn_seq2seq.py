@@ -10,6 +10,8 @@ from keras_seqattn.models.recurrent import (
     EMBEDDING_ROWS,
     EMBEDDING_SHAPES,
     HEAD_ROWS,
+    KERAS_NAMES,
+    KEYS,
     drop,
     embed,
     encoder_inputs,
@@ -18,6 +20,7 @@ from keras_seqattn.models.recurrent import (
     model_inputs,
     state_inputs,
 )
+from keras_seqattn.models.values import FLAG
 from keras_seqattn.weights.table import Row, Table
 
 _DEFAULTS = {
@@ -139,6 +142,8 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    keys=KEYS | {"reverse_source": FLAG},
+    keras_names=KERAS_NAMES,
     shapes={
         **EMBEDDING_SHAPES,
         "encoder.layers.0.kernel": ("embedding_size", "4 * hidden_size"),

@@ -1,10 +1,15 @@
-"""The functional model that every family builds."""
+"""The functional model that every family builds, and building it from a configuration."""
 
 from pathlib import Path
 
 import keras
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.generation.checkpoint import POSITION_KEYS
+from keras_seqattn.models.config import read_settings, written_defaults
+from keras_seqattn.models.registry import get_family
+from keras_seqattn.models.sizes import check_model_memory
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -93,9 +98,13 @@ class SequenceModel(keras.Model):
             raise ConfigError(f"{self.family} is not an encoder-decoder, so it has no encoder.")
         return family.encoder(self, static)
 
-    def _family(self):
-        from keras_seqattn.models.registry import get_family
+    @property
+    def settings(self):
+        """The value of every configuration key that the family reads, a dict."""
+        defaults = self._family().defaults
+        return defaults | {key: self.config[key] for key in defaults if key in self.config}
 
+    def _family(self):
         return get_family(self.family)
 
     def get_config(self):
@@ -108,8 +117,6 @@ class SequenceModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from keras_seqattn.models.registry import assemble
-
         return assemble(config["family"], config["task"], config["config"], name=config["name"])
 
     def save_assets(self, directory):
@@ -125,3 +132,53 @@ class SequenceModel(keras.Model):
             for path in sorted(directory.rglob("*"))
             if path.is_file()
         }
+
+
+def assemble(family, task, config, assets=None, blank=False, name=None):
+    """Build a model from a whole configuration.
+
+    Args:
+        family: the `model_type`.
+        task: None takes the family's first.
+        config: dict as in config.json; keys that change nothing are ignored.
+        assets: file name -> bytes.
+        blank: start the body from zeros, for weights that are loaded next.
+        name: name of the model.
+
+    Returns:
+        A `SequenceModel`.
+
+    Raises:
+        ConfigError: the family, the task or a value is not implemented.
+    """
+    declared = get_family(family)
+    task = next(iter(declared.architectures)) if task is None else task
+    if not isinstance(task, str) or task not in declared.architectures:
+        raise ConfigError(
+            f"{family} has no task {shown(task)}; it has {', '.join(declared.architectures)}."
+        )
+    settings = read_settings(config, declared)
+    check_model_memory(declared, settings)
+
+    def initializer():
+        if blank:
+            return keras.initializers.Zeros()
+        spread = settings.get("init_std", settings["initializer_range"])
+        if spread is None:
+            return keras.initializers.GlorotUniform()
+        return keras.initializers.RandomNormal(stddev=spread)
+
+    inputs, outputs = declared.build(settings, task, initializer)
+    # Keys of other families change nothing here, and would limit texts where a bundle is run.
+    foreign = set(POSITION_KEYS) - set(declared.defaults)
+    config = {key: value for key, value in config.items() if key not in foreign}
+    # Written out, so that whoever reads the configuration needs no table of defaults.
+    return SequenceModel(
+        inputs,
+        outputs,
+        family=family,
+        task=task,
+        config={**written_defaults(declared, settings), **config},
+        assets=assets,
+        name=name,
+    )

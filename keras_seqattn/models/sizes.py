@@ -44,9 +44,9 @@ def check_stored_sizes(checkpoint, family, settings):
     """
     # No more layers than tensors: whatever counts to their number ends soon.
     clipped = _clip_layers(family, settings, len(checkpoint.shapes))
-    prefix = getattr(family.table, "prefix", "")
+    table = family.table_of(clipped)
     for names, dimensions in family.shapes.items():
-        stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, clipped))
+        stored = _find(checkpoint, _tuple(names), table.prefix, _most_layers(family, clipped))
         if stored is not None:
             _compare(checkpoint, *stored, dimensions, settings)
     held = 4 * sum(math.prod(shape) for shape in checkpoint.shapes.values())
@@ -58,7 +58,7 @@ def check_stored_sizes(checkpoint, family, settings):
         )
     # Twice, since a table that is stored once may be two in the model.
     _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {size_text(held)}")
-    _check_layers(checkpoint, family, settings, family.table_of(clipped))
+    _check_layers(checkpoint, family, settings, table)
     _check_extent(family, settings, held)
 
 

@@ -16,6 +16,15 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.values import (
+    FLAG,
+    OPTIONAL_SIZE,
+    RATE,
+    SIZE,
+    SPREAD,
+    TEXT,
+    Nullable,
+)
 from keras_seqattn.ops.position_bias import check_buckets
 from keras_seqattn.weights.table import Row, Table
 
@@ -213,6 +222,27 @@ FAMILY = Family(
         ),
     },
     extent=("8 * relative_attention_max_distance",),
+    keys={
+        "d_kv": SIZE,
+        "d_ff": SIZE,
+        "num_layers": SIZE,
+        "num_decoder_layers": OPTIONAL_SIZE,
+        "num_heads": SIZE,
+        "relative_attention_num_buckets": SIZE,
+        "relative_attention_max_distance": SIZE,
+        "feed_forward_proj": TEXT,
+        "dense_act_fn": Nullable(TEXT),
+        "is_gated_act": Nullable(FLAG),
+        "scale_decoder_outputs": Nullable(FLAG),
+        "initializer_factor": SPREAD,
+        "dropout_rate": RATE,
+    },
+    keras_names={
+        "intermediate_dim": ("d_ff",),
+        "head_dim": ("d_kv",),
+        "activation": ("feed_forward_proj",),
+        "dropout": ("dropout_rate",),
+    },
     layer_counts={
         "encoder_layers_{i}": ("num_layers",),
         "decoder_layers_{i}": ("num_decoder_layers", "num_layers"),

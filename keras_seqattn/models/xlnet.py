@@ -10,11 +10,14 @@ import numpy as np
 
 from keras_seqattn.models.decoder import decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.transfo_xl import (
+from keras_seqattn.models.transformer_xl_like import (
+    KERAS_NAMES,
+    KEYS,
     MEMORY_EXTENT,
     SHAPES,
     TABLE,
     check_width,
+    equal_steps,
     transformer_xl_spec,
 )
 from keras_seqattn.weights.table import Row
@@ -90,4 +93,7 @@ FAMILY = Family(
     shapes=SHAPES,
     extent=MEMORY_EXTENT,
     layer_counts={"layers_{i}": ("n_layer",)},
+    keys=KEYS,
+    keras_names=KERAS_NAMES,
+    equal_steps=equal_steps,
 )
