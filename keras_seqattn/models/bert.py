@@ -5,18 +5,18 @@ from keras_seqattn.models.bert_like import (
     FIXED,
     adapt_pooler,
     bert_heads_rows,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.weights.table import Table
 
 
 def _build(settings, task, initializer):
-    return build_encoder(settings, task, initializer, BERT_HEADS)
+    return build_encoder(bert_spec(settings, task, initializer), settings, task, initializer)
 
 
 FAMILY = Family(

@@ -1,6 +1,11 @@
 """What encoders with BERT's settings share: the settings, the encoder, heads and weight rows."""
 
+import math
+
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.positions import PositionEmbedding
+from keras_seqattn.models.embedders import TokenEmbedder
+from keras_seqattn.models.encoder import EncoderSpec
 from keras_seqattn.weights.table import Row, dense_rows, layer_norm_rows
 
 DEFAULTS = {
@@ -27,6 +32,62 @@ FIXED = {
 }
 
 
+def bert_spec(settings, task, initializer, attentions=None, extras=(), offset=None):
+    """The encoder that BERT's settings describe.
+
+    Args:
+        settings, task, initializer: as `Family.build` gets them. Of some families only:
+            rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
+            queries, keys and values have biases.
+        attentions: None, or a `Mechanism` for each block.
+        extras: as in `EncoderSpec`.
+        offset: rows of the position table before that of the first token; positions then leave out
+            padding. None: there are none, and padding counts.
+
+    Returns:
+        An `EncoderSpec`.
+    """
+    width, heads = settings["hidden_size"], settings["num_attention_heads"]
+    dropout, epsilon = settings["hidden_dropout_prob"], settings["layer_norm_eps"]
+
+    def positions(name):
+        rows, first = settings["max_position_embeddings"], offset or 0
+        return PositionEmbedding(
+            rows - first, width, offset=first, embeddings_initializer=initializer(), name=name
+        )
+
+    return EncoderSpec(
+        TokenEmbedder(
+            settings["vocab_size"],
+            width,
+            positions,
+            settings["type_vocab_size"],
+            scale=math.sqrt(width) if settings.get("rescale_embeddings") else None,
+            norm=("layer_norm", epsilon),
+            dropout=dropout,
+            tied=task != "masked_lm" or settings["tie_word_embeddings"],
+        ),
+        layers=tuple(
+            {"attention": None if attentions is None else attentions[index]}
+            for index in range(settings["num_hidden_layers"])
+        ),
+        block={
+            "num_heads": heads,
+            "head_dim": width // heads,
+            "intermediate_dim": settings["intermediate_size"],
+            "activation": settings["hidden_act"],
+            "use_bias": settings.get("use_bias", True),
+            "use_output_bias": True,
+            "use_feed_forward_bias": True,
+            "layer_norm_epsilon": epsilon,
+            "dropout": dropout,
+            "attention_dropout": settings["attention_probs_dropout_prob"],
+        },
+        extras=extras,
+        skips_padding=offset is not None,
+    )
+
+
 def adapt_pooler(config, names):
     """The configuration, as `Family.adapt`: checkpoints of some tasks come without the pooler."""
     if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
@@ -42,7 +103,7 @@ def check_heads(settings):
 
 
 def encoder_shapes(prefix):
-    """The shapes of what `build_encoder` builds, as of `Family.shapes`.
+    """The shapes of what `bert_spec` describes, as of `Family.shapes`.
 
     Args:
         prefix: what the names start with.
@@ -59,7 +120,7 @@ def encoder_shapes(prefix):
 
 
 def encoder_rows(prefix):
-    """The rows of what `build_encoder` builds, without heads, as BERT's checkpoints name them.
+    """The rows of what `bert_spec` describes, without heads, as BERT's checkpoints name them.
 
     Args:
         prefix: what the names start with.
@@ -86,7 +147,7 @@ def encoder_rows(prefix):
 
 
 def bert_heads_rows(prefix):
-    """The rows of `BERT_HEADS`, as BERT's checkpoints name them.
+    """The rows of the tasks' heads, as BERT's checkpoints name them.
 
     Args:
         prefix: what the names of the pooler start with.

@@ -1,15 +1,18 @@
 """The skeleton of decoder-only models: the full pass and the decoding step over the same layers."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import keras
 
 from keras_seqattn.generation.steps import LENGTH, output_for
-from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
-from keras_seqattn.layers.embedding import Scale, TokenEmbedding
+from keras_seqattn.layers.blocks import DecoderBlock
+from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.layers.outputs import OutputBias
 from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import LastToken, OutputBias, classify, head_initializer
+from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
 
@@ -24,8 +27,9 @@ class DecoderSpec:
             mechanism for `attention`, or a mixer.
         block: those that all layers share.
         tied: the logits use the table of the token embedding.
-        bidirectional: every token attends to every other, for tasks that need no decoding.
         embedding_scale: None, or the factor of the token vectors.
+        positions: function of a name to a layer such as `PositionEmbedding`, or None.
+        embeddings_norm: normalise the first vectors.
         final_norm: normalise the last hidden states.
         output_bias: the logits have a bias.
         dropout: rate, applied to the token vectors and to the last hidden states.
@@ -36,8 +40,9 @@ class DecoderSpec:
     layers: tuple
     block: dict
     tied: bool = True
-    bidirectional: bool = False
     embedding_scale: float | None = None
+    positions: Callable | None = None
+    embeddings_norm: bool = False
     final_norm: bool = True
     output_bias: bool = False
     dropout: float = 0.0
@@ -52,9 +57,9 @@ def make_layers(spec, initializer):
 
     Returns:
         dict with token_embedding, layers_0, layers_1, ..., and of embedding_scale,
-        embedding_dropout, norm, dropout and output_bias those that the model has.
+        position_embedding, embeddings_sum, embeddings_norm, embedding_dropout, norm, dropout and
+        output_bias those that the model has.
     """
-    block, policy = spec.block, keras.config.dtype_policy()
     layers = {
         "token_embedding": TokenEmbedding(
             spec.vocabulary_size,
@@ -64,12 +69,10 @@ def make_layers(spec, initializer):
             name="token_embedding",
         )
     }
-    make = EncoderBlock if spec.bidirectional else DecoderBlock
     for index, own in enumerate(spec.layers):
         name = f"layers_{index}"
-        layers[name] = make(**block, **own, kernel_initializer=initializer(), name=name)
-        if spec.bidirectional:
-            continue
+        block = {**spec.block, **own, "kernel_initializer": initializer()}
+        layers[name] = DecoderBlock(**block, name=name)
         x = keras.Input((None, spec.hidden_dim))
         layers[name].build(x.shape)
         # Keras checks the outputs of every later graph against those of a layer's first call, so
@@ -77,15 +80,23 @@ def make_layers(spec, initializer):
         layers[name](x, cache=tuple(_past_inputs(layers[name], index).values()))
     if spec.embedding_scale is not None:
         layers["embedding_scale"] = Scale(spec.embedding_scale, name="embedding_scale")
+    if spec.positions is not None:
+        layers["position_embedding"] = spec.positions("position_embedding")
+        layers["embeddings_sum"] = EmbeddingSum(name="embeddings_sum")
+    if spec.embeddings_norm:
+        layers["embeddings_norm"] = _normalization(spec, "embeddings_norm")
     if spec.final_norm:
-        layers["norm"] = normalization(
-            block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
-        )
+        layers["norm"] = _normalization(spec, "norm")
     for name in ("embedding_dropout", "dropout") if spec.dropout else ():
         layers[name] = keras.layers.Dropout(spec.dropout, name=name)
     if spec.output_bias:
         layers["output_bias"] = OutputBias(name="output_bias")
     return layers
+
+
+def _normalization(spec, name):
+    kind, epsilon = spec.block.get("norm", "layer_norm"), spec.block["layer_norm_epsilon"]
+    return normalization(kind, epsilon, spec.hidden_dim, keras.config.dtype_policy(), name)
 
 
 def full_pass(layers, input_ids, attention_mask):
@@ -100,34 +111,25 @@ def full_pass(layers, input_ids, attention_mask):
         float (b, t, m), normalised.
     """
     positions = PositionIds(name="position_ids")(attention_mask, input_ids)
-    x = _embed(layers, input_ids)
+    x = _embed(layers, input_ids, positions)
     for block in numbered_layers(layers, "layers_"):
         x = block(x, attention_mask=attention_mask, position_ids=positions)
     return _finish(layers, x)
 
 
-def decoder_model(spec, settings, task, initializer):
-    """The functional model of a decoder.
+def decoder_model(spec, settings, task, initializer, heads=None):
+    """(inputs, outputs) of a decoder, as `Family.build` returns them.
 
     Args:
         spec: a `DecoderSpec`.
-        settings: dict of the family's settings, which a classifier reads.
-        task: "causal_lm", "embedding" or "sequence_classification".
-        initializer: function that makes a kernel initializer.
-
-    Returns:
-        tuple of its inputs and outputs, each a dict by name.
+        settings, task, initializer: as `Family.build` gets them.
+        heads: those that take the place of `heads.HEADS`, a dict like that.
     """
     inputs = token_inputs("input_ids", "attention_mask")
     layers = make_layers(spec, initializer)
-    hidden = full_pass(layers, **inputs)
-    if task == "embedding":
-        return inputs, {"last_hidden_state": hidden}
-    if task == "causal_lm":
-        return inputs, {"logits": _logits(layers, hidden)}
-    last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
-    new = head_initializer(settings)
-    return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
+    hidden, logits = full_pass(layers, **inputs), functools.partial(_logits, layers)
+    body = Body(hidden, inputs, layers["token_embedding"], logits, causal=True)
+    return inputs, apply_head(task, body, settings, heads)
 
 
 def step_model(model, static):
@@ -146,7 +148,7 @@ def step_model(model, static):
     inputs = token_inputs("input_ids", "attention_mask")
     grows = any(block.state_shapes() is None for block in blocks)
     positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
-    x = _embed(layers, inputs["input_ids"])
+    x = _embed(layers, inputs["input_ids"], positions)
     for block, past in zip(blocks, pasts, strict=True):
         inputs |= past
         fixed = block.state_shapes() is not None
@@ -162,9 +164,12 @@ def step_model(model, static):
     return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
 
 
-def _embed(layers, input_ids):
-    x = layers["token_embedding"](input_ids)
-    return _through(layers, ("embedding_scale", "embedding_dropout"), x)
+def _embed(layers, input_ids, positions):
+    x = _through(layers, ("embedding_scale",), layers["token_embedding"](input_ids))
+    if "position_embedding" in layers:
+        places = layers["position_embedding"](input_ids, position_ids=positions)
+        x = layers["embeddings_sum"](x, places)
+    return _through(layers, ("embeddings_norm", "embedding_dropout"), x)
 
 
 def _finish(layers, x):

@@ -4,16 +4,23 @@ Positions count padding, as in the models' first implementations: pad sources on
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
 
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
-from keras_seqattn.layers.embedding import Scale, TokenEmbedding
+from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.encoder import EmbeddingSum
-from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import OutputBias
+from keras_seqattn.layers.outputs import OutputBias
+from keras_seqattn.models.embedders import Source
+from keras_seqattn.models.functional import (
+    inputs_like,
+    named_layers,
+    numbered_layers,
+    token_inputs,
+)
+from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.cache import UncachedContext
 from keras_seqattn.ops.positions import SlotPositions
 
@@ -27,12 +34,15 @@ class Stack:
         num_layers: number of blocks.
         block: the arguments of `EncoderBlock` or `DecoderBlock`.
         attentions: None, or the `Mechanism` of each block's self-attention.
+        source: of an encoder that does not read tokens, the `Source` that it reads; its
+            `vocabulary_size` is then not used.
     """
 
-    vocabulary_size: int
+    vocabulary_size: int | None
     num_layers: int
     block: dict
     attentions: list | None = None
+    source: Source | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +123,8 @@ def make_layers(spec, initializer):
         initializer: function that makes a kernel initializer.
 
     Returns:
-        dict with token_embedding, or encoder_embedding and decoder_embedding; for each of encoder
+        dict with token_embedding, or encoder_embedding and decoder_embedding, of which that of a
+        source which is no tokens is the layer that makes its vectors; for each of encoder
         and decoder, as far as the model has them, encoder_scale, encoder_positions,
         encoder_embeddings_sum, encoder_embeddings_norm, encoder_dropout, encoder_position_bias,
         encoder_layers_0, ..., encoder_norm, encoder_final_dropout; logits_scale, and
@@ -135,46 +146,68 @@ def make_layers(spec, initializer):
     return layers
 
 
-def build_model(spec, initializer):
-    """(inputs, outputs) of the whole model, as `Family.build` returns them."""
-    names = ("input_ids", "attention_mask", *spec.extras, "decoder_input_ids")
-    inputs = token_inputs(*names)
-    return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
+def build_model(spec, settings, task, initializer, heads=None):
+    """(inputs, outputs) of the whole model, as `Family.build` returns them.
+
+    Args:
+        spec: an `EncoderDecoderSpec`.
+        settings, task, initializer: as `Family.build` gets them.
+        heads: those that take the place of `heads.HEADS`, a dict like that.
+    """
+    source = spec.encoder.source
+    tokens = token_inputs("input_ids", "attention_mask")
+    inputs = {
+        **(tokens if source is None else source.inputs()),
+        **token_inputs(*spec.extras, "decoder_input_ids"),
+    }
+    layers = make_layers(spec, initializer)
+    hidden, logits = full_pass(layers, inputs), functools.partial(_logits, layers)
+    embedding = _table(layers, "decoder")
+    return inputs, apply_head(task, Body(hidden, inputs, embedding, logits), settings, heads)
 
 
-def full_pass(layers, input_ids, attention_mask, decoder_input_ids, **extras):
-    """The logits of whole targets, given whole sources.
+def full_pass(layers, inputs):
+    """The decoder's hidden states of whole targets, given whole sources.
 
     Args:
         layers: what `make_layers` returned.
-        input_ids: int (b, s).
-        attention_mask: int (b, s), 1 = real.
-        decoder_input_ids: int (b, t).
-        extras: as in `encode`.
+        inputs: dict, what the encoder reads as `encode` has it, and decoder_input_ids int (b, t).
 
     Returns:
-        float (b, t, v).
+        float (b, t, m).
     """
-    context = encode(layers, input_ids, attention_mask, **extras)
-    x, bias = _embed(layers, "decoder", decoder_input_ids)
+    targets = inputs["decoder_input_ids"]
+    sources = {name: x for name, x in inputs.items() if name != "decoder_input_ids"}
+    context = encode(layers, sources)
+    x, bias = _embed(layers, "decoder", targets)
     for block in stack_of(layers, "decoder"):
-        x = block(x, context, context_mask=attention_mask, bias=bias)
-    return _logits(layers, x)
+        x = block(x, context, context_mask=inputs.get("attention_mask"), bias=bias)
+    return _finish(layers, x)
 
 
-def encode(layers, input_ids, attention_mask, **extras):
-    """The encoder's hidden states, float (b, s, m); its blocks get the `extras` as well."""
-    x, bias = _embed(layers, "encoder", input_ids)
+def encode(layers, inputs):
+    """The encoder's hidden states.
+
+    Args:
+        layers: what `make_layers` returned.
+        inputs: dict of the source, int (b, s) of tokens, which stands first; attention_mask int
+            (b, s), 1 = real, if there is one; and what else each block is called with.
+
+    Returns:
+        float (b, s, m).
+    """
+    source, *others = inputs
+    x, bias = _embed(layers, "encoder", inputs[source])
     for block in stack_of(layers, "encoder"):
-        x = block(x, attention_mask=attention_mask, bias=bias, **extras)
+        x = block(x, bias=bias, **{name: inputs[name] for name in others})
     return _apply(layers, x, "encoder_norm", "encoder_final_dropout")
 
 
 def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
     layers = named_layers(model)
-    inputs = token_inputs(*(name for name in model.input if name != "decoder_input_ids"))
-    hidden = encode(layers, **inputs)
+    inputs = inputs_like({n: x for n, x in model.input.items() if n != "decoder_input_ids"})
+    hidden = encode(layers, inputs)
     outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
     return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
 
@@ -206,7 +239,9 @@ def step_model(model, static):
         for side, pair in zip(("decoder", "encoder"), present, strict=False):
             presents |= dict(zip(_cache_names("present", index, side), pair, strict=True))
     return keras.Model(
-        inputs, {"logits": _logits(layers, x), **presents}, name=f"{model.name}_step"
+        inputs,
+        {"logits": _logits(layers, _finish(layers, x)), **presents},
+        name=f"{model.name}_step",
     )
 
 
@@ -217,18 +252,21 @@ def stack_of(layers, side):
 
 def _token_embeddings(spec, initializer):
     sides = {"token_embedding": spec.decoder}
-    if not spec.shared:
+    if not spec.shared or spec.encoder.source is not None:
         sides = {"encoder_embedding": spec.encoder, "decoder_embedding": spec.decoder}
-    return {
-        name: TokenEmbedding(
+    layers = {}
+    for name, stack in sides.items():
+        if stack.source is not None:
+            layers[name] = stack.source.layer(name)
+            continue
+        layers[name] = TokenEmbedding(
             stack.vocabulary_size,
             spec.hidden_dim,
             tied=spec.tied or stack is not spec.decoder,
             embeddings_initializer=initializer(),
             name=name,
         )
-        for name, stack in sides.items()
-    }
+    return layers
 
 
 def _embedding_layers(spec, side):
@@ -276,6 +314,8 @@ def _embed(layers, side, ids, positions=None):
     """The embeddings of a stack, and the bias of its self-attention or None."""
     x = _apply(layers, _table(layers, side)(ids), f"{side}_scale")
     queries = None if positions is None else positions[0]
+    # A source that is no tokens may have another length than its vectors.
+    ids = ids if len(ids.shape) == 2 else x
     if f"{side}_positions" in layers:
         vectors = layers[f"{side}_positions"](ids, position_ids=queries)
         x = layers[f"{side}_embeddings_sum"](x, vectors)
@@ -285,8 +325,12 @@ def _embed(layers, side, ids, positions=None):
     return x, layers[f"{side}_position_bias"](*(positions or SlotPositions()(ids)))
 
 
+def _finish(layers, x):
+    return _apply(layers, x, "decoder_norm", "decoder_final_dropout")
+
+
 def _logits(layers, x):
-    x = _apply(layers, x, "decoder_norm", "decoder_final_dropout", "logits_scale")
+    x = _apply(layers, x, "logits_scale")
     return _apply(layers, _table(layers, "decoder")(x, reverse=True), "final_logits_bias")
 
 

@@ -8,6 +8,14 @@ def token_inputs(*names):
     return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
 
 
+def inputs_like(tensors):
+    """Symbolic inputs of the same names, shapes and dtypes as some others, a dict."""
+    return {
+        name: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
+        for name, x in tensors.items()
+    }
+
+
 def named_layers(model):
     """The layers of a functional model, by name."""
     return {layer.name: layer for layer in model.layers}

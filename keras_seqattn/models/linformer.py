@@ -8,13 +8,13 @@ from keras_seqattn.models.bert_like import (
     FIXED,
     adapt_pooler,
     bert_heads_rows,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.models.values import SIZE, TEXT
 from keras_seqattn.weights.table import Row, Table
 
@@ -30,18 +30,11 @@ def _build(settings, task, initializer):
             f"{', '.join(SHARING)}."
         )
     layers = range(settings["num_hidden_layers"])
-    return build_encoder(
-        settings,
-        task,
-        initializer,
-        BERT_HEADS,
-        # Positions, like the rows of the projections, are places among the real tokens.
-        offset=0,
-        attentions=[
-            Linformer(settings["num_projections"], settings["max_position_embeddings"], shared)
-            for _ in layers
-        ],
-    )
+    sizes = settings["num_projections"], settings["max_position_embeddings"], shared
+    attentions = [Linformer(*sizes) for _ in layers]
+    # Positions, like the rows of the projections, are places among the real tokens.
+    spec = bert_spec(settings, task, initializer, attentions, offset=0)
+    return build_encoder(spec, settings, task, initializer)
 
 
 FAMILY = Family(

@@ -9,13 +9,14 @@ from keras_seqattn.models.bert_like import (
     DEFAULTS,
     FIXED,
     adapt_pooler,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import ROBERTA_HEADS
+from keras_seqattn.models.heads import HEADS, dense_sequence_classification
 from keras_seqattn.models.longformer_like import (
     WINDOW_DEFAULTS,
     WINDOW_EXTENT,
@@ -35,23 +36,18 @@ def _build(settings, task, initializer):
             f"since positions start behind it, not {padding}."
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]
-    return build_encoder(
-        settings,
-        task,
-        initializer,
-        _HEADS,
-        extras=("global_attention_mask",),
-        offset=padding + 1,
-        attentions=window_attentions("longformer", settings, layers, width, initializer),
-    )
+    attentions = window_attentions("longformer", settings, layers, width, initializer)
+    extras = ("global_attention_mask",)
+    spec = bert_spec(settings, task, initializer, attentions, extras, offset=padding + 1)
+    return build_encoder(spec, settings, task, initializer, _HEADS)
 
 
-def _masked_lm(hidden, embedding, settings):
+def _masked_lm(body, settings):
     # Whatever the activation of the blocks.
-    return ROBERTA_HEADS["masked_lm"](hidden, embedding, {**settings, "hidden_act": "gelu"})
+    return HEADS["masked_lm"](body, {**settings, "hidden_act": "gelu"})
 
 
-_HEADS = ROBERTA_HEADS | {"masked_lm": _masked_lm}
+_HEADS = {"sequence_classification": dense_sequence_classification, "masked_lm": _masked_lm}
 
 
 def _longest(settings, side):

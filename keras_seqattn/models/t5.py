@@ -57,7 +57,7 @@ _FIXED = {"is_decoder": (None, False)}
 
 
 def _build(settings, task, initializer):
-    return build_model(_spec(settings), initializer)
+    return build_model(_spec(settings), settings, task, initializer)
 
 
 def _spec(settings):

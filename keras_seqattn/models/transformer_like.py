@@ -111,7 +111,7 @@ def transformer_like(
 
     def build(settings, task, initializer):
         spec = _spec(settings, initializer, **variation)
-        return build_model(spec, initializer)
+        return build_model(spec, settings, task, initializer)
 
     return Family(
         model_type=model_type,

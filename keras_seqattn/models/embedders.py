@@ -1,0 +1,131 @@
+"""What makes the first vectors of an encoder: of tokens, or of inputs that are none."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
+from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.models.functional import token_inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An input that is no tokens, and the layer that makes vectors of it.
+
+    Attributes:
+        name: of the input, as pixel_values or input_features.
+        shape: of it without the batch; None for a length that is free.
+        layer: function of a name to the layer: from float (b, *shape) to float (b, s, m).
+        masked: there is an attention_mask int (b, s) beside.
+    """
+
+    name: str
+    shape: tuple
+    layer: Callable
+    masked: bool = True
+
+    def inputs(self):
+        """The symbolic inputs, by name."""
+        inputs = {self.name: keras.Input(self.shape, name=self.name)}
+        return inputs | (token_inputs("attention_mask") if self.masked else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceEmbedder:
+    """The vectors of a `Source`, with positions, normalised.
+
+    Attributes:
+        source: the `Source`.
+        positions: function of a name to a layer such as `PositionEmbedding`, or None.
+        norm: None, or the kind and epsilon of a normalisation.
+        dropout: rate.
+    """
+
+    source: Source
+    positions: Callable | None = None
+    norm: tuple | None = None
+    dropout: float = 0.0
+
+    def inputs(self):
+        """The symbolic inputs, by name."""
+        return self.source.inputs()
+
+    def embed(self, inputs, places, initializer):
+        """The vectors float (b, s, m), and no token embedding."""
+        x = self.source.layer(f"{self.source.name}_embedding")(inputs[self.source.name])
+        return _finish(self, x, [], places), None
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenEmbedder:
+    """The vectors of tokens, with positions and token types, normalised.
+
+    Attributes:
+        vocabulary_size: v.
+        hidden_dim: m.
+        positions: function of a name to a layer such as `PositionEmbedding`, or None.
+        type_vocabulary_size: number of token types, which are then an input; None has none.
+        scale: None, or the factor of the token vectors.
+        norm: None, or the kind and epsilon of a normalisation.
+        dropout: rate.
+        tied: logits use the table of the token embedding.
+    """
+
+    vocabulary_size: int
+    hidden_dim: int
+    positions: Callable | None = None
+    type_vocabulary_size: int | None = None
+    scale: float | None = None
+    norm: tuple | None = None
+    dropout: float = 0.0
+    tied: bool = True
+
+    def inputs(self):
+        """The symbolic inputs, by name."""
+        types = () if self.type_vocabulary_size is None else ("token_type_ids",)
+        return token_inputs("input_ids", "attention_mask", *types)
+
+    def embed(self, inputs, places, initializer):
+        """The vectors float (b, t, m), and the token embedding.
+
+        Args:
+            inputs: what `inputs` returned, and others.
+            places: int (b, t), the positions of the tokens; None counts padding too.
+            initializer: function that makes an initializer.
+        """
+        embedding = TokenEmbedding(
+            self.vocabulary_size,
+            self.hidden_dim,
+            tied=self.tied,
+            embeddings_initializer=initializer(),
+            name="token_embedding",
+        )
+        x, types = embedding(inputs["input_ids"]), []
+        if self.scale is not None:
+            x = Scale(self.scale, name="embeddings_scale")(x)
+        if self.type_vocabulary_size is not None:
+            table = TokenEmbedding(
+                self.type_vocabulary_size,
+                self.hidden_dim,
+                embeddings_initializer=initializer(),
+                name="token_type_embedding",
+            )
+            types = [table(inputs["token_type_ids"])]
+        return _finish(self, x, types, places), embedding
+
+
+def _finish(embedder, x, others, places):
+    """The sum with positions and others, its normalisation and its dropout."""
+    if embedder.positions is not None:
+        others = [embedder.positions("position_embedding")(x, position_ids=places), *others]
+    if others:
+        x = EmbeddingSum(name="embeddings_sum")(x, *others)
+    if embedder.norm is not None:
+        kind, epsilon = embedder.norm
+        policy = keras.config.dtype_policy()
+        x = normalization(kind, epsilon, x.shape[-1], policy, "embeddings_norm")(x)
+    if embedder.dropout:
+        x = keras.layers.Dropout(embedder.dropout, name="embeddings_dropout")(x)
+    return x
