@@ -3,7 +3,7 @@
 from keras_seqattn.models.api import build, load, save
 from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.registry import register
+from keras_seqattn.models.registry import register, register_head
 from keras_seqattn.models.sequence_model import SequenceModel
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "build",
     "load",
     "register",
+    "register_head",
     "save",
 ]

@@ -15,6 +15,7 @@ from keras_seqattn.models.recurrent import (
     KEYS,
     embed,
     encoder_inputs,
+    head_outputs,
     logits,
     make_embeddings,
     model_inputs,
@@ -40,7 +41,7 @@ def _build(settings, task, initializer):
     mask = inputs["attention_mask"]
     context, state = _encode(layers, inputs["input_ids"], mask)
     x, _ = _decode(layers, inputs["decoder_input_ids"], state, context, mask)
-    return inputs, {"logits": x}
+    return inputs, head_outputs(layers, task, x, inputs, settings)
 
 
 def _make_layers(settings, initializer):
@@ -79,13 +80,13 @@ def _encode(layers, input_ids, attention_mask):
 
 
 def _decode(layers, input_ids, state, context, mask, keys=None):
-    """The logits float (b, t, v) and the last state, float (b, n)."""
+    """The hidden states float (b, t, m) and the last state, float (b, n)."""
     x = embed(layers, "decoder", input_ids)
     states, contexts, state = layers["decoder"](
         x, context, keys=keys, initial_state=state, context_mask=mask
     )
     x = layers["deep_output_inputs"]([states, x, contexts])
-    return logits(layers, layers["deep_output"](x)), state
+    return layers["deep_output"](x), state
 
 
 def _encoder_model(model, static):
@@ -118,7 +119,7 @@ def _step_model(model, static):
         inputs["encoder_attention_mask"],
         inputs["encoder_keys"],
     )
-    outputs = {"logits": x, f"present_states.{_STATE}": state}
+    outputs = {"logits": logits(layers, x), f"present_states.{_STATE}": state}
     return keras.Model(inputs, outputs, name=f"{model.name}_step")
 
 

@@ -55,7 +55,7 @@ class SourceEmbedder:
     def embed(self, inputs, places, initializer):
         """The vectors float (b, s, m), and no token embedding."""
         x = self.source.layer(f"{self.source.name}_embedding")(inputs[self.source.name])
-        return _finish(self, x, [], places), None
+        return _finish(self, x, _positions(self, x, places)), None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +102,10 @@ class TokenEmbedder:
             embeddings_initializer=initializer(),
             name="token_embedding",
         )
-        x, types = embedding(inputs["input_ids"]), []
+        x = embedding(inputs["input_ids"])
         if self.scale is not None:
             x = Scale(self.scale, name="embeddings_scale")(x)
+        others = _positions(self, inputs["input_ids"], places)
         if self.type_vocabulary_size is not None:
             table = TokenEmbedding(
                 self.type_vocabulary_size,
@@ -112,14 +113,19 @@ class TokenEmbedder:
                 embeddings_initializer=initializer(),
                 name="token_type_embedding",
             )
-            types = [table(inputs["token_type_ids"])]
-        return _finish(self, x, types, places), embedding
+            others.append(table(inputs["token_type_ids"]))
+        return _finish(self, x, others), embedding
 
 
-def _finish(embedder, x, others, places):
-    """The sum with positions and others, its normalisation and its dropout."""
-    if embedder.positions is not None:
-        others = [embedder.positions("position_embedding")(x, position_ids=places), *others]
+def _positions(embedder, x, places):
+    """The vectors of positions as a list, which is empty where there are none."""
+    if embedder.positions is None:
+        return []
+    return [embedder.positions("position_embedding")(x, position_ids=places)]
+
+
+def _finish(embedder, x, others):
+    """The sum with others, its normalisation and its dropout."""
     if others:
         x = EmbeddingSum(name="embeddings_sum")(x, *others)
     if embedder.norm is not None:

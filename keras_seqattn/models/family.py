@@ -48,6 +48,7 @@ class Family:
             `config.KERAS_NAMES`.
         unsaved: keys that only this library reads and that say what the weights say as well: `save`
             leaves them out.
+        head_rows: further rows of heads, those that `register_head` added.
         longest: (settings, side) -> the most tokens of a row of "encoder" or "decoder", which are
             the same where there is one stack; None where there is no limit.
         source_multiple: (settings) -> what the length of a source should be a multiple of, or None.
@@ -75,6 +76,7 @@ class Family:
     keys: dict = dataclasses.field(default_factory=dict)
     keras_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     unsaved: tuple[str, ...] = ()
+    head_rows: tuple = ()
     longest: Callable = position_rows
     source_multiple: Callable = lambda settings: None
     equal_steps: Callable = lambda settings: None
@@ -86,7 +88,8 @@ class Family:
 
     def table_of(self, settings):
         """The weight table of a model with these settings."""
-        return self.table(settings) if callable(self.table) else self.table
+        table = self.table(settings) if callable(self.table) else self.table
+        return dataclasses.replace(table, head=(*table.head, *self.head_rows))
 
     def task_of(self, config):
         """The task that a configuration's `architectures` names, or None.

@@ -7,6 +7,7 @@ import keras
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.models.values import SIZE
 from keras_seqattn.weights.table import Row, dense_rows
 
@@ -135,3 +136,21 @@ def logits(layers, x):
     if "lm_head" in layers:
         return layers["lm_head"](x)
     return embedding_of(layers, "decoder")(x, reverse=True)
+
+
+def head_outputs(layers, task, hidden, inputs, settings):
+    """The outputs of a whole model for a task.
+
+    Args:
+        layers: what `make_embeddings` returned, and others.
+        task: its name.
+        hidden: float (b, t, m), what the logits are made of.
+        inputs: the symbolic inputs, by name.
+        settings: of the family.
+
+    Returns:
+        dict of name -> symbolic output.
+    """
+    make_logits = functools.partial(logits, layers)
+    body = Body(hidden, inputs, embedding_of(layers, "decoder"), make_logits)
+    return apply_head(task, body, settings)

@@ -1,10 +1,12 @@
 """The families by `model_type`: those of this package, imported on demand, and registered ones."""
 
+import dataclasses
 import importlib
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.family import Family, check_declaration
+from keras_seqattn.models.heads import HEADS
 
 FAMILIES = (
     "bahdanau",
@@ -33,6 +35,15 @@ FAMILIES = (
 
 
 _registered = {}
+_heads = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _AddedHead:
+    """A head of another package: the classes of the families that have it, and its weight rows."""
+
+    architectures: dict
+    rows: tuple
 
 
 def register(family, replace=False):
@@ -66,6 +77,42 @@ def register(family, replace=False):
     return family
 
 
+def register_head(task, head, architectures, rows=()):
+    """Add a task to families, ours or registered ones.
+
+    Args:
+        task: its name.
+        head: function of a `heads.Body` and the settings of the family, to the outputs by name.
+        architectures: `model_type` of each family that gets the task -> the class that
+            `architectures` of config.json names for it.
+        rows: `Row`s of the weights of its layers.
+
+    Raises:
+        ConfigError: the task is declared already, a family is not known or has it, or the class
+            means another task.
+    """
+    if not isinstance(task, str) or not task or not callable(head):
+        raise ConfigError(f"a head needs the name of its task and a function, not {shown(task)}.")
+    if task in HEADS:
+        raise ConfigError(f"the task {shown(task)} has a head already; choose another name.")
+    for model_type, name in architectures.items():
+        family = get_family(model_type)
+        if task in family.architectures or family.task_of({"architectures": [name]}):
+            raise ConfigError(f"{model_type} has a task {task} or a class {name} already.")
+    HEADS[task] = head
+    _heads[task] = _AddedHead(dict(architectures), tuple(rows))
+
+
+def _with_added_heads(family):
+    """A family with the tasks that `register_head` added to it."""
+    for task, added in _heads.items():
+        if family.model_type in added.architectures:
+            classes = {**family.architectures, task: added.architectures[family.model_type]}
+            rows = (*family.head_rows, *added.rows)
+            family = dataclasses.replace(family, architectures=classes, head_rows=rows)
+    return family
+
+
 def get_family(model_type, where="model"):
     """The declaration of a family.
 
@@ -80,11 +127,12 @@ def get_family(model_type, where="model"):
         ConfigError: it is not implemented.
     """
     if isinstance(model_type, str) and model_type in _registered:
-        return _registered[model_type]
+        return _with_added_heads(_registered[model_type])
     if model_type not in FAMILIES:
         raise ConfigError(
             f"{where}: model_type {shown(model_type)} is not implemented; implemented: "
             f"{', '.join([*FAMILIES, *_registered])}. Others can be added with "
             "keras_seqattn.models.register."
         )
-    return importlib.import_module(f"keras_seqattn.models.{model_type}").FAMILY
+    module = importlib.import_module(f"keras_seqattn.models.{model_type}")
+    return _with_added_heads(module.FAMILY)

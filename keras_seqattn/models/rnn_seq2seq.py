@@ -15,6 +15,7 @@ from keras_seqattn.models.recurrent import (
     drop,
     embed,
     encoder_inputs,
+    head_outputs,
     logits,
     make_embeddings,
     model_inputs,
@@ -40,7 +41,7 @@ def _build(settings, task, initializer):
     inputs = model_inputs()
     states = _encode(layers, inputs["input_ids"], inputs["attention_mask"])
     x, _ = _decode(layers, inputs["decoder_input_ids"], states)
-    return inputs, {"logits": x}
+    return inputs, head_outputs(layers, task, x, inputs, settings)
 
 
 def _make_layers(settings, initializer):
@@ -80,13 +81,13 @@ def _encode(layers, input_ids, attention_mask):
 
 
 def _decode(layers, input_ids, states):
-    """The logits float (b, t, v), and the last states as `_encode` returns them."""
+    """The hidden states float (b, t, m), and the last states as `_encode` returns them."""
     x, last = embed(layers, "decoder", input_ids), []
     for index, lstm in enumerate(_stack(layers, "decoder")):
         x = drop(layers, "decoder", x) if index else x
         x, *state = lstm(x, initial_state=states[index])
         last.append(state)
-    return logits(layers, x), last
+    return x, last
 
 
 def _encoder_model(model, static):
@@ -105,7 +106,7 @@ def _step_model(model, static):
         states.append(list(pair.values()))
         inputs |= pair
     x, last = _decode(layers, inputs["input_ids"], states)
-    outputs = {"logits": x, **_presents(last)}
+    outputs = {"logits": logits(layers, x), **_presents(last)}
     return keras.Model(inputs, outputs, name=f"{model.name}_step")
 
 
