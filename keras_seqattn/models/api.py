@@ -65,7 +65,7 @@ def _load(path, task):
     family = get_family(checkpoint.config.get("model_type"), path)
     config = checkpoint.config
     if family.adapt is not None:
-        config = family.adapt(config, checkpoint.shapes)
+        config = family.adapt(config, {*checkpoint.shapes, *checkpoint.aliases})
     own = family.task_of(config)
     settings = read_settings(config, family)
     check_stored_sizes(checkpoint, family, settings)

@@ -22,7 +22,8 @@ from keras_seqattn.models.recurrent import (
     state_inputs,
 )
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     **DEFAULTS,

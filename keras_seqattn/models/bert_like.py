@@ -6,7 +6,7 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.embedders import TokenEmbedder
 from keras_seqattn.models.encoder import EncoderSpec
-from keras_seqattn.weights.table import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
 
 DEFAULTS = {
     "vocab_size": 30522,

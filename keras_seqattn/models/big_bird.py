@@ -41,7 +41,8 @@ from keras_seqattn.models.heads import (
     pool_first,
 )
 from keras_seqattn.models.values import FLAG, TOKEN
-from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")

@@ -12,7 +12,8 @@ from keras_seqattn.models.llama_like import (
 )
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import FLAG, LAYER_NUMBERS, SIZE, Real
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
     "vocab_size": 65536,

@@ -16,7 +16,8 @@ from keras_seqattn.models.bert_like import (
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.values import SIZE, TEXT
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _LAYER = "linformer.encoder.layer.{i}.attention.self"
 _MECHANISM = "layers_{i}/attention/mechanism"

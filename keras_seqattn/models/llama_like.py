@@ -5,7 +5,8 @@ from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
     "vocab_size": 32000,

@@ -25,7 +25,8 @@ from keras_seqattn.models.longformer_like import (
     most_global_tokens,
     window_attentions,
 )
-from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 
 def _build(settings, task, initializer):

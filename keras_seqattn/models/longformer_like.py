@@ -4,7 +4,7 @@ from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.models.values import SIZE, Listed
-from keras_seqattn.weights.table import dense_rows
+from keras_seqattn.weights.rows import dense_rows
 
 # Not a key of transformers, whose number of global tokens differs with each batch: their
 # maximum per row.

@@ -16,7 +16,8 @@ from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama_like import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import MOST, SIZE, Whole
-from keras_seqattn.weights.table import Row, Table, layer_norm_rows
+from keras_seqattn.weights.rows import Row, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     "vocab_size": 30522,

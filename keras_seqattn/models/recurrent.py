@@ -9,7 +9,7 @@ from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.models.functional import token_inputs
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights.table import Row, dense_rows
+from keras_seqattn.weights.rows import Row, dense_rows
 
 DEFAULTS = {
     "dropout": 0.0,

@@ -22,7 +22,8 @@ from keras_seqattn.models.recurrent import (
     state_inputs,
 )
 from keras_seqattn.models.values import FLAG
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     **DEFAULTS,

@@ -128,8 +128,8 @@ def _find(checkpoint, names, prefix, layers):
         for index in range(layers if "{i}" in name else 1):
             full = name.format(i=index)
             for key in (full, full.removeprefix(prefix)):
-                if key in checkpoint.shapes:
-                    return key, checkpoint.shapes[key]
+                if checkpoint.shape(key) is not None:
+                    return key, checkpoint.shape(key)
     return None
 
 

@@ -26,7 +26,8 @@ from keras_seqattn.models.values import (
     Nullable,
 )
 from keras_seqattn.ops.position_bias import check_buckets
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     "vocab_size": 32128,

@@ -16,7 +16,8 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
-from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
     "vocab_size": 50265,

@@ -4,7 +4,8 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
 from keras_seqattn.models.decoder import DecoderSpec
 from keras_seqattn.models.values import FLAG, OPTIONAL_SIZE, RATE, SIZE, Activation, Text, Whole
-from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 KEYS = {
     "d_head": OPTIONAL_SIZE,

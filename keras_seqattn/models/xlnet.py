@@ -20,7 +20,7 @@ from keras_seqattn.models.transformer_xl_like import (
     equal_steps,
     transformer_xl_spec,
 )
-from keras_seqattn.weights.table import Row
+from keras_seqattn.weights.rows import Row
 
 _DEFAULTS = {
     "vocab_size": 32000,
