@@ -23,6 +23,7 @@ from keras_seqattn.layers.positions import (
     SinusoidalPositions,
 )
 from keras_seqattn.layers.recurrent import AttentiveDecoder, ReverseTime
+from keras_seqattn.layers.residuals import Residual
 from keras_seqattn.layers.short_convolution import CausalConv1D, ShortConvolution
 from keras_seqattn.layers.state_space import StateSpace
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
@@ -43,6 +44,7 @@ __all__ = [
     "MultiHeadAttention",
     "PositionEmbedding",
     "RelativePositionBias",
+    "Residual",
     "ReverseTime",
     "RotaryPositions",
     "Scale",

@@ -193,6 +193,6 @@ RULES = {
     "activation": _activation,
     **dict.fromkeys("key_norm norm query_norm".split(), _norm),
     "positions": _positions,
-    **dict.fromkeys("attention mixer".split(), _layer),
+    **dict.fromkeys("attention feed_forward mixer".split(), _layer),
     "scaling": _settings,
 }
