@@ -15,6 +15,7 @@ from keras_seqattn.layers.gated_delta import GatedDelta
 from keras_seqattn.layers.gated_linear import GatedLinearAttention
 from keras_seqattn.layers.latent_attention import LatentAttention
 from keras_seqattn.layers.maxout import Maxout
+from keras_seqattn.layers.patches import PatchEmbedding
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.layers.positions import (
     ALiBi,
@@ -42,6 +43,7 @@ __all__ = [
     "LuongAttention",
     "Maxout",
     "MultiHeadAttention",
+    "PatchEmbedding",
     "PositionEmbedding",
     "RelativePositionBias",
     "Residual",

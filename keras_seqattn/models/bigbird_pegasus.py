@@ -15,10 +15,10 @@ from keras_seqattn.models.big_bird_like import (
 )
 from keras_seqattn.models.transformer_like import (
     LOGITS_BIAS,
-    attention_rows,
     transformer_like,
     weight_table,
 )
+from keras_seqattn.weights.rows import attention_rows
 
 
 def _positions(settings):

@@ -14,11 +14,11 @@ from keras_seqattn.models.longformer_like import (
 from keras_seqattn.models.transformer_like import (
     BART_DEFAULTS,
     BART_FIXED,
-    attention_rows,
     transformer_like,
     weight_table,
 )
 from keras_seqattn.models.values import SIZE
+from keras_seqattn.weights.rows import attention_rows
 
 _POSITIONS = ("max_encoder_position_embeddings", "max_decoder_position_embeddings")
 

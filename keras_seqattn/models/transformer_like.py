@@ -16,7 +16,7 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import Row, attention_rows, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -97,7 +97,8 @@ def transformer_like(
             settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
             norm at the end of both stacks; embeddings_norm; attentions: function of the settings
             and the initializer to the `Mechanism` of each block of the encoder; extras: as in
-            `EncoderDecoderSpec`.
+            `EncoderDecoderSpec`; source: function of the settings and the initializer to the
+            `Source` of an encoder that does not read tokens.
 
     Returns:
         A `Family`.
@@ -141,6 +142,7 @@ def _spec(
     embeddings_norm=False,
     attentions=None,
     extras=(),
+    source=None,
 ):
     width = settings["d_model"]
     vocabulary = settings["vocab_size"]
@@ -154,7 +156,13 @@ def _spec(
     if attentions is not None:
         attentions = attentions(settings, initializer)
     return EncoderDecoderSpec(
-        encoder=Stack(vocabulary, settings["encoder_layers"], blocks["encoder"], attentions),
+        encoder=Stack(
+            vocabulary,
+            settings["encoder_layers"],
+            blocks["encoder"],
+            attentions,
+            source and source(settings, initializer),
+        ),
         decoder=Stack(target or vocabulary, settings["decoder_layers"], blocks["decoder"]),
         hidden_dim=width,
         shared=shared,
@@ -234,13 +242,6 @@ def _shapes(root, position_rows):
             rows = position_rows.format(side=side)
             shapes[f"{root}{side}.embed_positions.weight"] = (rows, "d_model")
     return shapes
-
-
-def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "out_proj")):
-    """The rows of an attention; the names are those of its four projections."""
-    pairs = zip(names, ("query", "key", "value", "output_dense"), strict=True)
-    rows = [dense_rows(f"{checkpoint}.{theirs}", f"{variable}/{ours}") for theirs, ours in pairs]
-    return tuple(row for pair in rows for row in pair)
 
 
 def _layer_rows(root, side, own_attention):

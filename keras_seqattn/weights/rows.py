@@ -242,6 +242,19 @@ def layer_norm_rows(checkpoint, variable):
     )
 
 
+def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "out_proj")):
+    """The rows of an attention whose four projections are Dense layers.
+
+    Args:
+        checkpoint: what their names start with.
+        variable: path of the `MultiHeadAttention`.
+        names: those of the projections of queries, keys, values and the result.
+    """
+    pairs = zip(names, ("query", "key", "value", "output_dense"), strict=True)
+    rows = [dense_rows(f"{checkpoint}.{theirs}", f"{variable}/{ours}") for theirs, ours in pairs]
+    return tuple(row for pair in rows for row in pair)
+
+
 def fused_rows(checkpoint, variables, axes, joined, **sizes):
     """The rows of several Dense layers whose weights are one tensor, with or without biases.
 
