@@ -1,6 +1,7 @@
 """Where the norms of a block stand around its sublayers, and what the sublayers read."""
 
 import dataclasses
+import functools
 
 import keras
 
@@ -46,13 +47,7 @@ class Residual:
             dict of "input", "output" and "sum", as far as there are such -> the layer's name. The
             first is the sublayer's name and `_norm`.
         """
-        flags = {"input": self.input_norm, "output": self.output_norm, "sum": self.sum_norm}
-        places = [place for place, norm in flags.items() if norm]
-        names = [f"{sublayer}_norm", *(f"{sublayer}_{place}_norm" for place in places[1:])]
-        own = dict(zip(places, names, strict=False))
-        if self.shared_norm:
-            del own["input"]
-        return own
+        return _norms(self, sublayer)
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -60,6 +55,21 @@ class Residual:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+@functools.cache
+def _norms(residual, sublayer):
+    flags = {
+        "input": residual.input_norm,
+        "output": residual.output_norm,
+        "sum": residual.sum_norm,
+    }
+    places = [place for place, norm in flags.items() if norm]
+    names = [f"{sublayer}_norm", *(f"{sublayer}_{place}_norm" for place in places[1:])]
+    own = dict(zip(places, names, strict=False))
+    if residual.shared_norm:
+        del own["input"]
+    return own
 
 
 # What `residual=` of a block may be named. Pre-norm; post-norm, as the first Transformer; norms of

@@ -11,7 +11,12 @@ from keras_seqattn.layers.blocks import DecoderBlock
 from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.outputs import OutputBias
-from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
+from keras_seqattn.models.functional import (
+    apply_layers,
+    named_layers,
+    numbered_layers,
+    token_inputs,
+)
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
 
@@ -165,25 +170,19 @@ def step_model(model, static):
 
 
 def _embed(layers, input_ids, positions):
-    x = _through(layers, ("embedding_scale",), layers["token_embedding"](input_ids))
+    x = apply_layers(layers, ("embedding_scale",), layers["token_embedding"](input_ids))
     if "position_embedding" in layers:
         places = layers["position_embedding"](input_ids, position_ids=positions)
         x = layers["embeddings_sum"](x, places)
-    return _through(layers, ("embeddings_norm", "embedding_dropout"), x)
+    return apply_layers(layers, ("embeddings_norm", "embedding_dropout"), x)
 
 
 def _finish(layers, x):
-    return _through(layers, ("norm", "dropout"), x)
+    return apply_layers(layers, ("norm", "dropout"), x)
 
 
 def _logits(layers, hidden):
-    return _through(layers, ("output_bias",), layers["token_embedding"](hidden, reverse=True))
-
-
-def _through(layers, names, x):
-    for name in names:
-        x = layers[name](x) if name in layers else x
-    return x
+    return apply_layers(layers, ("output_bias",), layers["token_embedding"](hidden, reverse=True))
 
 
 def _growing(inputs, static):

@@ -15,6 +15,7 @@ from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.outputs import OutputBias
 from keras_seqattn.models.embedders import Source
 from keras_seqattn.models.functional import (
+    apply_layers,
     inputs_like,
     named_layers,
     numbered_layers,
@@ -200,7 +201,14 @@ def encode(layers, inputs):
     x, bias = _embed(layers, "encoder", inputs[source])
     for block in stack_of(layers, "encoder"):
         x = block(x, bias=bias, **{name: inputs[name] for name in others})
-    return _apply(layers, x, "encoder_norm", "encoder_final_dropout")
+    return apply_layers(
+        layers,
+        (
+            "encoder_norm",
+            "encoder_final_dropout",
+        ),
+        x,
+    )
 
 
 def encoder_model(model, static):
@@ -312,37 +320,44 @@ def _blocks(spec, side, initializer):
 
 def _embed(layers, side, ids, positions=None):
     """The embeddings of a stack, and the bias of its self-attention or None."""
-    x = _apply(layers, _table(layers, side)(ids), f"{side}_scale")
+    x = apply_layers(layers, (f"{side}_scale",), _table(layers, side)(ids))
     queries = None if positions is None else positions[0]
     # A source that is no tokens may have another length than its vectors.
     ids = ids if len(ids.shape) == 2 else x
     if f"{side}_positions" in layers:
         vectors = layers[f"{side}_positions"](ids, position_ids=queries)
         x = layers[f"{side}_embeddings_sum"](x, vectors)
-    x = _apply(layers, x, f"{side}_embeddings_norm", f"{side}_dropout")
+    x = apply_layers(
+        layers,
+        (
+            f"{side}_embeddings_norm",
+            f"{side}_dropout",
+        ),
+        x,
+    )
     if f"{side}_position_bias" not in layers:
         return x, None
     return x, layers[f"{side}_position_bias"](*(positions or SlotPositions()(ids)))
 
 
 def _finish(layers, x):
-    return _apply(layers, x, "decoder_norm", "decoder_final_dropout")
+    return apply_layers(
+        layers,
+        (
+            "decoder_norm",
+            "decoder_final_dropout",
+        ),
+        x,
+    )
 
 
 def _logits(layers, x):
-    x = _apply(layers, x, "logits_scale")
-    return _apply(layers, _table(layers, "decoder")(x, reverse=True), "final_logits_bias")
+    x = apply_layers(layers, ("logits_scale",), x)
+    return apply_layers(layers, ("final_logits_bias",), _table(layers, "decoder")(x, reverse=True))
 
 
 def _table(layers, side):
     return layers.get("token_embedding") or layers[f"{side}_embedding"]
-
-
-def _apply(layers, x, *names):
-    """Those of the named layers that the model has, one after the other."""
-    for name in names:
-        x = layers[name](x) if name in layers else x
-    return x
 
 
 def _context_caches(layers, hidden):

@@ -25,3 +25,16 @@ def numbered_layers(layers, prefix):
     """Those named `{prefix}0`, `{prefix}1` and so on among named layers, in order."""
     count = sum(name.startswith(prefix) for name in layers)
     return [layers[f"{prefix}{index}"] for index in range(count)]
+
+
+def apply_layers(layers, names, x):
+    """`x` through those of the named layers that a model has, one after the other.
+
+    Args:
+        layers: dict of the layers by name.
+        names: of the layers.
+        x: a tensor.
+    """
+    for name in names:
+        x = layers[name](x) if name in layers else x
+    return x

@@ -21,12 +21,9 @@ _LAYER_BYTES = 100_000
 _COMMON_EXTENT = ("64 * num_labels",)
 _STANDS_FOR = {
     "num_key_value_heads": ("num_attention_heads",),
-    "decoder_vocab_size": ("vocab_size",),
-    "num_decoder_layers": ("num_layers",),
 }
 _WIDTH_AND_HEADS = {
     "head_dim": ("hidden_size", "num_attention_heads"),
-    "d_head": ("d_model", "n_head"),
 }
 
 

@@ -49,6 +49,12 @@ def check_width(settings):
         )
 
 
+def read_shape(settings):
+    """The number of heads and their size, by `DecoderBlock`'s names."""
+    width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
+    return {"num_heads": heads, "head_dim": head_dim or max(1, width // heads)}
+
+
 def transformer_xl_spec(settings, task, initializer, activation="relu", embedding_scale=None):
     """The decoder of a Transformer-XL.
 
@@ -62,8 +68,7 @@ def transformer_xl_spec(settings, task, initializer, activation="relu", embeddin
     Returns:
         A `DecoderSpec`.
     """
-    width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
-    shape = {"num_heads": heads, "head_dim": head_dim or width // heads}
+    width, shape = settings["d_model"], read_shape(settings)
     mixer = {
         **shape,
         "memory_length": settings["mem_len"],
@@ -125,9 +130,10 @@ TABLE = Table(
     prefix="transformer.",
 )
 
+_HEAD_DIM = ("d_head", lambda settings: read_shape(settings)["head_dim"])
 SHAPES = {
     "transformer.word_embedding.weight": ("vocab_size", "d_model"),
-    _layer("rel_attn.q"): ("d_model", "n_head", "d_head"),
+    _layer("rel_attn.q"): ("d_model", "n_head", _HEAD_DIM),
     _layer("ff.layer_1.weight"): ("d_inner", "d_model"),
     _layer("ff.layer_2.weight"): ("d_model", "d_inner"),
 }

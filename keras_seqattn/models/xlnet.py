@@ -18,6 +18,7 @@ from keras_seqattn.models.transformer_xl_like import (
     TABLE,
     check_width,
     equal_steps,
+    read_shape,
     transformer_xl_spec,
 )
 from keras_seqattn.weights.rows import Row
@@ -69,7 +70,7 @@ def _adapt(config, names):
 
 def _table(settings):
     heads, width = settings["n_head"], settings["d_model"]
-    size = settings["d_head"] or width // heads
+    size = read_shape(settings)["head_dim"]
     layer = "transformer.layer.{i}.rel_attn."
     unused = {layer + "r_s_bias": (heads, size), layer + "seg_embed": (2, heads, size)}
     rows = [Row(name, None) for name in ("transformer.mask_emb", *unused)]
