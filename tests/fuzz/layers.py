@@ -106,8 +106,9 @@ _SETTINGS = (
     "kernel_initializer bias_initializer activation gated norm normalize_first residual mixer",
     "attention_dropout activation_dropout embeddings_initializer fraction base interleaved",
     "max_position scaling unbounded gate_rank gate_temperature chunk_size kernel_size num_groups",
+    "feed_forward",
     "use_conv_bias time_step_limit same_length clamp_distance position_dropout query_latent_dim",
-    "feed_forward seed mode dilation shared feature_map levels num_random_blocks right tied score units",
+    "seed mode dilation shared feature_map levels num_random_blocks right tied score units",
 )
 _NO_MASK = (
     layers.CausalConv1D,
