@@ -10,8 +10,9 @@ from keras_seqattn.layers.blocks import EncoderBlock
 from keras_seqattn.layers.embedding import Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.functional import symbolic
 from keras_seqattn.ops.positions import PositionIds
+from keras_seqattn.ports import names
 from keras_seqattn.weights.table import Row, dense_rows, layer_norm_rows
 
 
@@ -87,12 +88,17 @@ def build_encoder(settings, task, initializer, heads, extras=(), offset=None, at
             rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
             queries, keys and values have biases.
         heads: as `heads.BERT_HEADS`.
-        extras: names of further inputs int (b, t), which each block is called with.
+        extras: the `Port` of each further input int (b, t), which each block is called with.
         offset: rows of the position table before that of the first token; positions then leave out
             padding. None: there are none, and padding counts.
         attentions: None, or a `Mechanism` for each block.
     """
-    inputs = token_inputs("input_ids", "attention_mask", "token_type_ids", *extras)
+    inputs = symbolic(
+        names.tokens(settings["vocab_size"]),
+        names.mask(),
+        names.token_types(settings["type_vocab_size"]),
+        *extras,
+    )
     width, num_heads = settings["hidden_size"], settings["num_attention_heads"]
     embedding = TokenEmbedding(
         settings["vocab_size"],
@@ -104,7 +110,7 @@ def build_encoder(settings, task, initializer, heads, extras=(), offset=None, at
     hidden = encode(
         _embed_inputs(inputs, embedding, settings, initializer, offset),
         settings["num_hidden_layers"],
-        {name: inputs[name] for name in ("attention_mask", *extras)},
+        {name: inputs[name] for name in ("attention_mask", *(port.name for port in extras))},
         attentions,
         num_heads=num_heads,
         head_dim=width // num_heads,

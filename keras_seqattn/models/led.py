@@ -11,6 +11,7 @@ from keras_seqattn.models.longformer import (
     window_attentions,
 )
 from keras_seqattn.models.transformer import attention_rows, transformer_like, weight_table
+from keras_seqattn.ports import names
 
 
 def _positions(settings):
@@ -53,5 +54,5 @@ FAMILY = transformer_like(
     attentions=_attentions,
     extent=(*WINDOW_EXTENT, "max_global_tokens * d_model"),
     position_rows="max_{side}_position_embeddings",
-    extras=("global_attention_mask",),
+    extras=lambda settings: (names.global_mask(settings[MAX_GLOBAL_TOKENS], names.SOURCE),),
 )

@@ -17,6 +17,7 @@ from keras_seqattn.models.encoder import (
 )
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import ROBERTA_HEADS
+from keras_seqattn.ports import names
 from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
 
 # Not a key of transformers, whose number of global tokens differs with each batch: room for those
@@ -77,7 +78,7 @@ def _build(settings, task, initializer):
         task,
         initializer,
         _HEADS,
-        extras=("global_attention_mask",),
+        extras=(names.global_mask(settings[MAX_GLOBAL_TOKENS]),),
         offset=padding + 1,
         attentions=window_attentions("longformer", settings, layers, width, initializer),
     )

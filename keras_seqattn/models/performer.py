@@ -13,10 +13,11 @@ from keras_seqattn.models.decoder import (
 )
 from keras_seqattn.models.encoder import adapt_pooler, encoder_rows, encoder_shapes
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.functional import symbolic
 from keras_seqattn.models.heads import BERT_HEADS
 from keras_seqattn.models.llama import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
+from keras_seqattn.ports import names
 from keras_seqattn.weights.table import Row, Table, layer_norm_rows
 
 _DEFAULTS = {
@@ -51,7 +52,7 @@ def _build(settings, task, initializer):
     spec = _spec(settings, task)
     if task == "causal_lm":
         return decoder_model(spec, settings, task, initializer)
-    inputs = token_inputs("input_ids", "attention_mask")
+    inputs = symbolic(names.tokens(settings["vocab_size"]), names.mask())
     layers = make_layers(spec, initializer)
     hidden = full_pass(layers, **inputs)
     return inputs, BERT_HEADS[task](hidden, layers["token_embedding"], settings)

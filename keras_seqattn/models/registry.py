@@ -9,11 +9,12 @@ from keras_seqattn.arguments import path as checked_path
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.files import read_settled
-from keras_seqattn.generation.checkpoint import POSITION_KEYS
+from keras_seqattn.generation.checkpoint import POSITION_KEYS, position_limit
 from keras_seqattn.models.config import complete_keys, read_settings, written_defaults
 from keras_seqattn.models.rope import rope_parameters
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.models.sizes import check_model_memory, check_stored_sizes
+from keras_seqattn.ports import names
 from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import write_directory
 from keras_seqattn.weights.table import load_weights, stored_tensors
@@ -180,15 +181,25 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
     foreign = set(POSITION_KEYS) - set(declared.defaults)
     config = {key: value for key, value in config.items() if key not in foreign}
     # Written out, so that whoever reads the configuration needs no table of defaults.
+    config = {**written_defaults(declared, settings), **config}
     return SequenceModel(
         inputs,
         outputs,
         family=family,
         task=task,
-        config={**written_defaults(declared, settings), **config},
+        config=config,
         assets=assets,
+        limits=_limits(inputs, config),
         name=name,
     )
+
+
+def _limits(inputs, config):
+    """The most tokens of each side, as in `Ports.limits`."""
+    sides = {names.TOKENS: "decoder", names.SOURCE: "encoder", names.TARGET: "decoder"}
+    dimensions = {axis for tensor in inputs.values() for axis in tensor.port.axes}
+    limits = {name: position_limit(config, side) for name, side in sides.items()}
+    return {name: size for name, size in limits.items() if size and name in dimensions}
 
 
 def get_family(model_type, where="model"):

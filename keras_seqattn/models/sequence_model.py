@@ -5,27 +5,31 @@ from pathlib import Path
 import keras
 
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.functional import PortModel
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class SequenceModel(keras.Model):
+class SequenceModel(PortModel):
     """A functional Keras model, dict in and dict out, with its family, task and configuration.
 
     Its `.keras` file holds these three, the weights and the assets; the family builds it anew from
     them.
 
     Args:
-        inputs: dict of name -> symbolic input.
+        inputs: dict of name -> symbolic input, made by `symbolic` of a `Port`.
         outputs: dict of name -> symbolic output.
         family: the `model_type` of config.json.
         task: what the outputs are for, as "causal_lm".
         config: dict as in config.json.
         assets: dict of file name -> bytes: tokenizer, generation settings and the like.
+        limits: as in `Ports`.
         name: name of the model; None is the family's.
     """
 
-    def __init__(self, inputs, outputs, *, family, task, config, assets=None, name=None):
-        super().__init__(inputs=inputs, outputs=outputs, name=name or family)
+    def __init__(
+        self, inputs, outputs, *, family, task, config, assets=None, limits=None, name=None
+    ):
+        super().__init__(inputs, outputs, limits, name=name or family)
         self.family = family
         self.task = task
         self.config = config

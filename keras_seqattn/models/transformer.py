@@ -74,8 +74,8 @@ def transformer_like(
         variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
             settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
             norm at the end of both stacks; embeddings_norm; attentions: function of the settings
-            and the initializer to the `Mechanism` of each block of the encoder; extras: as in
-            `EncoderDecoderSpec`.
+            and the initializer to the `Mechanism` of each block of the encoder; extras: function of
+            the settings to what `EncoderDecoderSpec.extras` takes.
 
     Returns:
         A `Family`.
@@ -116,7 +116,7 @@ def _spec(
     normalize_first=False,
     embeddings_norm=False,
     attentions=None,
-    extras=(),
+    extras=None,
 ):
     width = settings["d_model"]
     vocabulary = settings["vocab_size"]
@@ -142,7 +142,7 @@ def _spec(
         final_norms=normalize_first,
         dropout=settings["dropout"],
         embeddings_initializer=embeddings,
-        extras=extras,
+        extras=() if extras is None else extras(settings),
     )
 
 
