@@ -20,10 +20,11 @@ ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
     "weights": {"files"},
-    "models": {"ops", "layers", "weights", "generation", "files"},
+    "models": {"ops", "layers", "weights", "generation", "files", "ports"},
     "onnx": {"ops", "layers", "weights", "models", "generation", "runtime", "files"},
     "training": {"ops", "layers", "models", "generation"},
     "analysis": {"ops", "layers", "models", "generation", "runtime"},
+    "ports": set(),
     "generation": set(),
     "runtime": {"generation", "files"},
     "files": set(),
@@ -45,7 +46,7 @@ ALLOWED = {
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
 KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "json_objects"}
-KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
+KERAS_FREE |= {"ports", "progress", "samples", "inspection", "console", "cli"}
 
 
 def module_paths():

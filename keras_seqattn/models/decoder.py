@@ -6,19 +6,21 @@ from collections.abc import Callable
 
 import keras
 
-from keras_seqattn.generation.steps import LENGTH, output_for
 from keras_seqattn.layers.blocks import DecoderBlock
 from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.outputs import OutputBias
 from keras_seqattn.models.functional import (
+    PortModel,
     apply_layers,
+    file_dtype,
     named_layers,
     numbered_layers,
-    token_inputs,
+    symbolic,
 )
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
+from keras_seqattn.ports import Port, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ def make_layers(spec, initializer):
         layers[name].build(x.shape)
         # Keras checks the outputs of every later graph against those of a layer's first call, so
         # that one must be the call with the most outputs.
-        layers[name](x, cache=tuple(_past_inputs(layers[name], index).values()))
+        layers[name](x, cache=tuple(symbolic(*_pasts(layers[name], index)).values()))
     if spec.embedding_scale is not None:
         layers["embedding_scale"] = Scale(spec.embedding_scale, name="embedding_scale")
     if spec.positions is not None:
@@ -130,7 +132,7 @@ def decoder_model(spec, settings, task, initializer, heads=None):
         settings, task, initializer: as `Family.build` gets them.
         heads: those that take the place of `heads.HEADS`, a dict like that.
     """
-    inputs = token_inputs("input_ids", "attention_mask")
+    inputs = symbolic(names.tokens(spec.vocabulary_size), names.mask())
     layers = make_layers(spec, initializer)
     hidden, logits = full_pass(layers, **inputs), functools.partial(_logits, layers)
     body = Body(hidden, inputs, layers["token_embedding"], logits, causal=True)
@@ -149,9 +151,12 @@ def step_model(model, static):
     """
     layers = named_layers(model)
     blocks = numbered_layers(layers, "layers_")
-    pasts = [_past_inputs(block, index) for index, block in enumerate(blocks)]
-    inputs = token_inputs("input_ids", "attention_mask")
+    pasts = [symbolic(*_pasts(block, index)) for index, block in enumerate(blocks)]
     grows = any(block.state_shapes() is None for block in blocks)
+    inputs = symbolic(
+        names.tokens(layers["token_embedding"].vocabulary_size),
+        names.mask(length=names.TOTAL if grows else names.TOKENS),
+    )
     positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
     x = _embed(layers, inputs["input_ids"], positions)
     for block, past in zip(blocks, pasts, strict=True):
@@ -164,9 +169,15 @@ def step_model(model, static):
             cache=tuple(past.values()),
             cache_position=None if fixed else inputs.get("cache_position"),
         )
-        presents |= zip(map(output_for, past), present, strict=True)
-    logits = _logits(layers, _finish(layers, x))
-    return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
+        presents |= zip((tensor.port.follows for tensor in past.values()), present, strict=True)
+    longest = model.ports.longest
+    return PortModel(
+        inputs,
+        {"logits": _logits(layers, _finish(layers, x)), **presents},
+        limits={names.TOTAL: longest} if grows and longest else None,
+        totals=names.TOTALS if grows else None,
+        name=f"{model.name}_step",
+    )
 
 
 def _embed(layers, input_ids, positions):
@@ -191,32 +202,30 @@ def _growing(inputs, static):
     What more the step takes is added to `inputs`; what more it gives out is returned last.
     """
     if static:
-        inputs["cache_position"] = keras.Input(
-            batch_shape=(1,), dtype="int32", name="cache_position"
-        )
+        inputs |= symbolic(names.slot())
     call = inputs["attention_mask"], inputs["input_ids"], inputs.get("cache_position")
     return PositionIds(name="position_ids")(*call), NewTokens(name="new_tokens")(*call), {}
 
 
 def _streaming(inputs):
     """The same where no past grows, and the number of earlier tokens is part of it."""
-    inputs[LENGTH] = keras.Input((), dtype="int32", name=LENGTH)
+    past, present = names.length_names()
+    inputs |= symbolic(Port(past, "length", (names.BATCH,), "int64", least=0, follows=present))
     mask = inputs["attention_mask"]
-    positions, length = StreamPositions(name="position_ids")(mask, inputs[LENGTH])
-    return positions, mask, {output_for(LENGTH): length}
+    positions, length = StreamPositions(name="position_ids")(mask, inputs[past])
+    return positions, mask, {present: length}
 
 
-def _past_inputs(block, index):
-    """The symbolic past of one layer by name, a state or the key and value of a cache."""
-    states = block.state_shapes()
-    if states is not None:
-        pasts = {f"past_states.{index}.{name}": like for name, like in states.items()}
-    else:
-        pasts = {
-            f"past_key_values.{index}.{name}": ((heads, None, size), None)
-            for name, (heads, size) in block.cache_shapes().items()
-        }
-    return {
-        name: keras.Input(shape, dtype=dtype or block.compute_dtype, name=name)
-        for name, (shape, dtype) in pasts.items()
-    }
+def _pasts(block, index):
+    """The ports of the past of one layer: a state, or the key and value of a cache."""
+    ports = []
+    for name, (shape, dtype) in (block.state_shapes() or {}).items():
+        past, present = names.state_names(index, name)
+        dtype = file_dtype(dtype or block.compute_dtype)
+        ports.append(Port(past, "state", (names.BATCH, *shape), dtype, follows=present))
+    if block.state_shapes() is None:
+        for name, (heads, size) in block.cache_shapes().items():
+            past, present = names.cache_names(index, name)
+            axes = (names.BATCH, heads, names.PAST, size)
+            ports.append(Port(past, "cache", axes, block.compute_dtype, follows=present))
+    return ports

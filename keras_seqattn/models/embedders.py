@@ -7,7 +7,7 @@ import keras
 
 from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.ports import Port, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,14 @@ class Source:
     layer: Callable
     masked: bool = True
 
-    def inputs(self):
-        """The symbolic inputs, by name."""
-        inputs = {self.name: keras.Input(self.shape, name=self.name)}
-        return inputs | (token_inputs("attention_mask") if self.masked else {})
+    def ports(self, length=names.TOKENS):
+        """tuple of the `Port` of each input; `length` names the first axis that is free."""
+        free = [axis for axis, size in enumerate(self.shape) if size is None]
+        dimensions = {axis: f"{self.name}_axis_{axis + 1}" for axis in free[1:]}
+        dimensions |= dict.fromkeys(free[:1], length)
+        axes = (dimensions.get(axis, size) for axis, size in enumerate(self.shape))
+        port = names.guess(Port(self.name, axes=(names.BATCH, *axes)))
+        return (port, names.mask(length=length)) if self.masked else (port,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +52,9 @@ class SourceEmbedder:
     norm: tuple | None = None
     dropout: float = 0.0
 
-    def inputs(self):
-        """The symbolic inputs, by name."""
-        return self.source.inputs()
+    def ports(self):
+        """tuple of the `Port` of each input."""
+        return self.source.ports()
 
     def embed(self, inputs, places, initializer):
         """The vectors float (b, s, m), and no token embedding."""
@@ -82,16 +86,17 @@ class TokenEmbedder:
     dropout: float = 0.0
     tied: bool = True
 
-    def inputs(self):
-        """The symbolic inputs, by name."""
-        types = () if self.type_vocabulary_size is None else ("token_type_ids",)
-        return token_inputs("input_ids", "attention_mask", *types)
+    def ports(self):
+        """tuple of the `Port` of each input."""
+        count = self.type_vocabulary_size
+        types = () if count is None else (names.token_types(count),)
+        return (names.tokens(self.vocabulary_size), names.mask(), *types)
 
     def embed(self, inputs, places, initializer):
         """The vectors float (b, t, m), and the token embedding.
 
         Args:
-            inputs: what `inputs` returned, and others.
+            inputs: the symbolic inputs by name.
             places: int (b, t), the positions of the tokens; None counts padding too.
             initializer: function that makes an initializer.
         """

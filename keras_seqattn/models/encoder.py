@@ -7,7 +7,7 @@ import keras
 from keras_seqattn.layers.blocks import EncoderBlock
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.models.embedders import SourceEmbedder, TokenEmbedder
-from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.functional import symbolic
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.positions import PositionIds
 
@@ -21,7 +21,7 @@ class EncoderSpec:
         layers: for each layer, the arguments of `EncoderBlock` that are its own, as a window or a
             mechanism for `attention`.
         block: those that all layers share.
-        extras: names of further inputs int (b, t), which each block is called with.
+        extras: the `Port` of each further input int (b, t), which each block is called with.
         skips_padding: positions count real tokens only; otherwise padding counts.
         numbered_blocks: each block gets the positions too, as rotary ones need them.
         final_norm: normalise the last hidden states.
@@ -44,12 +44,13 @@ def build_encoder(spec, settings, task, initializer, heads=None):
         settings, task, initializer: as `Family.build` gets them.
         heads: those that take the place of `heads.HEADS`, a dict like that.
     """
-    inputs = {**spec.embedder.inputs(), **token_inputs(*spec.extras)}
+    inputs = symbolic(*spec.embedder.ports(), *spec.extras)
     mask, places = inputs.get("attention_mask"), None
     if spec.skips_padding or spec.numbered_blocks:
         places = PositionIds(name="position_ids")(mask, inputs.get("input_ids", mask))
     x, embedding = spec.embedder.embed(inputs, places if spec.skips_padding else None, initializer)
-    call = {name: inputs[name] for name in ("attention_mask", *spec.extras) if name in inputs}
+    called = ("attention_mask", *(port.name for port in spec.extras))
+    call = {name: inputs[name] for name in called if name in inputs}
     if spec.numbered_blocks:
         call["position_ids"] = places
     for index, own in enumerate(spec.layers):

@@ -15,15 +15,16 @@ from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.outputs import OutputBias
 from keras_seqattn.models.embedders import Source
 from keras_seqattn.models.functional import (
+    PortModel,
     apply_layers,
-    inputs_like,
     named_layers,
     numbered_layers,
-    token_inputs,
+    symbolic,
 )
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.cache import UncachedContext
 from keras_seqattn.ops.positions import SlotPositions
+from keras_seqattn.ports import Port, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ class EncoderDecoderSpec:
         final_dropout: apply it to what leaves each stack as well.
         embeddings_initializer: function that makes the initializer of token embeddings; None is
             the one of all matrices.
-        extras: names of further inputs int (b, s), which each block of the encoder is called with.
+        extras: the `Port` of each further input int (b, s), which each block of the encoder is
+            called with.
     """
 
     encoder: Stack
@@ -156,11 +158,13 @@ def build_model(spec, settings, task, initializer, heads=None):
         heads: those that take the place of `heads.HEADS`, a dict like that.
     """
     source = spec.encoder.source
-    tokens = token_inputs("input_ids", "attention_mask")
-    inputs = {
-        **(tokens if source is None else source.inputs()),
-        **token_inputs(*spec.extras, "decoder_input_ids"),
-    }
+    if source is None:
+        tokens = names.tokens(spec.encoder.vocabulary_size, length=names.SOURCE)
+        ports = (tokens, names.mask(length=names.SOURCE))
+    else:
+        ports = source.ports(names.SOURCE)
+    targets = names.targets(spec.decoder.vocabulary_size)
+    inputs = symbolic(*ports, *spec.extras, targets)
     layers = make_layers(spec, initializer)
     hidden, logits = full_pass(layers, inputs), functools.partial(_logits, layers)
     embedding = _table(layers, "decoder")
@@ -214,17 +218,18 @@ def encode(layers, inputs):
 def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
     layers = named_layers(model)
-    inputs = inputs_like({n: x for n, x in model.input.items() if n != "decoder_input_ids"})
+    inputs = symbolic(*names.source_ports(model.ports))
     hidden = encode(layers, inputs)
-    outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
-    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+    outputs = _context_caches(layers, hidden) if static else {names.ENCODED: hidden}
+    limits = names.renamed_limits(model.ports, names.SOURCE, names.SOURCE)
+    return PortModel(inputs, outputs, limits, name=f"{model.name}_encoder")
 
 
 def step_model(model, static):
     """The model of one decoding step, see `SequenceModel.step_model`."""
     layers = named_layers(model)
     blocks = stack_of(layers, "decoder")
-    inputs, caches = _step_inputs(blocks, _table(layers, "decoder").hidden_dim, static)
+    inputs, caches = _step_inputs(blocks, _table(layers, "decoder"), static)
     ids, slot = inputs["input_ids"], inputs.get("cache_position")
     (past_key, _), (context_key, _) = caches[0]
     positions = SlotPositions(name="slot_positions")(ids, past_key, slot)
@@ -245,10 +250,12 @@ def step_model(model, static):
             context_cache=context_cache,
         )
         for side, pair in zip(("decoder", "encoder"), present, strict=False):
-            presents |= dict(zip(_cache_names("present", index, side), pair, strict=True))
-    return keras.Model(
+            presents |= dict(zip(_presents(index, side), pair, strict=True))
+    return PortModel(
         inputs,
         {"logits": _logits(layers, _finish(layers, x)), **presents},
+        limits=names.renamed_limits(model.ports, names.TARGET, names.TOTAL_TARGET),
+        totals=names.TARGET_TOTALS,
         name=f"{model.name}_step",
     )
 
@@ -365,21 +372,18 @@ def _context_caches(layers, hidden):
     caches = {}
     for index, block in enumerate(stack_of(layers, "decoder")):
         cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
-        caches |= dict(zip(_cache_names("present", index, "encoder"), cache, strict=True))
+        caches |= dict(zip(_presents(index, "encoder"), cache, strict=True))
     return caches
 
 
-def _step_inputs(blocks, width, static):
+def _step_inputs(blocks, table, static):
     """The inputs of a step by name, and for each layer the pairs (key, value) of both caches."""
-    inputs = token_inputs("encoder_attention_mask", "input_ids")
+    ports = [names.source_mask(), names.tokens(table.vocabulary_size, length=names.TARGET)]
     if static:
-        slot = keras.Input(batch_shape=(1,), dtype="int32", name="cache_position")
-        inputs["cache_position"] = slot
+        ports.append(names.slot())
     else:
-        inputs["encoder_hidden_states"] = keras.Input(
-            (None, width), dtype=blocks[0].compute_dtype, name="encoder_hidden_states"
-        )
-    caches = []
+        ports.append(names.context(table.hidden_dim, blocks[0].compute_dtype))
+    inputs, caches = symbolic(*ports), []
     for index, block in enumerate(blocks):
         own, cross = _cache_inputs(block, index)
         inputs |= own | cross
@@ -391,15 +395,17 @@ def _cache_inputs(block, index):
     """The symbolic keys and values of one layer's past and of its context, by name."""
     settings = block.attention_settings
     groups = settings["num_key_value_heads"] or settings["num_heads"]
-    shape, dtype = (groups, None, settings["head_dim"]), block.compute_dtype
-    return tuple(
-        {
-            name: keras.Input(shape, dtype=dtype, name=name)
-            for name in _cache_names("past_key_values", index, side)
-        }
-        for side in ("decoder", "encoder")
-    )
+    sides = []
+    for side, role, length in (
+        ("decoder", "cache", names.PAST_TARGET),
+        ("encoder", "source_cache", names.PAST_SOURCE),
+    ):
+        axes = (names.BATCH, groups, length, settings["head_dim"])
+        pairs = [names.cache_names(index, part, side) for part in ("key", "value")]
+        ports = [Port(past, role, axes, block.compute_dtype, follows=now) for past, now in pairs]
+        sides.append(symbolic(*ports))
+    return tuple(sides)
 
 
-def _cache_names(prefix, index, side):
-    return [f"{prefix}.{index}.{side}.{part}" for part in ("key", "value")]
+def _presents(index, side):
+    return [names.cache_names(index, part, side)[1] for part in ("key", "value")]

@@ -18,6 +18,7 @@ from keras_seqattn.models.transformer_like import (
     weight_table,
 )
 from keras_seqattn.models.values import SIZE
+from keras_seqattn.ports import names
 from keras_seqattn.weights.rows import attention_rows
 
 _POSITIONS = ("max_encoder_position_embeddings", "max_decoder_position_embeddings")
@@ -62,7 +63,7 @@ FAMILY = transformer_like(
     attentions=_attentions,
     extent=(*WINDOW_EXTENT, "max_global_tokens * d_model"),
     position_rows="max_{side}_position_embeddings",
-    extras=("global_attention_mask",),
+    extras=lambda settings: (names.global_mask(most_global_tokens(settings), names.SOURCE),),
     fields={
         "keys": WINDOW_KEYS | dict.fromkeys(_POSITIONS, SIZE),
         "keras_names": {"max_sequence_length": _POSITIONS},

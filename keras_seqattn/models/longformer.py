@@ -25,6 +25,7 @@ from keras_seqattn.models.longformer_like import (
     most_global_tokens,
     window_attentions,
 )
+from keras_seqattn.ports import names
 from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
@@ -38,7 +39,7 @@ def _build(settings, task, initializer):
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]
     attentions = window_attentions("longformer", settings, layers, width, initializer)
-    extras = ("global_attention_mask",)
+    extras = (names.global_mask(most_global_tokens(settings)),)
     spec = bert_spec(settings, task, initializer, attentions, extras, offset=padding + 1)
     return build_encoder(spec, settings, task, initializer, _HEADS)
 

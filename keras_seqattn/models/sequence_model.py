@@ -8,29 +8,34 @@ from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.generation.checkpoint import POSITION_KEYS
 from keras_seqattn.models.config import read_settings, written_defaults
+from keras_seqattn.models.functional import PortModel, port_of
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sizes import check_model_memory
+from keras_seqattn.ports import names
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class SequenceModel(keras.Model):
+class SequenceModel(PortModel):
     """A functional Keras model, dict in and dict out, with its family, task and configuration.
 
     Its `.keras` file holds these three, the weights and the assets; the family builds it anew from
     them.
 
     Args:
-        inputs: dict of name -> symbolic input.
+        inputs: dict of name -> symbolic input, as of `PortModel`.
         outputs: dict of name -> symbolic output.
         family: the `model_type` of config.json.
         task: what the outputs are for, as "causal_lm".
         config: dict as in config.json.
         assets: dict of file name -> bytes: tokenizer, generation settings and the like.
+        limits: as in `Ports`.
         name: name of the model; None is the family's.
     """
 
-    def __init__(self, inputs, outputs, *, family, task, config, assets=None, name=None):
-        super().__init__(inputs=inputs, outputs=outputs, name=name or family)
+    def __init__(
+        self, inputs, outputs, *, family, task, config, assets=None, limits=None, name=None
+    ):
+        super().__init__(inputs, outputs, limits, name=name or family)
         self.family = family
         self.task = task
         self.config = config
@@ -173,12 +178,22 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
     foreign = set(POSITION_KEYS) - set(declared.defaults)
     config = {key: value for key, value in config.items() if key not in foreign}
     # Written out, so that whoever reads the configuration needs no table of defaults.
+    config = {**written_defaults(declared, settings), **config}
     return SequenceModel(
         inputs,
         outputs,
         family=family,
         task=task,
-        config={**written_defaults(declared, settings), **config},
+        config=config,
         assets=assets,
+        limits=_limits(inputs, declared, settings),
         name=name,
     )
+
+
+def _limits(inputs, family, settings):
+    """The most tokens of each side, as in `Ports.limits`."""
+    sides = {names.TOKENS: "decoder", names.SOURCE: "encoder", names.TARGET: "decoder"}
+    known = {axis for name, tensor in inputs.items() for axis in port_of(name, tensor).axes}
+    limits = {name: family.longest(settings, side) for name, side in sides.items()}
+    return {name: size for name, size in limits.items() if size and name in known}

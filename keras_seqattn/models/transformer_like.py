@@ -96,9 +96,9 @@ def transformer_like(
         variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
             settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
             norm at the end of both stacks; embeddings_norm; attentions: function of the settings
-            and the initializer to the `Mechanism` of each block of the encoder; extras: as in
-            `EncoderDecoderSpec`; source: function of the settings and the initializer to the
-            `Source` of an encoder that does not read tokens.
+            and the initializer to the `Mechanism` of each block of the encoder; extras: function of
+            the settings to what `EncoderDecoderSpec.extras` takes; source: function of the settings
+            and the initializer to the `Source` of an encoder that does not read tokens.
 
     Returns:
         A `Family`.
@@ -141,7 +141,7 @@ def _spec(
     normalize_first=False,
     embeddings_norm=False,
     attentions=None,
-    extras=(),
+    extras=None,
     source=None,
 ):
     width = settings["d_model"]
@@ -174,7 +174,7 @@ def _spec(
         final_norms=normalize_first,
         dropout=settings["dropout"],
         embeddings_initializer=embeddings,
-        extras=extras,
+        extras=() if extras is None else extras(settings),
     )
 
 
