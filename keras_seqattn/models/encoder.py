@@ -46,12 +46,13 @@ def build_encoder(spec, settings, task, initializer, heads=None):
     """
     inputs = symbolic(*spec.embedder.ports(), *spec.extras)
     mask, places = inputs.get("attention_mask"), None
-    if spec.skips_padding or spec.numbered_blocks:
+    # Without a mask positions count everything, which is what blocks do that are told none.
+    if mask is not None and (spec.skips_padding or spec.numbered_blocks):
         places = PositionIds(name="position_ids")(mask, inputs.get("input_ids", mask))
     x, embedding = spec.embedder.embed(inputs, places if spec.skips_padding else None, initializer)
     called = ("attention_mask", *(port.name for port in spec.extras))
     call = {name: inputs[name] for name in called if name in inputs}
-    if spec.numbered_blocks:
+    if spec.numbered_blocks and places is not None:
         call["position_ids"] = places
     for index, own in enumerate(spec.layers):
         block = {**spec.block, **own, "kernel_initializer": initializer()}

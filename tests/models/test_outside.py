@@ -15,6 +15,7 @@ from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, ConfigError
 from keras_seqattn.models import registry
 from keras_seqattn.models.heads import HEADS
+from keras_seqattn.weights.table import Table
 from tests.helpers import randomise
 from tests.models import outside
 from tests.models.outside import encoder, head, parallel_decoder, speech, vision
@@ -312,3 +313,16 @@ def test_sizes_are_checked_in_families_whose_table_depends_on_the_settings(tmp_p
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 101}))
     with pytest.raises(CheckpointError, match="vocab_size=101, which makes 'wte.weight'"):
         models.load(tmp_path)
+
+
+def test_inputs_that_a_family_makes_itself_are_declared_by_their_names():
+    def build(settings, task, initializer):
+        x = keras.Input((None, 5), name="input_features")
+        return {"input_features": x}, {"last_hidden_state": keras.layers.Dense(3, name="out")(x)}
+
+    family = models.Family(
+        "plain", {"embedding": "Plain"}, {}, {}, build, Table(()), layer_counts={}
+    )
+    model = models.build(models.register(family).model_type)
+    (port,) = model.ports.inputs
+    assert (port.name, port.role, port.axes[2]) == ("input_features", "features", 5)

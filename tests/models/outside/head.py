@@ -21,7 +21,7 @@ class MaskedMean(keras.layers.Layer):
 def head(body, settings):
     mean = MaskedMean(name="masked_mean")(body.hidden, body.inputs["attention_mask"])
     new = head_initializer(settings)
-    dense = keras.layers.Dense(7, "tanh", kernel_initializer=new, name="sentence")
+    dense = keras.layers.Dense(5, "tanh", kernel_initializer=new, name="sentence")
     return {"sentence_embedding": dense(mean)}
 
 
