@@ -10,6 +10,7 @@ from collections.abc import Callable
 import keras
 
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
+from keras_seqattn.layers.context_cache import ContextCache
 from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.outputs import OutputBias
@@ -89,33 +90,6 @@ class EncoderDecoderSpec:
     final_dropout: bool = False
     embeddings_initializer: Callable | None = None
     extras: tuple = ()
-
-
-class ContextCache(keras.layers.Layer):
-    """The keys and values that a cross-attention makes of a context.
-
-    Args:
-        attention: a built `MultiHeadAttention`.
-
-    Call arguments:
-        context: float (b, s, m).
-
-    Returns:
-        float (b, h, s, d) and (b, h, s, d).
-    """
-
-    def __init__(self, attention, **kwargs):
-        super().__init__(dtype=attention.dtype_policy, **kwargs)
-        self.attention = attention
-
-    def call(self, context):
-        return self.attention.project_context(context)
-
-    def compute_output_spec(self, context):
-        batch, length, _ = context.shape
-        groups, dtype = self.attention.num_key_value_heads, self.compute_dtype
-        sizes = (self.attention.head_dim, self.attention.value_dim)
-        return tuple(keras.KerasTensor((batch, groups, length, n), dtype) for n in sizes)
 
 
 def make_layers(spec, initializer):
