@@ -114,7 +114,8 @@ def check_declaration(family):
 
     Raises:
         ConfigError: a key of `defaults` has no kind of values or a default that is not one of
-            them, or a key of `layer_counts`, `shapes` or `extent` is not read.
+            them, or a key of `layer_counts`, `shapes` or `extent` is not read, or a name has
+            another number than that of a layer.
     """
     name = family.model_type
     if not isinstance(name, str) or not name or not family.architectures:
@@ -134,6 +135,15 @@ def check_declaration(family):
             f"{name}: layer_counts, shapes or extent name {', '.join(unknown)}, which are not in "
             "Family.defaults."
         )
+    patterns = [names for names in family.shapes if isinstance(names, str)]
+    patterns += [name for names in family.shapes if not isinstance(names, str) for name in names]
+    for pattern in (*patterns, *family.layer_counts):
+        numbers = re.findall(r"\{(.*?)\}", pattern)
+        if set(numbers) - {"i"} or (pattern in family.layer_counts and not numbers):
+            raise ConfigError(
+                f"{name}: {pattern!r} in shapes or layer_counts: write {{i}} for the number of a "
+                "layer, and no other."
+            )
 
 
 def _expression_keys(family):

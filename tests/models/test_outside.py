@@ -268,6 +268,8 @@ def test_families_that_cannot_be_registered_are_refused():
             "the default of n_head must be a whole number",
         ),
         (changed(family, model_type="x", extent=("2 * nothing",)), "name nothing, which are not"),
+        (changed(family, model_type="x", shapes={"h.{n}.w": ("n_embd",)}), "write {i} for the"),
+        (changed(family, model_type="x", layer_counts={"layers": ("n_layer",)}), "write {i} for"),
     )
     for given, message in refused:
         with pytest.raises(ConfigError, match=message):
