@@ -36,7 +36,8 @@ class Family:
         step: (model, static) -> the model of one decoding step; None for models without a cache.
         encoder: (model, static) -> the model of the encoder; None for models that have one stack.
         layer_counts: pattern of layer names -> the configuration keys that give their number, the
-            first that is not null.
+            first that is not null. None is num_hidden_layers for `layers_{i}`, if the family reads
+            that key.
         shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
             expression of configuration keys for each axis (`sizes.py`). Such weights that every
             size of the configuration is in one.
@@ -67,9 +68,7 @@ class Family:
     adapt: Callable | None = None
     step: Callable | None = None
     encoder: Callable | None = None
-    layer_counts: dict[str, tuple[str, ...]] = dataclasses.field(
-        default_factory=lambda: {"layers_{i}": ("num_hidden_layers",)}
-    )
+    layer_counts: dict[str, tuple[str, ...]] | None = None
     shapes: dict = dataclasses.field(default_factory=dict)
     extent: tuple[str, ...] = ()
     check: Callable | None = None
@@ -81,6 +80,12 @@ class Family:
     source_multiple: Callable = lambda settings: None
     equal_steps: Callable = lambda settings: None
     most_global_tokens: Callable = lambda settings: None
+
+    def __post_init__(self):
+        if self.layer_counts is None:
+            key = "num_hidden_layers"
+            counts = {"layers_{i}": (key,)} if key in self.defaults else {}
+            object.__setattr__(self, "layer_counts", counts)
 
     def kind(self, key):
         """The values that a key may have, as of `values.py`."""

@@ -5,8 +5,7 @@ from keras_seqattn.models import Family
 from keras_seqattn.models.embedders import TokenEmbedder
 from keras_seqattn.models.encoder import EncoderSpec, build_encoder
 from keras_seqattn.models.values import SIZE, Activation
-from keras_seqattn.weights.rows import Row, attention_rows, dense_rows, layer_norm_rows
-from keras_seqattn.weights.table import Table
+from keras_seqattn.weights import Row, Table, attention_rows, dense_rows, layer_norm_rows
 
 SIZES = {"vocab_size": 97, "dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 29}
 DEFAULTS = SIZES | {"max_position_embeddings": 64, "activation": "gelu"}

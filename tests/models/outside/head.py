@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_seqattn.models import register_head
 from keras_seqattn.models.heads import head_initializer
-from keras_seqattn.weights.rows import dense_rows
+from keras_seqattn.weights import dense_rows
 
 
 @keras.saving.register_keras_serializable(package="outside")

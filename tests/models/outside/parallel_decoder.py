@@ -4,8 +4,7 @@ from keras_seqattn.layers import PositionEmbedding
 from keras_seqattn.models import Family
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights.rows import Row, dense_rows, fused_rows, layer_norm_rows
-from keras_seqattn.weights.table import Table
+from keras_seqattn.weights import Row, Table, dense_rows, fused_rows, layer_norm_rows
 
 SIZES = {"n_embd": 24, "n_layer": 2, "n_head": 4}
 DEFAULTS = SIZES | {"vocab_size": 97, "max_position_embeddings": 64, "eos_token_id": None}

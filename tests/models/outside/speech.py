@@ -7,7 +7,7 @@ from keras.layers import Dense
 from keras_seqattn.models.embedders import Source
 from keras_seqattn.models.transformer_like import transformer_like, weight_table
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights.rows import dense_rows
+from keras_seqattn.weights import dense_rows
 
 
 def source(settings, initializer):

@@ -6,8 +6,7 @@ from keras_seqattn.models.embedders import Source, SourceEmbedder
 from keras_seqattn.models.encoder import EncoderSpec, build_encoder
 from keras_seqattn.models.heads import classify, head_initializer
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights.rows import Row, attention_rows, dense_rows, layer_norm_rows
-from keras_seqattn.weights.table import Table
+from keras_seqattn.weights import Row, Table, attention_rows, dense_rows, layer_norm_rows
 
 SIZES = {"image_size": 12, "patch_size": 3, "num_channels": 3}
 DEFAULTS = SIZES | {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
