@@ -20,10 +20,11 @@ ALLOWED = {
     "ops": set(),
     "layers": {"ops"},
     "weights": {"files"},
-    "models": {"ops", "layers", "weights", "generation", "files"},
+    "models": {"ops", "layers", "weights", "generation", "files", "ports"},
     "onnx": {"ops", "layers", "weights", "models", "generation", "runtime", "files"},
     "training": {"ops", "layers", "models", "generation"},
     "analysis": {"ops", "layers", "models", "generation", "runtime"},
+    "ports": set(),
     "generation": set(),
     "runtime": {"generation", "files"},
     "files": set(),
@@ -45,7 +46,7 @@ ALLOWED = {
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
 KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "json_objects"}
-KERAS_FREE |= {"progress", "samples", "inspection", "console", "cli"}
+KERAS_FREE |= {"ports", "progress", "samples", "inspection", "console", "cli"}
 
 
 def module_paths():
@@ -83,6 +84,67 @@ def test_imports_point_one_way(path):
             assert rest[0] in allowed or (place, rest[0]) in EXCEPTIONS, f"imports {name}"
         if part in KERAS_FREE:
             assert head not in BACKENDS, f"imports {name}"
+
+
+def families():
+    """The names in `FAMILIES`, read without importing the models."""
+    tree = ast.parse((PACKAGE / "models" / "registry.py").read_text("utf-8"))
+    (value,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "FAMILIES"
+    ]
+    return ast.literal_eval(value)
+
+
+def test_families_import_no_families():
+    names = {f"keras_seqattn.models.{name}" for name in families()}
+    for name in sorted(names):
+        path = ROOT / Path(*name.split(".")).with_suffix(".py")
+        assert not names & set(imports(path)), f"{name} imports another family"
+
+
+def import_graph():
+    """Module name -> the modules of ours that it imports, also inside functions."""
+    modules = {}
+    for path in module_paths():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(parts).removesuffix(".__init__")] = path
+    return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}
+
+
+def imported(path, modules):
+    """Those of some modules that a file imports: `from package import module` is the module."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in modules else node.module for name in full]
+        yield from (name for name in names if name in modules)
+
+
+def circle(graph):
+    """Modules of which each imports the next and the last the first; empty if there are none."""
+    done = set()
+
+    def search(name, trail):
+        if name in trail:
+            return trail[trail.index(name) :]
+        if name in done:
+            return []
+        found = next(filter(None, (search(n, [*trail, name]) for n in sorted(graph[name]))), [])
+        done.add(name)
+        return found
+
+    return next(filter(None, (search(name, []) for name in sorted(graph))), [])
+
+
+def test_no_module_imports_itself_through_others():
+    assert circle(import_graph()) == []
+
+
+def test_the_search_for_circles_finds_one():
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d"]
 
 
 def test_one_file_reads_private_keras():

@@ -15,6 +15,7 @@ from keras_seqattn.layers.gated_delta import GatedDelta
 from keras_seqattn.layers.gated_linear import GatedLinearAttention
 from keras_seqattn.layers.latent_attention import LatentAttention
 from keras_seqattn.layers.maxout import Maxout
+from keras_seqattn.layers.patches import PatchEmbedding
 from keras_seqattn.layers.position_bias import RelativePositionBias
 from keras_seqattn.layers.positions import (
     ALiBi,
@@ -23,6 +24,7 @@ from keras_seqattn.layers.positions import (
     SinusoidalPositions,
 )
 from keras_seqattn.layers.recurrent import AttentiveDecoder, ReverseTime
+from keras_seqattn.layers.residuals import Residual
 from keras_seqattn.layers.short_convolution import CausalConv1D, ShortConvolution
 from keras_seqattn.layers.state_space import StateSpace
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
@@ -41,8 +43,10 @@ __all__ = [
     "LuongAttention",
     "Maxout",
     "MultiHeadAttention",
+    "PatchEmbedding",
     "PositionEmbedding",
     "RelativePositionBias",
+    "Residual",
     "ReverseTime",
     "RotaryPositions",
     "Scale",

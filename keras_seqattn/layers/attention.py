@@ -5,19 +5,19 @@ import functools
 import keras
 from keras import ops
 
+from keras_seqattn.layers.attention_cache import query_slots, slot_mask, write
+from keras_seqattn.layers.attention_heads import Heads
 from keras_seqattn.layers.mechanisms.dense import mechanism_template
-from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template
 from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.attention import Attention, apply_attention, join_past
 from keras_seqattn.ops.broadcasting import add
-from keras_seqattn.ops.cache import cache_write
-from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
+from keras_seqattn.ops.masks import combine_masks
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Heads):
     """Multi-head, grouped-query or multi-query attention, self or cross, with an explicit cache.
 
     Args:
@@ -125,36 +125,25 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        if num_heads % self.num_key_value_heads:
+        self._check_settings()
+
+    def _check_settings(self):
+        if self.num_heads % self.num_key_value_heads:
             raise ValueError(
                 "num_key_value_heads must divide num_heads. Received: "
-                f"num_heads={num_heads}, num_key_value_heads={num_key_value_heads}"
+                f"num_heads={self.num_heads}, num_key_value_heads={self.num_key_value_heads}"
             )
-        dense = {"window": window, "softcap": softcap, "sinks": sinks}
+        dense = {"window": self.window, "softcap": self.softcap, "sinks": self.use_sinks}
         if self.attention is not None and any(dense.values()):
             raise ValueError(
-                f"With attention={attention} the mechanism decides what is attended to; leave out "
-                f"{', '.join(name for name, value in dense.items() if value)}."
+                f"With attention={self.attention['class_name']}(...) the mechanism decides what is "
+                f"attended to; leave out {', '.join(n for n, value in dense.items() if value)}."
             )
 
     def build(self, query_shape, value_shape=None, key_shape=None):
         value_shape = value_shape or query_shape
         key_shape = key_shape or value_shape
-        groups, width = self.num_key_value_heads, query_shape[-1]
-        sizes = self.head_dim + self.value_dim * self.output_gate
-        self.query = self._dense("query", width, self.num_heads * sizes)
-        self.key = self._dense("key", key_shape[-1], groups * self.head_dim)
-        self.value = self._dense("value", value_shape[-1], groups * self.value_dim)
-        self.output_dense = self._dense(
-            "output_dense",
-            self.num_heads * self.value_dim,
-            self.output_dim or width,
-            self.use_output_bias,
-        )
-        self.query_norm, self.key_norm = (
-            normalization(kind, self.layer_norm_epsilon, self.head_dim, self.dtype_policy, name)
-            for name, kind in self.norm_kinds.items()
-        )
+        self._build_projections(query_shape, value_shape, key_shape)
         self.sinks = None
         if self.use_sinks:
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
@@ -194,18 +183,6 @@ class MultiHeadAttention(keras.layers.Layer):
         groups = self.num_key_value_heads
         return {"key": (groups, self.head_dim), "value": (groups, self.value_dim)}
 
-    def _dense(self, name, input_dim, units, use_bias=None):
-        layer = keras.layers.Dense(
-            units,
-            use_bias=self.use_bias if use_bias is None else use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
-            bias_initializer=self.bias_initializer.clone(),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        layer.build((None, None, input_dim))
-        return layer
-
     def call(
         self,
         query,
@@ -244,17 +221,39 @@ class MultiHeadAttention(keras.layers.Layer):
             return self._mix(
                 query, value, key, attention_mask, cache, position_ids, extras, training
             )
+        given = attention_mask, bias, position_ids, cache, cache_position
+        out, *others, scores = self._attend(
+            query, value, key, *given, frozen_cache, return_attention_scores, training
+        )
+        outputs = [out, *others, *((scores,) if return_attention_scores else ())]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _attend(
+        self,
+        query,
+        value,
+        key,
+        attention_mask,
+        bias,
+        position_ids,
+        cache,
+        cache_position,
+        frozen_cache,
+        return_attention_scores,
+        training,
+    ):
+        """Attention to every key: what `call` returns, and the scores last, perhaps None."""
         crosses = value is not None and cache is not None and cache_position is None
         scored = return_attention_scores or is_recording()
         operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
         query, key, value, gate = self._project(query, value, key, frozen_cache)
-        slots = _query_slots(query, cache, cache_position)
+        slots = query_slots(query, cache, cache_position)
         query, key = self._rotate(query, key, position_ids, slots)
         past = cache
         if cache_position is not None:
-            cache = past = _write((key, value), cache, cache_position)
+            cache = past = write((key, value), cache, cache_position)
             key = value = None
-            attention_mask = self._slot_mask(attention_mask, slots, cache[0])
+            attention_mask = slot_mask(attention_mask, slots, cache[0], self.causal, self.window)
             operation.causal, operation.window = False, None
         elif crosses:
             # A complete cache gets no new keys, which onnxruntime's Attention refuses to join.
@@ -267,17 +266,13 @@ class MultiHeadAttention(keras.layers.Layer):
         out, present, scores = apply_attention(
             operation, query, key, value, attention_mask, bias, self.sinks, past, dropout
         )
-        outputs = [self._finish(out, gate)]
-        if cache is not None and not frozen_cache:
-            outputs.append(present or cache)
-        if return_attention_scores:
-            outputs.append(scores)
         record(self, scores)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        changed = cache is not None and not frozen_cache
+        return self._finish(out, gate), *((present or cache,) if changed else ()), scores
 
     def _mix(self, query, value, key, mask, state, position_ids, extras, training):
         query, key, value, gate = self._project(query, value, key, frozen_cache=False)
-        slots = _query_slots(query, None, None)
+        slots = query_slots(query, None, None)
         query, key = self._rotate(query, key, position_ids, slots)
         result = self.mechanism(
             query,
@@ -307,68 +302,6 @@ class MultiHeadAttention(keras.layers.Layer):
             )
         if cache is not None and self.positions is not None and position_ids is None:
             raise ValueError(f"{self.path}: with a state, rotary positions need `position_ids`.")
-
-    def project_context(self, value, key=None):
-        """The keys and values of a context, as `call` puts them into a cache.
-
-        Args:
-            value: float (b, s, m').
-            key: float (b, s, m'); None is `value`.
-
-        Returns:
-            float (b, g, s, d) and (b, g, s, e).
-        """
-        return join_past(*self._project_keys(value, key))
-
-    def _project(self, query, value, key, frozen_cache):
-        if frozen_cache and self.positions is not None:
-            raise ValueError(
-                f"{self.path}: a frozen cache is one of cross-attention, which takes no positions; "
-                f"the layer has positions={self.positions}."
-            )
-        sizes, gate = self.head_dim + self.value_dim * self.output_gate, None
-        heads = _split_heads(self.query(query), self.num_heads, sizes)
-        if self.output_gate:
-            heads, gate = ops.split(heads, [self.head_dim], axis=-1)
-        if self.query_norm is not None:
-            heads = self.query_norm(heads)
-        if frozen_cache:
-            return heads, None, None, gate
-        return heads, *self._project_keys(query if value is None else value, key), gate
-
-    def _finish(self, out, gate):
-        """Heads float (b, t, h, e) through their gates to the result float (b, t, m)."""
-        if gate is not None:
-            out = ops.multiply(out, ops.sigmoid(gate))
-        out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
-        return self.output_dense(out)
-
-    def _project_keys(self, value, key):
-        groups = self.num_key_value_heads
-        key = _split_heads(self.key(value if key is None else key), groups, self.head_dim)
-        value = _split_heads(self.value(value), groups, self.value_dim)
-        return key if self.key_norm is None else self.key_norm(key), value
-
-    def _rotate(self, query, key, position_ids, slots):
-        if not hasattr(self.positions, "rotate"):
-            return query, key
-        if position_ids is None:
-            position_ids = ops.expand_dims(slots, 0)
-        return self.positions.rotate(query, key, position_ids)
-
-    def _slot_mask(self, attention_mask, slots, key):
-        # Slots after the newest key hold nothing yet.
-        written = band_mask(
-            slots if self.causal else slots[-1:],
-            ops.arange(ops.shape(key)[2], dtype="int32"),
-            causal=True,
-        )
-        if self.window is not None:
-            positions = ops.arange(ops.shape(key)[2], dtype="int32")
-            written = combine_masks(written, band_mask(slots, positions, window=self.window))
-        return combine_masks(
-            written, None if attention_mask is None else expand_mask(attention_mask)
-        )
 
     def _position_bias(self, bias, slots, key, past):
         if not hasattr(self.positions, "bias"):
@@ -453,20 +386,3 @@ class MultiHeadAttention(keras.layers.Layer):
     def from_config(cls, config):
         positions = keras.saving.deserialize_keras_object(config["positions"])
         return super().from_config({**config, "positions": positions})
-
-
-def _split_heads(x, heads, size):
-    # Not -1 for the batch: a context without new positions has no elements to infer it from.
-    batch, length = ops.shape(x)[:2]
-    return ops.reshape(x, (batch, length, heads, size))
-
-
-def _write(new, cache, cache_position):
-    return tuple(cache_write(*pair, cache_position) for pair in zip(cache, new, strict=True))
-
-
-def _query_slots(query, cache, cache_position):
-    slots = ops.arange(ops.shape(query)[1], dtype="int32")
-    if cache_position is not None:
-        return ops.add(slots, ops.reshape(ops.cast(cache_position, "int32"), ()))
-    return slots if cache is None else ops.add(slots, ops.shape(cache[0])[2])

@@ -1,4 +1,4 @@
-"""The table of token vectors, also used backwards for the logits, and a constant factor."""
+"""Token vectors, also used backwards for the logits; their factor, and their sum with others."""
 
 import keras
 from keras import ops
@@ -72,3 +72,24 @@ class Scale(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package="keras_seqattn")
+class EmbeddingSum(keras.layers.Layer):
+    """The sum of a token embedding and others that broadcast to it.
+
+    Call arguments:
+        embedding: float (b, t, m).
+        others: float (b|1, t, m).
+
+    Returns:
+        float (b, t, m).
+    """
+
+    def call(self, embedding, *others):
+        for other in others:
+            embedding = ops.add(embedding, other)
+        return embedding
+
+    def compute_output_spec(self, embedding, *others):
+        return keras.KerasTensor(embedding.shape, embedding.dtype)

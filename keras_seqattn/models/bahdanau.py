@@ -5,20 +5,27 @@ import keras
 from keras_seqattn.layers.maxout import Maxout
 from keras_seqattn.layers.recurrent import AttentiveDecoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.functional import named_layers, token_inputs
+from keras_seqattn.models.functional import PortModel, named_layers, symbolic
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
     EMBEDDING_SHAPES,
     HEAD_ROWS,
+    KERAS_NAMES,
+    KEYS,
     embed,
     encoder_inputs,
+    head_outputs,
     logits,
     make_embeddings,
     model_inputs,
     state_inputs,
+    step_tokens,
 )
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.models.values import SIZE
+from keras_seqattn.ports import names
+from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     **DEFAULTS,
@@ -28,16 +35,16 @@ _DEFAULTS = {
     "attention_size": 1000,
     "maxout_size": 500,
 }
-_STATE = "0.hidden"
+_STATE = (0, "hidden")
 
 
 def _build(settings, task, initializer):
     layers = _make_layers(settings, initializer)
-    inputs = model_inputs()
+    inputs = model_inputs(settings)
     mask = inputs["attention_mask"]
     context, state = _encode(layers, inputs["input_ids"], mask)
     x, _ = _decode(layers, inputs["decoder_input_ids"], state, context, mask)
-    return inputs, {"logits": x}
+    return inputs, head_outputs(layers, task, x, inputs, settings)
 
 
 def _make_layers(settings, initializer):
@@ -76,47 +83,48 @@ def _encode(layers, input_ids, attention_mask):
 
 
 def _decode(layers, input_ids, state, context, mask, keys=None):
-    """The logits float (b, t, v) and the last state, float (b, n)."""
+    """The hidden states float (b, t, m) and the last state, float (b, n)."""
     x = embed(layers, "decoder", input_ids)
     states, contexts, state = layers["decoder"](
         x, context, keys=keys, initial_state=state, context_mask=mask
     )
     x = layers["deep_output_inputs"]([states, x, contexts])
-    return logits(layers, layers["deep_output"](x)), state
+    return layers["deep_output"](x), state
 
 
 def _encoder_model(model, static):
-    layers, inputs = named_layers(model), encoder_inputs()
+    layers, inputs = named_layers(model), encoder_inputs(model)
     context, state = _encode(layers, **inputs)
     outputs = {
-        "last_hidden_state": context,
-        "encoder_keys": layers["decoder"].compute_keys(context),
-        f"present_states.{_STATE}": state,
+        names.ENCODED: context,
+        names.CONTEXT_KEYS: layers["decoder"].compute_keys(context),
+        names.state_names(*_STATE)[1]: state,
     }
-    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+    return PortModel(inputs, outputs, name=f"{model.name}_encoder")
 
 
 def _step_model(model, static):
     layers = named_layers(model)
     decoder = layers["decoder"]
-    inputs = token_inputs("encoder_attention_mask", "input_ids")
-    for name, width in (
-        ("encoder_hidden_states", 2 * decoder.units),
-        ("encoder_keys", decoder.attention_units),
-    ):
-        inputs[name] = keras.Input((None, width), dtype=decoder.compute_dtype, name=name)
-    past = state_inputs((_STATE,), decoder)
+    dtype = decoder.compute_dtype
+    inputs = symbolic(
+        names.source_mask(),
+        step_tokens(model),
+        names.context(2 * decoder.units, dtype),
+        names.context(decoder.attention_units, dtype, names.CONTEXT_KEYS),
+    )
+    past = state_inputs([_STATE], decoder)
     inputs |= past
     x, state = _decode(
         layers,
         inputs["input_ids"],
         *past.values(),
-        inputs["encoder_hidden_states"],
+        inputs[names.CONTEXT],
         inputs["encoder_attention_mask"],
-        inputs["encoder_keys"],
+        inputs[names.CONTEXT_KEYS],
     )
-    outputs = {"logits": x, f"present_states.{_STATE}": state}
-    return keras.Model(inputs, outputs, name=f"{model.name}_step")
+    outputs = {"logits": logits(layers, x), names.state_names(*_STATE)[1]: state}
+    return PortModel(inputs, outputs, name=f"{model.name}_step")
 
 
 def _gru_rows(direction):
@@ -142,7 +150,7 @@ _TABLE = Table(
         *EMBEDDING_ROWS,
         *_gru_rows("forward"),
         *_gru_rows("backward"),
-        *(row for names in _DENSE.items() for row in dense_rows(*names)),
+        *(row for pair in _DENSE.items() for row in dense_rows(*pair)),
         *HEAD_ROWS,
     )
 )
@@ -156,6 +164,8 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    keys=KEYS | {"attention_size": SIZE, "maxout_size": SIZE},
+    keras_names=KERAS_NAMES,
     shapes={
         **EMBEDDING_SHAPES,
         "encoder.forward.recurrent_kernel": ("hidden_size", "3 * hidden_size"),

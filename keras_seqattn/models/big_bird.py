@@ -5,55 +5,44 @@ short ones included, which attend to everything: see `BlockSparseAttention`. The
 turns a model to attention to everything for good; here the next long one is sparse again.
 """
 
+import dataclasses
+
 import keras
 from keras import ops
 
+from keras_seqattn.layers.embedding import EmbeddingSum
 from keras_seqattn.layers.feed_forward import FeedForward, activation_function
-from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import (
-    EmbeddingSum,
+from keras_seqattn.models.bert_like import (
+    DEFAULTS,
+    FIXED,
     adapt_pooler,
-    build_encoder,
+    bert_heads_rows,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
+from keras_seqattn.models.big_bird_like import (
+    SPARSE_DEFAULTS,
+    SPARSE_EXTENT,
+    SPARSE_KEYS,
+    source_multiple,
+    sparse_attentions,
+)
+from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.heads import (
-    BERT_HEADS,
+    HEADS,
     answer_spans,
     classify,
     head_dropout,
     head_initializer,
     pool_first,
 )
-from keras_seqattn.weights.table import Table, dense_rows, layer_norm_rows
-
-SPARSE_DEFAULTS = {"attention_type": "block_sparse", "block_size": 64, "num_random_blocks": 3}
-# The scores of one block, and the tables of blocks.
-SPARSE_EXTENT = (
-    "block_size * block_size",
-    "num_random_blocks * block_size",
-    "num_random_blocks * num_random_blocks",
-)
-
-
-def sparse_attentions(settings, num_layers):
-    """The mechanism of each layer, or None for attention to every key.
-
-    Args:
-        settings: dict with the keys of `SPARSE_DEFAULTS`.
-        num_layers: their number.
-
-    Returns:
-        list of `BlockSparse`, or None.
-    """
-    if settings["attention_type"] == "original_full":
-        return None
-    sizes = settings["block_size"], settings["num_random_blocks"]
-    return [BlockSparse(*sizes, mode="transformers")] * num_layers
+from keras_seqattn.models.values import FLAG, TOKEN
+from keras_seqattn.weights.rows import dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -116,27 +105,22 @@ class OutsideQuestion(keras.layers.Layer):
 
 def _build(settings, task, initializer):
     attentions = sparse_attentions(settings, settings["num_hidden_layers"])
-    inputs, outputs = build_encoder(settings, task, initializer, _HEADS, attentions=attentions)
-    separator = settings["sep_token_id"]
-    if task == "question_answering" and separator is not None:
-        outputs = {
-            name: OutsideQuestion(separator, name=f"{name}_outside")(x, inputs["input_ids"])
-            for name, x in outputs.items()
-        }
-    return inputs, outputs
+    spec = bert_spec(settings, task, initializer, attentions)
+    return build_encoder(spec, settings, task, initializer, _HEADS)
 
 
 def _beside_pooler(head):
-    def build(hidden, embedding, settings):
+    def build(body, settings):
         if settings["add_pooling_layer"]:
-            hidden = UnusedPooler(name="pooler")(hidden)
-        return head(hidden, embedding, settings)
+            hidden = UnusedPooler(name="pooler")(body.hidden)
+            body = dataclasses.replace(body, hidden=hidden)
+        return head(body, settings)
 
     return build
 
 
-def _sequence_classification(hidden, embedding, settings):
-    rate = head_dropout(settings)
+def _sequence_classification(body, settings):
+    rate, hidden = head_dropout(settings), body.hidden
     if rate:
         hidden = keras.layers.Dropout(rate, name="classifier_dense_dropout")(hidden)
     activation = activation_function(settings["hidden_act"])
@@ -145,8 +129,8 @@ def _sequence_classification(hidden, embedding, settings):
     return classify(pooled, settings["num_labels"], rate, new, "classifier_out")
 
 
-def _question_answering(hidden, embedding, settings):
-    rate, encoded = settings["hidden_dropout_prob"], hidden
+def _question_answering(body, settings):
+    rate, hidden = settings["hidden_dropout_prob"], body.hidden
     if rate:
         hidden = keras.layers.Dropout(rate, name="qa_dropout")(hidden)
     hidden = FeedForward(
@@ -157,18 +141,24 @@ def _question_answering(hidden, embedding, settings):
     )(hidden)
     if rate:
         hidden = keras.layers.Dropout(rate, name="qa_feed_forward_dropout")(hidden)
-    hidden = EmbeddingSum(name="qa_sum")(hidden, encoded)
+    hidden = EmbeddingSum(name="qa_sum")(hidden, body.hidden)
     policy, width = keras.config.dtype_policy(), settings["hidden_size"]
     norm = normalization("layer_norm", settings["layer_norm_eps"], width, policy, "qa_norm")
-    return answer_spans(norm(hidden), head_initializer(settings))
+    outputs = answer_spans(norm(hidden), head_initializer(settings))
+    separator, ids = settings["sep_token_id"], body.inputs["input_ids"]
+    if separator is None:
+        return outputs
+    return {
+        name: OutsideQuestion(separator, name=f"{name}_outside")(x, ids)
+        for name, x in outputs.items()
+    }
 
 
 _HEADS = {
-    "embedding": BERT_HEADS["embedding"],
     "sequence_classification": _beside_pooler(_sequence_classification),
-    "token_classification": _beside_pooler(BERT_HEADS["token_classification"]),
+    "token_classification": _beside_pooler(HEADS["token_classification"]),
     "question_answering": _question_answering,
-    "masked_lm": _beside_pooler(BERT_HEADS["masked_lm"]),
+    "masked_lm": _beside_pooler(HEADS["masked_lm"]),
 }
 
 FAMILY = Family(
@@ -211,4 +201,7 @@ FAMILY = Family(
     check=check_heads,
     shapes=encoder_shapes("bert"),
     extent=SPARSE_EXTENT,
+    keys=SPARSE_KEYS | {"rescale_embeddings": FLAG, "sep_token_id": TOKEN},
+    unsaved=("add_pooling_layer",),
+    source_multiple=source_multiple,
 )

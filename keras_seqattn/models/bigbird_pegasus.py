@@ -6,13 +6,19 @@ Its positions are learned. Of attention_type see `big_bird`.
 import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.big_bird import SPARSE_DEFAULTS, SPARSE_EXTENT, sparse_attentions
-from keras_seqattn.models.transformer import (
+from keras_seqattn.models.big_bird_like import (
+    SPARSE_DEFAULTS,
+    SPARSE_EXTENT,
+    SPARSE_KEYS,
+    source_multiple,
+    sparse_attentions,
+)
+from keras_seqattn.models.transformer_like import (
     LOGITS_BIAS,
-    attention_rows,
     transformer_like,
     weight_table,
 )
+from keras_seqattn.weights.rows import attention_rows
 
 
 def _positions(settings):
@@ -58,4 +64,5 @@ FAMILY = transformer_like(
     attentions=_attentions,
     extent=SPARSE_EXTENT,
     position_rows="max_position_embeddings",
+    fields={"keys": SPARSE_KEYS, "source_multiple": source_multiple},
 )

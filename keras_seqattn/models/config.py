@@ -10,6 +10,7 @@ import difflib
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.keys import KEYS
+from keras_seqattn.models.values import Activation
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -24,36 +25,18 @@ ACTIVATIONS = {
     "tanh": "tanh",
 }
 # Keras's names of settings -> the ones that configurations use; `build` takes either. A name that
-# is itself a family's key means that key alone, any other all that the family has.
+# is itself a family's key means that key alone, any other all that the family has. More are in
+# `Family.keras_names`.
 KERAS_NAMES = {
     "vocabulary_size": ("vocab_size",),
     "hidden_dim": ("hidden_size", "d_model"),
-    "embedding_dim": ("embedding_size",),
-    "intermediate_dim": (
-        "intermediate_size",
-        "encoder_ffn_dim",
-        "decoder_ffn_dim",
-        "d_ff",
-        "d_inner",
-    ),
-    "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer"),
-    "num_heads": (
-        "num_attention_heads",
-        "encoder_attention_heads",
-        "decoder_attention_heads",
-        "n_head",
-    ),
-    "head_dim": ("d_kv", "d_head"),
-    "memory_length": ("mem_len",),
-    "max_sequence_length": (
-        "max_position_embeddings",
-        "max_encoder_position_embeddings",
-        "max_decoder_position_embeddings",
-    ),
-    "activation": ("hidden_act", "activation_function", "feed_forward_proj", "ff_activation"),
+    "intermediate_dim": ("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim"),
+    "num_layers": ("num_hidden_layers", "encoder_layers", "decoder_layers"),
+    "num_heads": ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"),
+    "max_sequence_length": ("max_position_embeddings",),
+    "activation": ("hidden_act", "activation_function"),
     "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps", "norm_eps"),
-    "normalize_first": ("normalize_before", "pre_lnorm"),
-    "dropout": ("hidden_dropout_prob", "attention_dropout", "dropout_rate"),
+    "dropout": ("hidden_dropout_prob", "attention_dropout"),
 }
 # Read for every family: labels of classifiers, the dropout before them, and the spread of new
 # weights.
@@ -92,17 +75,17 @@ def read_settings(config, family):
     settings = {key: config.get(key, default) for key, default in defaults.items()}
     for key in (*settings, *_LABELS):
         value = config.get(key) if key in _LABELS else settings[key]
-        if not KEYS[key].accepts(value):
+        if not family.kind(key).accepts(value):
             raise ConfigError(
-                f"{family.model_type}: {key} must be {KEYS[key]}, not {shown(value)}."
+                f"{family.model_type}: {key} must be {family.kind(key)}, not {shown(value)}."
             )
     _check_unread_tokens(family, config)
     if config.get("id2label"):
         settings["num_labels"] = len(config["id2label"])
     _check_tokens(family, config, settings)
-    for key in ("hidden_act", "activation_function", "ff_activation"):
-        if key in settings:
-            settings[key] = _activation(family, key, settings[key])
+    for key, value in settings.items():
+        if isinstance(family.kind(key), Activation):
+            settings[key] = _activation(family, key, value)
     if family.check is not None:
         family.check(settings)
     return settings
@@ -122,7 +105,7 @@ def written_defaults(family, settings):
     return {
         key: value
         for key, value in family.defaults.items()
-        if value is not None and not (key.endswith("_token_id") and value >= count)
+        if value is not None and not (key.endswith("_token_id") and 0 < count <= value)
     }
 
 
@@ -140,12 +123,16 @@ def complete_keys(config, family):
         ConfigError: a key is unknown, or given under both names.
     """
     known = {*_COMMON, *family.defaults, *family.fixed, *_NEUTRAL}
+    renamed = {
+        name: (*KERAS_NAMES.get(name, ()), *family.keras_names.get(name, ()))
+        for name in (*KERAS_NAMES, *family.keras_names)
+    }
     named = {}
     for key, value in config.items():
-        names = (key,) if key in known else KERAS_NAMES.get(key, ())
+        names = (key,) if key in known else renamed.get(key, ())
         names = [name for name in names if name in known]
         if not names:
-            close = difflib.get_close_matches(key[:80], [*known, *KERAS_NAMES], 1)
+            close = difflib.get_close_matches(key[:80], [*known, *renamed], 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{family.model_type}: unknown setting {shown(key)}.{hint}")
         for name in names:
@@ -188,7 +175,8 @@ def _same(value, accepted):
 
 
 def _vocabulary(settings):
-    return max(settings["vocab_size"], settings.get("decoder_vocab_size") or 0)
+    """The number of tokens on either side; 0 where the configuration names none."""
+    return max(settings.get(key) or 0 for key in ("vocab_size", "decoder_vocab_size"))
 
 
 def _check_unread_tokens(family, config):
@@ -208,7 +196,7 @@ def _check_tokens(family, config, settings):
         # A separator that no input holds separates nothing.
         if key.endswith("_token_id") and key != "sep_token_id" and config.get(key) is not None:
             ids = config[key] if isinstance(config[key], list) else [config[key]]
-            if max(ids) >= count:
+            if 0 < count <= max(ids):
                 raise ConfigError(
                     f"{family.model_type}: {key}={shown(config[key])} is not a token id: "
                     f"vocab_size is {count}."

@@ -1,16 +1,26 @@
 """The skeleton of decoder-only models: the full pass and the decoding step over the same layers."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import keras
 
-from keras_seqattn.generation.steps import LENGTH, output_for
-from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
-from keras_seqattn.layers.embedding import Scale, TokenEmbedding
+from keras_seqattn.layers.blocks import DecoderBlock
+from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import LastToken, OutputBias, classify, head_initializer
+from keras_seqattn.layers.outputs import OutputBias
+from keras_seqattn.models.functional import (
+    PortModel,
+    apply_layers,
+    file_dtype,
+    named_layers,
+    numbered_layers,
+    symbolic,
+)
+from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.positions import NewTokens, PositionIds, StreamPositions
+from keras_seqattn.ports import Port, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +34,9 @@ class DecoderSpec:
             mechanism for `attention`, or a mixer.
         block: those that all layers share.
         tied: the logits use the table of the token embedding.
-        bidirectional: every token attends to every other, for tasks that need no decoding.
         embedding_scale: None, or the factor of the token vectors.
+        positions: function of a name to a layer such as `PositionEmbedding`, or None.
+        embeddings_norm: normalise the first vectors.
         final_norm: normalise the last hidden states.
         output_bias: the logits have a bias.
         dropout: rate, applied to the token vectors and to the last hidden states.
@@ -36,8 +47,9 @@ class DecoderSpec:
     layers: tuple
     block: dict
     tied: bool = True
-    bidirectional: bool = False
     embedding_scale: float | None = None
+    positions: Callable | None = None
+    embeddings_norm: bool = False
     final_norm: bool = True
     output_bias: bool = False
     dropout: float = 0.0
@@ -52,9 +64,9 @@ def make_layers(spec, initializer):
 
     Returns:
         dict with token_embedding, layers_0, layers_1, ..., and of embedding_scale,
-        embedding_dropout, norm, dropout and output_bias those that the model has.
+        position_embedding, embeddings_sum, embeddings_norm, embedding_dropout, norm, dropout and
+        output_bias those that the model has.
     """
-    block, policy = spec.block, keras.config.dtype_policy()
     layers = {
         "token_embedding": TokenEmbedding(
             spec.vocabulary_size,
@@ -64,28 +76,34 @@ def make_layers(spec, initializer):
             name="token_embedding",
         )
     }
-    make = EncoderBlock if spec.bidirectional else DecoderBlock
     for index, own in enumerate(spec.layers):
         name = f"layers_{index}"
-        layers[name] = make(**block, **own, kernel_initializer=initializer(), name=name)
-        if spec.bidirectional:
-            continue
+        block = {**spec.block, **own, "kernel_initializer": initializer()}
+        layers[name] = DecoderBlock(**block, name=name)
         x = keras.Input((None, spec.hidden_dim))
         layers[name].build(x.shape)
         # Keras checks the outputs of every later graph against those of a layer's first call, so
         # that one must be the call with the most outputs.
-        layers[name](x, cache=tuple(_past_inputs(layers[name], index).values()))
+        layers[name](x, cache=tuple(symbolic(*_pasts(layers[name], index)).values()))
     if spec.embedding_scale is not None:
         layers["embedding_scale"] = Scale(spec.embedding_scale, name="embedding_scale")
+    if spec.positions is not None:
+        layers["position_embedding"] = spec.positions("position_embedding")
+        layers["embeddings_sum"] = EmbeddingSum(name="embeddings_sum")
+    if spec.embeddings_norm:
+        layers["embeddings_norm"] = _normalization(spec, "embeddings_norm")
     if spec.final_norm:
-        layers["norm"] = normalization(
-            block["norm"], block["layer_norm_epsilon"], spec.hidden_dim, policy, "norm"
-        )
+        layers["norm"] = _normalization(spec, "norm")
     for name in ("embedding_dropout", "dropout") if spec.dropout else ():
         layers[name] = keras.layers.Dropout(spec.dropout, name=name)
     if spec.output_bias:
         layers["output_bias"] = OutputBias(name="output_bias")
     return layers
+
+
+def _normalization(spec, name):
+    kind, epsilon = spec.block.get("norm", "layer_norm"), spec.block["layer_norm_epsilon"]
+    return normalization(kind, epsilon, spec.hidden_dim, keras.config.dtype_policy(), name)
 
 
 def full_pass(layers, input_ids, attention_mask):
@@ -100,34 +118,25 @@ def full_pass(layers, input_ids, attention_mask):
         float (b, t, m), normalised.
     """
     positions = PositionIds(name="position_ids")(attention_mask, input_ids)
-    x = _embed(layers, input_ids)
+    x = _embed(layers, input_ids, positions)
     for block in numbered_layers(layers, "layers_"):
         x = block(x, attention_mask=attention_mask, position_ids=positions)
     return _finish(layers, x)
 
 
-def decoder_model(spec, settings, task, initializer):
-    """The functional model of a decoder.
+def decoder_model(spec, settings, task, initializer, heads=None):
+    """(inputs, outputs) of a decoder, as `Family.build` returns them.
 
     Args:
         spec: a `DecoderSpec`.
-        settings: dict of the family's settings, which a classifier reads.
-        task: "causal_lm", "embedding" or "sequence_classification".
-        initializer: function that makes a kernel initializer.
-
-    Returns:
-        tuple of its inputs and outputs, each a dict by name.
+        settings, task, initializer: as `Family.build` gets them.
+        heads: those that take the place of `heads.HEADS`, a dict like that.
     """
-    inputs = token_inputs("input_ids", "attention_mask")
+    inputs = symbolic(names.tokens(spec.vocabulary_size), names.mask())
     layers = make_layers(spec, initializer)
-    hidden = full_pass(layers, **inputs)
-    if task == "embedding":
-        return inputs, {"last_hidden_state": hidden}
-    if task == "causal_lm":
-        return inputs, {"logits": _logits(layers, hidden)}
-    last = LastToken(name="last_token")(hidden, inputs["attention_mask"])
-    new = head_initializer(settings)
-    return inputs, classify(last, settings["num_labels"], 0.0, new, "score", use_bias=False)
+    hidden, logits = full_pass(layers, **inputs), functools.partial(_logits, layers)
+    body = Body(hidden, inputs, layers["token_embedding"], logits, causal=True)
+    return inputs, apply_head(task, body, settings, heads)
 
 
 def step_model(model, static):
@@ -142,11 +151,14 @@ def step_model(model, static):
     """
     layers = named_layers(model)
     blocks = numbered_layers(layers, "layers_")
-    pasts = [_past_inputs(block, index) for index, block in enumerate(blocks)]
-    inputs = token_inputs("input_ids", "attention_mask")
+    pasts = [symbolic(*_pasts(block, index)) for index, block in enumerate(blocks)]
     grows = any(block.state_shapes() is None for block in blocks)
+    inputs = symbolic(
+        names.tokens(layers["token_embedding"].vocabulary_size),
+        names.mask(length=names.TOTAL if grows else names.TOKENS),
+    )
     positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
-    x = _embed(layers, inputs["input_ids"])
+    x = _embed(layers, inputs["input_ids"], positions)
     for block, past in zip(blocks, pasts, strict=True):
         inputs |= past
         fixed = block.state_shapes() is not None
@@ -157,28 +169,31 @@ def step_model(model, static):
             cache=tuple(past.values()),
             cache_position=None if fixed else inputs.get("cache_position"),
         )
-        presents |= zip(map(output_for, past), present, strict=True)
-    logits = _logits(layers, _finish(layers, x))
-    return keras.Model(inputs, {"logits": logits, **presents}, name=f"{model.name}_step")
+        presents |= zip((tensor.port.follows for tensor in past.values()), present, strict=True)
+    longest = model.ports.longest
+    return PortModel(
+        inputs,
+        {"logits": _logits(layers, _finish(layers, x)), **presents},
+        limits={names.TOTAL: longest} if grows and longest else None,
+        totals=names.TOTALS if grows else None,
+        name=f"{model.name}_step",
+    )
 
 
-def _embed(layers, input_ids):
-    x = layers["token_embedding"](input_ids)
-    return _through(layers, ("embedding_scale", "embedding_dropout"), x)
+def _embed(layers, input_ids, positions):
+    x = apply_layers(layers, ("embedding_scale",), layers["token_embedding"](input_ids))
+    if "position_embedding" in layers:
+        places = layers["position_embedding"](input_ids, position_ids=positions)
+        x = layers["embeddings_sum"](x, places)
+    return apply_layers(layers, ("embeddings_norm", "embedding_dropout"), x)
 
 
 def _finish(layers, x):
-    return _through(layers, ("norm", "dropout"), x)
+    return apply_layers(layers, ("norm", "dropout"), x)
 
 
 def _logits(layers, hidden):
-    return _through(layers, ("output_bias",), layers["token_embedding"](hidden, reverse=True))
-
-
-def _through(layers, names, x):
-    for name in names:
-        x = layers[name](x) if name in layers else x
-    return x
+    return apply_layers(layers, ("output_bias",), layers["token_embedding"](hidden, reverse=True))
 
 
 def _growing(inputs, static):
@@ -187,32 +202,30 @@ def _growing(inputs, static):
     What more the step takes is added to `inputs`; what more it gives out is returned last.
     """
     if static:
-        inputs["cache_position"] = keras.Input(
-            batch_shape=(1,), dtype="int32", name="cache_position"
-        )
+        inputs |= symbolic(names.slot())
     call = inputs["attention_mask"], inputs["input_ids"], inputs.get("cache_position")
     return PositionIds(name="position_ids")(*call), NewTokens(name="new_tokens")(*call), {}
 
 
 def _streaming(inputs):
     """The same where no past grows, and the number of earlier tokens is part of it."""
-    inputs[LENGTH] = keras.Input((), dtype="int32", name=LENGTH)
+    past, present = names.length_names()
+    inputs |= symbolic(Port(past, "length", (names.BATCH,), "int64", least=0, follows=present))
     mask = inputs["attention_mask"]
-    positions, length = StreamPositions(name="position_ids")(mask, inputs[LENGTH])
-    return positions, mask, {output_for(LENGTH): length}
+    positions, length = StreamPositions(name="position_ids")(mask, inputs[past])
+    return positions, mask, {present: length}
 
 
-def _past_inputs(block, index):
-    """The symbolic past of one layer by name, a state or the key and value of a cache."""
-    states = block.state_shapes()
-    if states is not None:
-        pasts = {f"past_states.{index}.{name}": like for name, like in states.items()}
-    else:
-        pasts = {
-            f"past_key_values.{index}.{name}": ((heads, None, size), None)
-            for name, (heads, size) in block.cache_shapes().items()
-        }
-    return {
-        name: keras.Input(shape, dtype=dtype or block.compute_dtype, name=name)
-        for name, (shape, dtype) in pasts.items()
-    }
+def _pasts(block, index):
+    """The ports of the past of one layer: a state, or the key and value of a cache."""
+    ports = []
+    for name, (shape, dtype) in (block.state_shapes() or {}).items():
+        past, present = names.state_names(index, name)
+        dtype = file_dtype(dtype or block.compute_dtype)
+        ports.append(Port(past, "state", (names.BATCH, *shape), dtype, follows=present))
+    if block.state_shapes() is None:
+        for name, (heads, size) in block.cache_shapes().items():
+            past, present = names.cache_names(index, name)
+            axes = (names.BATCH, heads, names.PAST, size)
+            ports.append(Port(past, "cache", axes, block.compute_dtype, follows=present))
+    return ports

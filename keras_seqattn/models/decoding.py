@@ -6,7 +6,6 @@ import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import InputError
-from keras_seqattn.generation.checkpoint import position_limit
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.generation.steps import (
     LARGEST_CHUNK,
@@ -16,6 +15,7 @@ from keras_seqattn.generation.steps import (
     varies_per_beam,
 )
 from keras_seqattn.models.compiled import compiled
+from keras_seqattn.models.registry import get_family
 
 _SMALLEST_BUCKET = 16
 
@@ -39,7 +39,7 @@ class KerasDecoder:
         self.vocabulary_size = model.output["logits"].shape[-1]
         step = model.step_model(static=True)
         self.is_streaming = is_streaming(step.input)
-        self._positions = position_limit(model.config)
+        self._positions = get_family(model.family).longest(model.settings, "decoder")
         self._pasts = {name: x for name, x in step.input.items() if varies_per_beam(name)}
         self._has_states = not all(map(is_cache, self._pasts))
         self._step = _compiled_step(step, self._pasts)
@@ -114,8 +114,8 @@ class KerasDecoder:
 class KerasEncoderDecoder:
     """A sequence-to-sequence model as `keras_seqattn.generation` drives it.
 
-    The source is encoded once, padded to a power of two (BigBird's, whose attention depends on the
-    number of blocks, to whole blocks); its keys and values (or, of recurrent families, its states
+    The source is encoded once, padded to a power of two (where the family has a `source_multiple`,
+    to a multiple of that); its keys and values (or, of recurrent families, its states
     and memory) are computed with it. Beams share them.
 
     Args:
@@ -129,11 +129,11 @@ class KerasEncoderDecoder:
     def __init__(self, model):
         self.vocabulary_size = model.output["logits"].shape[-1]
         self.source_vocabulary_size = model.config["vocab_size"]
-        self._positions = position_limit(model.config)
-        self._source_positions = position_limit(model.config, "encoder")
+        family, settings = get_family(model.family), model.settings
+        self._positions = family.longest(settings, "decoder")
+        self._source_positions = family.longest(settings, "encoder")
+        self._source_multiple = family.source_multiple(settings)
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
-        sparse = model.config.get("attention_type") == "block_sparse"
-        self._block_size = model.config["block_size"] if sparse else None
         self._has_global_tokens = "global_attention_mask" in encoder.input
         self._inputs = list(step.input)
         self._carried = [name for name in self._inputs if varies_per_beam(name)]
@@ -173,7 +173,7 @@ class KerasEncoderDecoder:
 
     def _source_width(self, length):
         """What sources are padded to: few lengths, for few compilations."""
-        size = self._block_size
+        size = self._source_multiple
         width = _bucket(length) if size is None else -(-length // size) * size
         return min(width, self._source_positions or width)
 

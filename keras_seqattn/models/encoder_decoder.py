@@ -4,18 +4,28 @@ Positions count padding, as in the models' first implementations: pad sources on
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import keras
 
 from keras_seqattn.layers.blocks import DecoderBlock, EncoderBlock
-from keras_seqattn.layers.embedding import Scale, TokenEmbedding
+from keras_seqattn.layers.context_cache import ContextCache
+from keras_seqattn.layers.embedding import EmbeddingSum, Scale, TokenEmbedding
 from keras_seqattn.layers.normalization import normalization
-from keras_seqattn.models.encoder import EmbeddingSum
-from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
-from keras_seqattn.models.heads import OutputBias
+from keras_seqattn.layers.outputs import OutputBias
+from keras_seqattn.models.embedders import Source
+from keras_seqattn.models.functional import (
+    PortModel,
+    apply_layers,
+    named_layers,
+    numbered_layers,
+    symbolic,
+)
+from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.ops.cache import UncachedContext
 from keras_seqattn.ops.positions import SlotPositions
+from keras_seqattn.ports import Port, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +37,15 @@ class Stack:
         num_layers: number of blocks.
         block: the arguments of `EncoderBlock` or `DecoderBlock`.
         attentions: None, or the `Mechanism` of each block's self-attention.
+        source: of an encoder that does not read tokens, the `Source` that it reads; its
+            `vocabulary_size` is then not used.
     """
 
-    vocabulary_size: int
+    vocabulary_size: int | None
     num_layers: int
     block: dict
     attentions: list | None = None
+    source: Source | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +70,8 @@ class EncoderDecoderSpec:
         final_dropout: apply it to what leaves each stack as well.
         embeddings_initializer: function that makes the initializer of token embeddings; None is
             the one of all matrices.
-        extras: names of further inputs int (b, s), which each block of the encoder is called with.
+        extras: the `Port` of each further input int (b, s), which each block of the encoder is
+            called with.
     """
 
     encoder: Stack
@@ -78,33 +92,6 @@ class EncoderDecoderSpec:
     extras: tuple = ()
 
 
-class ContextCache(keras.layers.Layer):
-    """The keys and values that a cross-attention makes of a context.
-
-    Args:
-        attention: a built `MultiHeadAttention`.
-
-    Call arguments:
-        context: float (b, s, m).
-
-    Returns:
-        float (b, h, s, d) and (b, h, s, d).
-    """
-
-    def __init__(self, attention, **kwargs):
-        super().__init__(dtype=attention.dtype_policy, **kwargs)
-        self.attention = attention
-
-    def call(self, context):
-        return self.attention.project_context(context)
-
-    def compute_output_spec(self, context):
-        batch, length, _ = context.shape
-        groups, dtype = self.attention.num_key_value_heads, self.compute_dtype
-        sizes = (self.attention.head_dim, self.attention.value_dim)
-        return tuple(keras.KerasTensor((batch, groups, length, n), dtype) for n in sizes)
-
-
 def make_layers(spec, initializer):
     """The layers of an encoder-decoder, by name.
 
@@ -113,7 +100,8 @@ def make_layers(spec, initializer):
         initializer: function that makes a kernel initializer.
 
     Returns:
-        dict with token_embedding, or encoder_embedding and decoder_embedding; for each of encoder
+        dict with token_embedding, or encoder_embedding and decoder_embedding, of which that of a
+        source which is no tokens is the layer that makes its vectors; for each of encoder
         and decoder, as far as the model has them, encoder_scale, encoder_positions,
         encoder_embeddings_sum, encoder_embeddings_norm, encoder_dropout, encoder_position_bias,
         encoder_layers_0, ..., encoder_norm, encoder_final_dropout; logits_scale, and
@@ -135,55 +123,87 @@ def make_layers(spec, initializer):
     return layers
 
 
-def build_model(spec, initializer):
-    """(inputs, outputs) of the whole model, as `Family.build` returns them."""
-    names = ("input_ids", "attention_mask", *spec.extras, "decoder_input_ids")
-    inputs = token_inputs(*names)
-    return inputs, {"logits": full_pass(make_layers(spec, initializer), **inputs)}
+def build_model(spec, settings, task, initializer, heads=None):
+    """(inputs, outputs) of the whole model, as `Family.build` returns them.
+
+    Args:
+        spec: an `EncoderDecoderSpec`.
+        settings, task, initializer: as `Family.build` gets them.
+        heads: those that take the place of `heads.HEADS`, a dict like that.
+    """
+    source = spec.encoder.source
+    if source is None:
+        tokens = names.tokens(spec.encoder.vocabulary_size, length=names.SOURCE)
+        ports = (tokens, names.mask(length=names.SOURCE))
+    else:
+        ports = source.ports(names.SOURCE)
+    targets = names.targets(spec.decoder.vocabulary_size)
+    inputs = symbolic(*ports, *spec.extras, targets)
+    layers = make_layers(spec, initializer)
+    hidden, logits = full_pass(layers, inputs), functools.partial(_logits, layers)
+    embedding = _table(layers, "decoder")
+    return inputs, apply_head(task, Body(hidden, inputs, embedding, logits), settings, heads)
 
 
-def full_pass(layers, input_ids, attention_mask, decoder_input_ids, **extras):
-    """The logits of whole targets, given whole sources.
+def full_pass(layers, inputs):
+    """The decoder's hidden states of whole targets, given whole sources.
 
     Args:
         layers: what `make_layers` returned.
-        input_ids: int (b, s).
-        attention_mask: int (b, s), 1 = real.
-        decoder_input_ids: int (b, t).
-        extras: as in `encode`.
+        inputs: dict, what the encoder reads as `encode` has it, and decoder_input_ids int (b, t).
 
     Returns:
-        float (b, t, v).
+        float (b, t, m).
     """
-    context = encode(layers, input_ids, attention_mask, **extras)
-    x, bias = _embed(layers, "decoder", decoder_input_ids)
+    targets = inputs["decoder_input_ids"]
+    sources = {name: x for name, x in inputs.items() if name != "decoder_input_ids"}
+    context = encode(layers, sources)
+    x, bias = _embed(layers, "decoder", targets)
     for block in stack_of(layers, "decoder"):
-        x = block(x, context, context_mask=attention_mask, bias=bias)
-    return _logits(layers, x)
+        x = block(x, context, context_mask=inputs.get("attention_mask"), bias=bias)
+    return _finish(layers, x)
 
 
-def encode(layers, input_ids, attention_mask, **extras):
-    """The encoder's hidden states, float (b, s, m); its blocks get the `extras` as well."""
-    x, bias = _embed(layers, "encoder", input_ids)
+def encode(layers, inputs):
+    """The encoder's hidden states.
+
+    Args:
+        layers: what `make_layers` returned.
+        inputs: dict of the source, int (b, s) of tokens, which stands first; attention_mask int
+            (b, s), 1 = real, if there is one; and what else each block is called with.
+
+    Returns:
+        float (b, s, m).
+    """
+    source, *others = inputs
+    x, bias = _embed(layers, "encoder", inputs[source])
     for block in stack_of(layers, "encoder"):
-        x = block(x, attention_mask=attention_mask, bias=bias, **extras)
-    return _apply(layers, x, "encoder_norm", "encoder_final_dropout")
+        x = block(x, bias=bias, **{name: inputs[name] for name in others})
+    return apply_layers(
+        layers,
+        (
+            "encoder_norm",
+            "encoder_final_dropout",
+        ),
+        x,
+    )
 
 
 def encoder_model(model, static):
     """The model of the encoder, see `SequenceModel.encoder_model`."""
     layers = named_layers(model)
-    inputs = token_inputs(*(name for name in model.input if name != "decoder_input_ids"))
-    hidden = encode(layers, **inputs)
-    outputs = _context_caches(layers, hidden) if static else {"last_hidden_state": hidden}
-    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+    inputs = symbolic(*names.source_ports(model.ports))
+    hidden = encode(layers, inputs)
+    outputs = _context_caches(layers, hidden) if static else {names.ENCODED: hidden}
+    limits = names.renamed_limits(model.ports, names.SOURCE, names.SOURCE)
+    return PortModel(inputs, outputs, limits, name=f"{model.name}_encoder")
 
 
 def step_model(model, static):
     """The model of one decoding step, see `SequenceModel.step_model`."""
     layers = named_layers(model)
     blocks = stack_of(layers, "decoder")
-    inputs, caches = _step_inputs(blocks, _table(layers, "decoder").hidden_dim, static)
+    inputs, caches = _step_inputs(blocks, _table(layers, "decoder"), static)
     ids, slot = inputs["input_ids"], inputs.get("cache_position")
     (past_key, _), (context_key, _) = caches[0]
     positions = SlotPositions(name="slot_positions")(ids, past_key, slot)
@@ -204,9 +224,13 @@ def step_model(model, static):
             context_cache=context_cache,
         )
         for side, pair in zip(("decoder", "encoder"), present, strict=False):
-            presents |= dict(zip(_cache_names("present", index, side), pair, strict=True))
-    return keras.Model(
-        inputs, {"logits": _logits(layers, x), **presents}, name=f"{model.name}_step"
+            presents |= dict(zip(_presents(index, side), pair, strict=True))
+    return PortModel(
+        inputs,
+        {"logits": _logits(layers, _finish(layers, x)), **presents},
+        limits=names.renamed_limits(model.ports, names.TARGET, names.TOTAL_TARGET),
+        totals=names.TARGET_TOTALS,
+        name=f"{model.name}_step",
     )
 
 
@@ -217,18 +241,21 @@ def stack_of(layers, side):
 
 def _token_embeddings(spec, initializer):
     sides = {"token_embedding": spec.decoder}
-    if not spec.shared:
+    if not spec.shared or spec.encoder.source is not None:
         sides = {"encoder_embedding": spec.encoder, "decoder_embedding": spec.decoder}
-    return {
-        name: TokenEmbedding(
+    layers = {}
+    for name, stack in sides.items():
+        if stack.source is not None:
+            layers[name] = stack.source.layer(name)
+            continue
+        layers[name] = TokenEmbedding(
             stack.vocabulary_size,
             spec.hidden_dim,
             tied=spec.tied or stack is not spec.decoder,
             embeddings_initializer=initializer(),
             name=name,
         )
-        for name, stack in sides.items()
-    }
+    return layers
 
 
 def _embedding_layers(spec, side):
@@ -274,31 +301,44 @@ def _blocks(spec, side, initializer):
 
 def _embed(layers, side, ids, positions=None):
     """The embeddings of a stack, and the bias of its self-attention or None."""
-    x = _apply(layers, _table(layers, side)(ids), f"{side}_scale")
+    x = apply_layers(layers, (f"{side}_scale",), _table(layers, side)(ids))
     queries = None if positions is None else positions[0]
+    # A source that is no tokens may have another length than its vectors.
+    ids = ids if len(ids.shape) == 2 else x
     if f"{side}_positions" in layers:
         vectors = layers[f"{side}_positions"](ids, position_ids=queries)
         x = layers[f"{side}_embeddings_sum"](x, vectors)
-    x = _apply(layers, x, f"{side}_embeddings_norm", f"{side}_dropout")
+    x = apply_layers(
+        layers,
+        (
+            f"{side}_embeddings_norm",
+            f"{side}_dropout",
+        ),
+        x,
+    )
     if f"{side}_position_bias" not in layers:
         return x, None
     return x, layers[f"{side}_position_bias"](*(positions or SlotPositions()(ids)))
 
 
+def _finish(layers, x):
+    return apply_layers(
+        layers,
+        (
+            "decoder_norm",
+            "decoder_final_dropout",
+        ),
+        x,
+    )
+
+
 def _logits(layers, x):
-    x = _apply(layers, x, "decoder_norm", "decoder_final_dropout", "logits_scale")
-    return _apply(layers, _table(layers, "decoder")(x, reverse=True), "final_logits_bias")
+    x = apply_layers(layers, ("logits_scale",), x)
+    return apply_layers(layers, ("final_logits_bias",), _table(layers, "decoder")(x, reverse=True))
 
 
 def _table(layers, side):
     return layers.get("token_embedding") or layers[f"{side}_embedding"]
-
-
-def _apply(layers, x, *names):
-    """Those of the named layers that the model has, one after the other."""
-    for name in names:
-        x = layers[name](x) if name in layers else x
-    return x
 
 
 def _context_caches(layers, hidden):
@@ -306,21 +346,18 @@ def _context_caches(layers, hidden):
     caches = {}
     for index, block in enumerate(stack_of(layers, "decoder")):
         cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
-        caches |= dict(zip(_cache_names("present", index, "encoder"), cache, strict=True))
+        caches |= dict(zip(_presents(index, "encoder"), cache, strict=True))
     return caches
 
 
-def _step_inputs(blocks, width, static):
+def _step_inputs(blocks, table, static):
     """The inputs of a step by name, and for each layer the pairs (key, value) of both caches."""
-    inputs = token_inputs("encoder_attention_mask", "input_ids")
+    ports = [names.source_mask(), names.tokens(table.vocabulary_size, length=names.TARGET)]
     if static:
-        slot = keras.Input(batch_shape=(1,), dtype="int32", name="cache_position")
-        inputs["cache_position"] = slot
+        ports.append(names.slot())
     else:
-        inputs["encoder_hidden_states"] = keras.Input(
-            (None, width), dtype=blocks[0].compute_dtype, name="encoder_hidden_states"
-        )
-    caches = []
+        ports.append(names.context(table.hidden_dim, blocks[0].compute_dtype))
+    inputs, caches = symbolic(*ports), []
     for index, block in enumerate(blocks):
         own, cross = _cache_inputs(block, index)
         inputs |= own | cross
@@ -332,15 +369,17 @@ def _cache_inputs(block, index):
     """The symbolic keys and values of one layer's past and of its context, by name."""
     settings = block.attention_settings
     groups = settings["num_key_value_heads"] or settings["num_heads"]
-    shape, dtype = (groups, None, settings["head_dim"]), block.compute_dtype
-    return tuple(
-        {
-            name: keras.Input(shape, dtype=dtype, name=name)
-            for name in _cache_names("past_key_values", index, side)
-        }
-        for side in ("decoder", "encoder")
-    )
+    sides = []
+    for side, role, length in (
+        ("decoder", "cache", names.PAST_TARGET),
+        ("encoder", "source_cache", names.PAST_SOURCE),
+    ):
+        axes = (names.BATCH, groups, length, settings["head_dim"])
+        pairs = [names.cache_names(index, part, side) for part in ("key", "value")]
+        ports = [Port(past, role, axes, block.compute_dtype, follows=now) for past, now in pairs]
+        sides.append(symbolic(*ports))
+    return tuple(sides)
 
 
-def _cache_names(prefix, index, side):
-    return [f"{prefix}.{index}.{side}.{part}" for part in ("key", "value")]
+def _presents(index, side):
+    return [names.cache_names(index, part, side)[1] for part in ("key", "value")]

@@ -1,11 +1,19 @@
 """What a family of models declares: its settings, its tasks, its builder and its weight table."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.models.keys import KEYS
 from keras_seqattn.weights.table import Table
+
+
+def position_rows(settings, side):
+    """As `Family.longest`: the number of positions that the configuration names, if it does."""
+    own = settings.get(f"max_{side}_position_embeddings")
+    return settings.get("max_position_embeddings") if own is None else own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +36,26 @@ class Family:
         step: (model, static) -> the model of one decoding step; None for models without a cache.
         encoder: (model, static) -> the model of the encoder; None for models that have one stack.
         layer_counts: pattern of layer names -> the configuration keys that give their number, the
-            first that is not null.
+            first that is not null. None is num_hidden_layers for `layers_{i}`, if the family reads
+            that key.
         shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
             expression of configuration keys for each axis (`sizes.py`). Such weights that every
             size of the configuration is in one.
         check: (settings) -> None, which raises ConfigError where values contradict each other.
         extent: expressions of the numbers that a model holds or computes with beside its weights:
             tables of positions, windows, memories.
+        keys: key -> the values that it may have (`values.py`), for keys that `keys.KEYS` lacks.
+        keras_names: Keras's name of a setting -> the keys that it means, beside those of
+            `config.KERAS_NAMES`.
+        unsaved: keys that only this library reads and that say what the weights say as well: `save`
+            leaves them out.
+        head_rows: further rows of heads, those that `register_head` added.
+        longest: (settings, side) -> the most tokens of a row of "encoder" or "decoder", which are
+            the same where there is one stack; None where there is no limit.
+        source_multiple: (settings) -> what the length of a source should be a multiple of, or None.
+        equal_steps: (settings) -> the most tokens of a row for which cached steps, from an empty
+            past on, give what the full pass gives; None where they always do.
+        most_global_tokens: (settings) -> the maximum number of global tokens per row, or None.
     """
 
     model_type: str
@@ -47,16 +68,33 @@ class Family:
     adapt: Callable | None = None
     step: Callable | None = None
     encoder: Callable | None = None
-    layer_counts: dict[str, tuple[str, ...]] = dataclasses.field(
-        default_factory=lambda: {"layers_{i}": ("num_hidden_layers",)}
-    )
+    layer_counts: dict[str, tuple[str, ...]] | None = None
     shapes: dict = dataclasses.field(default_factory=dict)
     extent: tuple[str, ...] = ()
     check: Callable | None = None
+    keys: dict = dataclasses.field(default_factory=dict)
+    keras_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    unsaved: tuple[str, ...] = ()
+    head_rows: tuple = ()
+    longest: Callable = position_rows
+    source_multiple: Callable = lambda settings: None
+    equal_steps: Callable = lambda settings: None
+    most_global_tokens: Callable = lambda settings: None
+
+    def __post_init__(self):
+        if self.layer_counts is None:
+            key = "num_hidden_layers"
+            counts = {"layers_{i}": (key,)} if key in self.defaults else {}
+            object.__setattr__(self, "layer_counts", counts)
+
+    def kind(self, key):
+        """The values that a key may have, as of `values.py`."""
+        return self.keys[key] if key in self.keys else KEYS[key]
 
     def table_of(self, settings):
         """The weight table of a model with these settings."""
-        return self.table(settings) if callable(self.table) else self.table
+        table = self.table(settings) if callable(self.table) else self.table
+        return dataclasses.replace(table, head=(*table.head, *self.head_rows))
 
     def task_of(self, config):
         """The task that a configuration's `architectures` names, or None.
@@ -71,3 +109,50 @@ class Family:
                 f"{self.model_type}: architectures must be a list of names, not {shown(names)}."
             )
         return next((tasks[name] for name in names if name in tasks), None)
+
+
+def check_declaration(family):
+    """Refuse a family that names what it does not declare.
+
+    Args:
+        family: a `Family`.
+
+    Raises:
+        ConfigError: a key of `defaults` has no kind of values or a default that is not one of
+            them, or a key of `layer_counts`, `shapes` or `extent` is not read, or a name has
+            another number than that of a layer.
+    """
+    name = family.model_type
+    if not isinstance(name, str) or not name or not family.architectures:
+        raise ConfigError(f"a family needs a model_type and architectures, not {shown(name)}.")
+    for key, value in family.defaults.items():
+        if key not in family.keys and key not in KEYS:
+            raise ConfigError(
+                f"{name}: nothing says what values {key} may have; add it to Family.keys, with a "
+                "kind of keras_seqattn.models.values."
+            )
+        if value is not None and not family.kind(key).accepts(value):
+            raise ConfigError(f"{name}: the default of {key} must be {family.kind(key)}.")
+    counted = {key for keys in family.layer_counts.values() for key in keys}
+    unknown = sorted((counted | _expression_keys(family)) - set(family.defaults))
+    if unknown:
+        raise ConfigError(
+            f"{name}: layer_counts, shapes or extent name {', '.join(unknown)}, which are not in "
+            "Family.defaults."
+        )
+    patterns = [names for names in family.shapes if isinstance(names, str)]
+    patterns += [name for names in family.shapes if not isinstance(names, str) for name in names]
+    for pattern in (*patterns, *family.layer_counts):
+        numbers = re.findall(r"\{(.*?)\}", pattern)
+        if set(numbers) - {"i"} or (pattern in family.layer_counts and not numbers):
+            raise ConfigError(
+                f"{name}: {pattern!r} in shapes or layer_counts: write {{i}} for the number of a "
+                "layer, and no other."
+            )
+
+
+def _expression_keys(family):
+    """The keys that the sizes of a family are made of, without those of functions."""
+    expressions = [size for shape in family.shapes.values() for size in shape]
+    texts = [text for text in (*expressions, *family.extent) if isinstance(text, str)]
+    return {name for text in texts for name in re.findall(r"[A-Za-z]\w*", text)}

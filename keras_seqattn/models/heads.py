@@ -1,99 +1,60 @@
-"""What tasks add to a model's hidden states."""
+"""What tasks add to a model's hidden states: one head for each task, for every family."""
+
+import dataclasses
+from collections.abc import Callable
 
 import keras
-from keras import ops
 
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.embedding import TokenEmbedding
 from keras_seqattn.layers.feed_forward import activation_function
 from keras_seqattn.layers.normalization import normalization
+from keras_seqattn.layers.outputs import Channel, FirstToken, LastToken, OutputBias
 
 
-@keras.saving.register_keras_serializable(package="keras_seqattn")
-class FirstToken(keras.layers.Layer):
-    """The vector of the first token of each row.
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """What a head is put on: a model up to its last hidden states.
 
-    Call arguments:
-        hidden: float (b, t, m).
-
-    Returns:
-        float (b, m).
+    Attributes:
+        hidden: float (b, t, m), of an encoder-decoder those of the decoder.
+        inputs: the symbolic inputs of the model, by name.
+        embedding: the `TokenEmbedding` that logits over the vocabulary may use, or None.
+        logits: function of hidden states to logits over the vocabulary, float (b, t, v); None where
+            a head decides how they are made.
+        causal: each vector is made of its own token and those before.
     """
 
-    def call(self, hidden):
-        return hidden[:, 0]
-
-    def compute_output_spec(self, hidden):
-        return keras.KerasTensor((hidden.shape[0], hidden.shape[2]), hidden.dtype)
-
-
-@keras.saving.register_keras_serializable(package="keras_seqattn")
-class LastToken(keras.layers.Layer):
-    """The vector of the last real token of each row, wherever the padding is.
-
-    Call arguments:
-        hidden: float (b, t, m).
-        attention_mask: int (b, t), 1 = real.
-
-    Returns:
-        float (b, m); zeros for a row without tokens.
-    """
-
-    def call(self, hidden, attention_mask):
-        mask = ops.cast(attention_mask, "int32")
-        count = ops.sum(mask, axis=1, keepdims=True)
-        is_last = ops.logical_and(ops.equal(ops.cumsum(mask, axis=1), count), ops.equal(mask, 1))
-        return ops.sum(ops.where(ops.expand_dims(is_last, -1), hidden, 0.0), axis=1)
-
-    def compute_output_spec(self, hidden, attention_mask):
-        return keras.KerasTensor((hidden.shape[0], hidden.shape[2]), hidden.dtype)
+    hidden: keras.KerasTensor
+    inputs: dict
+    embedding: TokenEmbedding | None = None
+    logits: Callable | None = None
+    causal: bool = False
 
 
-@keras.saving.register_keras_serializable(package="keras_seqattn")
-class Channel(keras.layers.Layer):
-    """One channel of the last axis.
+def apply_head(task, body, settings, own=None):
+    """The outputs of a task.
 
     Args:
-        index: which one.
-
-    Call arguments:
-        x: float (b, t, c).
-
-    Returns:
-        float (b, t).
-    """
-
-    def __init__(self, index, **kwargs):
-        super().__init__(**kwargs)
-        self.index = index
-
-    def call(self, x):
-        return x[..., self.index]
-
-    def compute_output_spec(self, x):
-        return keras.KerasTensor(x.shape[:-1], x.dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "index": self.index}
-
-
-@keras.saving.register_keras_serializable(package="keras_seqattn")
-class OutputBias(keras.layers.Layer):
-    """Adds one learned bias per channel; for logits made by a tied embedding.
-
-    Call arguments:
-        x: float (b, t, v).
+        task: its name.
+        body: a `Body`.
+        settings: of the family.
+        own: heads that take the place of those in `HEADS`, a dict like that.
 
     Returns:
-        float (b, t, v).
+        dict of name -> symbolic output.
+
+    Raises:
+        ConfigError: no head is declared for the task.
     """
-
-    def build(self, input_shape):
-        self.bias = self.add_weight(name="bias", shape=(input_shape[-1],), initializer="zeros")
-
-    def call(self, x):
-        return ops.add(x, self.bias)
-
-    def compute_output_spec(self, x):
-        return keras.KerasTensor(x.shape, x.dtype)
+    heads = HEADS | (own or {})
+    if task not in heads:
+        raise ConfigError(
+            f"no head is declared for the task {shown(task)}; there are {', '.join(heads)}. Others "
+            "can be added with keras_seqattn.models.register_head."
+        )
+    return heads[task](body, settings)
 
 
 def classify(hidden, num_labels, dropout, initializer, name="classifier", use_bias=True):
@@ -138,19 +99,15 @@ def pool_first(hidden, settings, name="pooler", activation="tanh"):
 
     Args:
         hidden: float (b, t, m).
-        settings: of the family, with hidden_size and initializer_range.
+        settings: of the family.
         name: name of the Dense layer.
         activation: behind it.
 
     Returns:
         float (b, m).
     """
-    dense = keras.layers.Dense(
-        settings["hidden_size"],
-        activation,
-        kernel_initializer=head_initializer(settings),
-        name=name,
-    )
+    width, new = hidden.shape[-1], head_initializer(settings)
+    dense = keras.layers.Dense(width, activation, kernel_initializer=new, name=name)
     return dense(FirstToken(name="first_token")(hidden))
 
 
@@ -161,61 +118,64 @@ def head_initializer(settings):
 
 def head_dropout(settings):
     """The rate of the dropout before a head's last layer."""
-    rate = settings["classifier_dropout"]
-    return settings["hidden_dropout_prob"] if rate is None else rate
+    rates = (settings.get(key) for key in ("classifier_dropout", "hidden_dropout_prob", "dropout"))
+    return next((rate for rate in rates if rate is not None), 0.0)
 
 
-def _embedding(hidden, embedding, settings):
-    outputs = {"last_hidden_state": hidden}
-    if settings["add_pooling_layer"]:
-        outputs["pooler_output"] = pool_first(hidden, settings)
+def _embedding(body, settings):
+    outputs = {"last_hidden_state": body.hidden}
+    if settings.get("add_pooling_layer"):
+        outputs["pooler_output"] = pool_first(body.hidden, settings)
     return outputs
 
 
-def _sequence_classification(hidden, embedding, settings):
-    pooled = pool_first(hidden, settings)
-    return classify(
-        pooled, settings["num_labels"], head_dropout(settings), head_initializer(settings)
-    )
+def _sequence_classification(body, settings):
+    labels, new = settings["num_labels"], head_initializer(settings)
+    if body.causal:
+        # Only the last token has seen all others.
+        last = LastToken(name="last_token")(body.hidden, body.inputs["attention_mask"])
+        return classify(last, labels, 0.0, new, "score", use_bias=False)
+    return classify(pool_first(body.hidden, settings), labels, head_dropout(settings), new)
 
 
-def _dense_sequence_classification(hidden, embedding, settings):
-    pooled = pool_first(hidden, settings, "classifier_dense")
+def dense_sequence_classification(body, settings):
+    """As a head: RoBERTa's, with a dense layer of the classifier's own in place of the pooler."""
+    pooled = pool_first(body.hidden, settings, "classifier_dense")
     dropout, labels = head_dropout(settings), settings["num_labels"]
     return classify(pooled, labels, dropout, head_initializer(settings), "classifier_out")
 
 
-def _token_classification(hidden, embedding, settings):
-    return classify(
-        hidden, settings["num_labels"], head_dropout(settings), head_initializer(settings)
-    )
+def _token_classification(body, settings):
+    labels, new = settings["num_labels"], head_initializer(settings)
+    return classify(body.hidden, labels, head_dropout(settings), new)
 
 
-def _question_answering(hidden, embedding, settings):
-    return answer_spans(hidden, head_initializer(settings))
+def _question_answering(body, settings):
+    return answer_spans(body.hidden, head_initializer(settings))
 
 
-def _masked_lm(hidden, embedding, settings):
-    width, epsilon = settings["hidden_size"], settings["layer_norm_eps"]
-    dense = keras.layers.Dense(
-        width, kernel_initializer=head_initializer(settings), name="masked_lm_dense"
-    )
+def _masked_lm(body, settings):
+    width, new = body.hidden.shape[-1], head_initializer(settings)
+    dense = keras.layers.Dense(width, kernel_initializer=new, name="masked_lm_dense")
     activate = activation_function(settings["hidden_act"])
-    x = keras.layers.Activation(activate, name="masked_lm_activation")(dense(hidden))
-    policy = keras.config.dtype_policy()
+    x = keras.layers.Activation(activate, name="masked_lm_activation")(dense(body.hidden))
+    epsilon, policy = settings["layer_norm_eps"], keras.config.dtype_policy()
     x = normalization("layer_norm", epsilon, width, policy, "masked_lm_norm")(x)
-    name = "masked_lm_bias" if embedding.tied else "masked_lm_untied_bias"
-    return {"logits": OutputBias(name=name)(embedding(x, reverse=True))}
+    name = "masked_lm_bias" if body.embedding.tied else "masked_lm_untied_bias"
+    return {"logits": OutputBias(name=name)(body.embedding(x, reverse=True))}
 
 
-# Task -> function of hidden states float (b, t, m), the token embedding and the settings, to the
-# outputs by name.
-BERT_HEADS = {
+def _next_token(body, settings):
+    return {"logits": body.logits(body.hidden)}
+
+
+# Task -> head: a function of a `Body` and the settings of its family, to the outputs by name.
+HEADS = {
     "embedding": _embedding,
     "sequence_classification": _sequence_classification,
     "token_classification": _token_classification,
     "question_answering": _question_answering,
     "masked_lm": _masked_lm,
+    "causal_lm": _next_token,
+    "seq2seq_lm": _next_token,
 }
-# The same, with a dense layer of the classifier's own in place of the pooler.
-ROBERTA_HEADS = BERT_HEADS | {"sequence_classification": _dense_sequence_classification}

@@ -3,14 +3,25 @@
 import keras
 
 from keras_seqattn.layers.positions import PositionEmbedding
-from keras_seqattn.models.bart import DEFAULTS, FIXED
-from keras_seqattn.models.longformer import (
-    MAX_GLOBAL_TOKENS,
+from keras_seqattn.models.longformer_like import (
+    WINDOW_DEFAULTS,
     WINDOW_EXTENT,
+    WINDOW_KEYS,
     global_rows,
+    most_global_tokens,
     window_attentions,
 )
-from keras_seqattn.models.transformer import attention_rows, transformer_like, weight_table
+from keras_seqattn.models.transformer_like import (
+    BART_DEFAULTS,
+    BART_FIXED,
+    transformer_like,
+    weight_table,
+)
+from keras_seqattn.models.values import SIZE
+from keras_seqattn.ports import names
+from keras_seqattn.weights.rows import attention_rows
+
+_POSITIONS = ("max_encoder_position_embeddings", "max_decoder_position_embeddings")
 
 
 def _positions(settings):
@@ -38,20 +49,24 @@ def _encoder_attention_rows(checkpoint, variable):
 FAMILY = transformer_like(
     "led",
     "LEDForConditionalGeneration",
-    DEFAULTS
+    BART_DEFAULTS
+    | WINDOW_DEFAULTS
     | {
         "max_encoder_position_embeddings": 16384,
         "max_decoder_position_embeddings": 1024,
-        "attention_window": 512,
-        MAX_GLOBAL_TOKENS: 64,
         "forced_eos_token_id": None,
     },
-    FIXED,
+    BART_FIXED,
     table=weight_table("led", _encoder_attention_rows),
     positions=_positions,
     embeddings_norm=True,
     attentions=_attentions,
     extent=(*WINDOW_EXTENT, "max_global_tokens * d_model"),
     position_rows="max_{side}_position_embeddings",
-    extras=("global_attention_mask",),
+    extras=lambda settings: (names.global_mask(most_global_tokens(settings), names.SOURCE),),
+    fields={
+        "keys": WINDOW_KEYS | dict.fromkeys(_POSITIONS, SIZE),
+        "keras_names": {"max_sequence_length": _POSITIONS},
+        "most_global_tokens": most_global_tokens,
+    },
 )

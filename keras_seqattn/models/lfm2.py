@@ -4,14 +4,16 @@ from keras_seqattn.layers.short_convolution import ShortConvolution
 from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import (
+from keras_seqattn.models.llama_like import (
     ATTENTION_SHAPES,
     ROTARY_EXTENT,
     check_rotary_heads,
     read_heads,
 )
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.table import Row, Table, dense_rows
+from keras_seqattn.models.values import FLAG, LAYER_NUMBERS, SIZE, Real
+from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
     "vocab_size": 65536,
@@ -133,6 +135,14 @@ FAMILY = Family(
         "model.layers.{i}.feed_forward.w2.weight": ("hidden_size", _FEED_FORWARD),
     },
     extent=ROTARY_EXTENT,
+    keys={
+        "conv_bias": FLAG,
+        "conv_L_cache": SIZE,
+        "block_auto_adjust_ff_dim": FLAG,
+        "block_ffn_dim_multiplier": Real(0, 1000, open=True),
+        "block_multiple_of": SIZE,
+        "full_attn_idxs": LAYER_NUMBERS,
+    },
     table=Table(
         body=(
             Row("model.embed_tokens.weight", "token_embedding/embeddings"),

@@ -3,17 +3,21 @@
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms.linformer import SHARING, Linformer
-from keras_seqattn.models.bert import DEFAULTS, FIXED, bert_heads_rows
-from keras_seqattn.models.encoder import (
+from keras_seqattn.models.bert_like import (
+    DEFAULTS,
+    FIXED,
     adapt_pooler,
-    build_encoder,
+    bert_heads_rows,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
+from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import BERT_HEADS
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.models.values import SIZE, TEXT
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _LAYER = "linformer.encoder.layer.{i}.attention.self"
 _MECHANISM = "layers_{i}/attention/mechanism"
@@ -27,18 +31,11 @@ def _build(settings, task, initializer):
             f"{', '.join(SHARING)}."
         )
     layers = range(settings["num_hidden_layers"])
-    return build_encoder(
-        settings,
-        task,
-        initializer,
-        BERT_HEADS,
-        # Positions, like the rows of the projections, are places among the real tokens.
-        offset=0,
-        attentions=[
-            Linformer(settings["num_projections"], settings["max_position_embeddings"], shared)
-            for _ in layers
-        ],
-    )
+    sizes = settings["num_projections"], settings["max_position_embeddings"], shared
+    attentions = [Linformer(*sizes) for _ in layers]
+    # Positions, like the rows of the projections, are places among the real tokens.
+    spec = bert_spec(settings, task, initializer, attentions, offset=0)
+    return build_encoder(spec, settings, task, initializer)
 
 
 FAMILY = Family(
@@ -64,6 +61,8 @@ FAMILY = Family(
     ),
     adapt=adapt_pooler,
     check=check_heads,
+    keys={"num_projections": SIZE, "projection_sharing": TEXT},
+    unsaved=("add_pooling_layer",),
     shapes={
         **encoder_shapes("linformer"),
         f"{_LAYER}.key_projection": ("max_position_embeddings", "num_projections"),

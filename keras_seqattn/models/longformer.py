@@ -4,64 +4,30 @@ Positions count real tokens, from `pad_token_id + 1` on: the row of the table th
 tokenizer leaves to the first token, on whichever side the padding is.
 """
 
-from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
-from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
-from keras_seqattn.models.bert import DEFAULTS, FIXED
-from keras_seqattn.models.encoder import (
+from keras_seqattn.models.bert_like import (
+    DEFAULTS,
+    FIXED,
     adapt_pooler,
-    build_encoder,
+    bert_spec,
     check_heads,
     encoder_rows,
     encoder_shapes,
 )
+from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.heads import ROBERTA_HEADS
-from keras_seqattn.weights.table import Row, Table, dense_rows, layer_norm_rows
-
-# Not a key of transformers, whose number of global tokens differs with each batch: room for those
-# of a row.
-MAX_GLOBAL_TOKENS = "max_global_tokens"
-# The scores of a window, and those of the global tokens.
-WINDOW_EXTENT = ("attention_window * attention_window", "max_global_tokens * max_global_tokens")
-
-
-def window_attentions(model_type, settings, num_layers, width, initializer):
-    """The mechanism of each layer.
-
-    Args:
-        model_type: as in config.json, for messages.
-        settings: dict with attention_window, the keys of a window on both sides together for each
-            layer or for all, and max_global_tokens.
-        num_layers: their number.
-        width: m.
-        initializer: function that makes a kernel initializer.
-
-    Returns:
-        list of `GlobalLocal`.
-
-    Raises:
-        ConfigError: windows that are odd, none, or not one for each layer.
-    """
-    windows = settings["attention_window"]
-    if isinstance(windows, int):
-        windows = [windows] * num_layers
-    valid = len(windows) == num_layers and all(type(n) is int for n in windows)
-    if not valid or any(n < 2 or n % 2 for n in windows):
-        raise ConfigError(
-            f"{model_type}: attention_window must be an even number above 0, or one for each of "
-            f"{num_layers} layers, not {shown(settings['attention_window'])}."
-        )
-    return [
-        GlobalLocal(
-            n // 2,
-            n // 2,
-            settings[MAX_GLOBAL_TOKENS],
-            input_dim=width,
-            kernel_initializer=initializer(),
-        )
-        for n in windows
-    ]
+from keras_seqattn.models.heads import HEADS, dense_sequence_classification
+from keras_seqattn.models.longformer_like import (
+    WINDOW_DEFAULTS,
+    WINDOW_EXTENT,
+    WINDOW_KEYS,
+    global_rows,
+    most_global_tokens,
+    window_attentions,
+)
+from keras_seqattn.ports import names
+from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 
 def _build(settings, task, initializer):
@@ -72,35 +38,23 @@ def _build(settings, task, initializer):
             f"since positions start behind it, not {padding}."
         )
     layers, width = settings["num_hidden_layers"], settings["hidden_size"]
-    return build_encoder(
-        settings,
-        task,
-        initializer,
-        _HEADS,
-        extras=("global_attention_mask",),
-        offset=padding + 1,
-        attentions=window_attentions("longformer", settings, layers, width, initializer),
-    )
+    attentions = window_attentions("longformer", settings, layers, width, initializer)
+    extras = (names.global_mask(most_global_tokens(settings)),)
+    spec = bert_spec(settings, task, initializer, attentions, extras, offset=padding + 1)
+    return build_encoder(spec, settings, task, initializer, _HEADS)
 
 
-def _masked_lm(hidden, embedding, settings):
+def _masked_lm(body, settings):
     # Whatever the activation of the blocks.
-    return ROBERTA_HEADS["masked_lm"](hidden, embedding, {**settings, "hidden_act": "gelu"})
+    return HEADS["masked_lm"](body, {**settings, "hidden_act": "gelu"})
 
 
-_HEADS = ROBERTA_HEADS | {"masked_lm": _masked_lm}
+_HEADS = {"sequence_classification": dense_sequence_classification, "masked_lm": _masked_lm}
 
 
-def global_rows(checkpoint, variable):
-    """The rows of the global projections of an attention.
-
-    Args:
-        checkpoint: what their names start with.
-        variable: path of the `MultiHeadAttention`.
-    """
-    names = [f"{name}_global" for name in ("query", "key", "value")]
-    pairs = [dense_rows(f"{checkpoint}.{name}", f"{variable}/mechanism/{name}") for name in names]
-    return tuple(row for pair in pairs for row in pair)
+def _longest(settings, side):
+    """The first rows of the table of positions are those of padding."""
+    return settings["max_position_embeddings"] - (settings["pad_token_id"] + 1)
 
 
 FAMILY = Family(
@@ -112,7 +66,7 @@ FAMILY = Family(
         "question_answering": "LongformerForQuestionAnswering",
         "masked_lm": "LongformerForMaskedLM",
     },
-    defaults=DEFAULTS | {"pad_token_id": 1, "attention_window": 512, MAX_GLOBAL_TOKENS: 64},
+    defaults=DEFAULTS | {"pad_token_id": 1} | WINDOW_DEFAULTS,
     fixed=FIXED,
     build=_build,
     table=Table(
@@ -141,4 +95,8 @@ FAMILY = Family(
     check=check_heads,
     shapes=encoder_shapes("longformer"),
     extent=(*WINDOW_EXTENT, "max_global_tokens * hidden_size"),
+    keys=WINDOW_KEYS,
+    unsaved=("add_pooling_layer",),
+    longest=_longest,
+    most_global_tokens=most_global_tokens,
 )

@@ -1,6 +1,7 @@
 """Marian (https://aclanthology.org/P18-4020): post-norm, sinusoids in halves; as in OPUS-MT."""
 
-from keras_seqattn.models.transformer import LOGITS_BIAS, transformer_like
+from keras_seqattn.models.transformer_like import LOGITS_BIAS, transformer_like
+from keras_seqattn.models.values import OPTIONAL_SIZE
 
 FAMILY = transformer_like(
     "marian",
@@ -25,5 +26,6 @@ FAMILY = transformer_like(
         "is_decoder": (None, False),
     },
     positions="halves",
+    fields={"keys": {"decoder_vocab_size": OPTIONAL_SIZE}},
     extent=("decoder_vocab_size * d_model",),
 )

@@ -1,7 +1,7 @@
 """Mistral (https://arxiv.org/abs/2310.06825): LLaMA with a sliding window."""
 
 from keras_seqattn.errors import ConfigError
-from keras_seqattn.models.llama import DEFAULTS, llama_like, window_layer
+from keras_seqattn.models.llama_like import DEFAULTS, llama_like, window_layer
 
 
 def _layers(settings):

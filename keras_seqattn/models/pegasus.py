@@ -1,6 +1,6 @@
 """PEGASUS (https://arxiv.org/abs/1912.08777): pre-norm, sinusoidal positions in halves."""
 
-from keras_seqattn.models.transformer import LOGITS_BIAS, SIDES, transformer_like
+from keras_seqattn.models.transformer_like import LOGITS_BIAS, SIDES, transformer_like
 
 FAMILY = transformer_like(
     "pegasus",

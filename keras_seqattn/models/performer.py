@@ -3,21 +3,21 @@ positions, bidirectional for the tasks of an encoder, causal for a language mode
 """
 
 from keras_seqattn.layers.mechanisms.performer import Performer
-from keras_seqattn.models.bert import bert_heads_rows
-from keras_seqattn.models.decoder import (
-    DecoderSpec,
-    decoder_model,
-    full_pass,
-    make_layers,
-    step_model,
+from keras_seqattn.models.bert_like import (
+    adapt_pooler,
+    bert_heads_rows,
+    encoder_rows,
+    encoder_shapes,
 )
-from keras_seqattn.models.encoder import adapt_pooler, encoder_rows, encoder_shapes
+from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
+from keras_seqattn.models.embedders import TokenEmbedder
+from keras_seqattn.models.encoder import EncoderSpec, build_encoder
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.functional import token_inputs
-from keras_seqattn.models.heads import BERT_HEADS
-from keras_seqattn.models.llama import check_rotary_heads, read_heads
+from keras_seqattn.models.llama_like import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.table import Row, Table, layer_norm_rows
+from keras_seqattn.models.values import MOST, SIZE, Whole
+from keras_seqattn.weights.rows import Row, layer_norm_rows
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     "vocab_size": 30522,
@@ -48,44 +48,37 @@ _STATES = "num_hidden_layers * num_key_value_heads * num_random_features * head_
 
 
 def _build(settings, task, initializer):
-    spec = _spec(settings, task)
+    layers, block = _layers(settings), _block(settings)
+    tied = task not in ("causal_lm", "masked_lm") or settings["tie_word_embeddings"]
+    sizes = settings["vocab_size"], settings["hidden_size"]
     if task == "causal_lm":
+        spec = DecoderSpec(*sizes, layers=layers, block=block, tied=tied)
         return decoder_model(spec, settings, task, initializer)
-    inputs = token_inputs("input_ids", "attention_mask")
-    layers = make_layers(spec, initializer)
-    hidden = full_pass(layers, **inputs)
-    return inputs, BERT_HEADS[task](hidden, layers["token_embedding"], settings)
+    embedder = TokenEmbedder(*sizes, tied=tied)
+    spec = EncoderSpec(embedder, layers, block, numbered_blocks=True, final_norm=True)
+    return build_encoder(spec, settings, task, initializer)
 
 
-def _spec(settings, task):
+def _layers(settings):
+    size, seed = settings["num_random_features"], settings["random_features_seed"]
+    count = settings["num_hidden_layers"]
+    return tuple({"attention": Performer(size, seed + index)} for index in range(count))
+
+
+def _block(settings):
     heads = read_heads(settings)
-    seeds = range(settings["num_hidden_layers"])
-    return DecoderSpec(
-        vocabulary_size=settings["vocab_size"],
-        hidden_dim=settings["hidden_size"],
-        layers=tuple(
-            {
-                "attention": Performer(
-                    settings["num_random_features"], settings["random_features_seed"] + index
-                )
-            }
-            for index in seeds
-        ),
-        tied=task not in ("causal_lm", "masked_lm") or settings["tie_word_embeddings"],
-        bidirectional=task != "causal_lm",
-        block={
-            **heads,
-            "intermediate_dim": settings["intermediate_size"],
-            "activation": settings["hidden_act"],
-            "norm": "layer_norm",
-            "layer_norm_epsilon": settings["layer_norm_eps"],
-            "normalize_first": True,
-            # Its state lets a stream go on for ever.
-            "positions": read_rotary_positions({**settings, **heads}, unbounded=True),
-            "dropout": settings["hidden_dropout_prob"],
-            "attention_dropout": settings["attention_probs_dropout_prob"],
-        },
-    )
+    return {
+        **heads,
+        "intermediate_dim": settings["intermediate_size"],
+        "activation": settings["hidden_act"],
+        "norm": "layer_norm",
+        "layer_norm_epsilon": settings["layer_norm_eps"],
+        "normalize_first": True,
+        # Its state lets a stream go on for ever.
+        "positions": read_rotary_positions({**settings, **heads}, unbounded=True),
+        "dropout": settings["hidden_dropout_prob"],
+        "attention_dropout": settings["attention_probs_dropout_prob"],
+    }
 
 
 FAMILY = Family(
@@ -126,4 +119,7 @@ FAMILY = Family(
     },
     extent=("max_position_embeddings * head_dim", _STATES),
     step=step_model,
+    # Each layer has one more.
+    keys={"num_random_features": SIZE, "random_features_seed": Whole(0, MOST // 2)},
+    unsaved=("add_pooling_layer",),
 )

@@ -1,7 +1,8 @@
 """Qwen3 (https://arxiv.org/abs/2505.09388): LLaMA with RMS norms over each query and key head."""
 
 from keras_seqattn.models.config import check_layer_types
-from keras_seqattn.models.llama import DEFAULTS, llama_like, window_layer
+from keras_seqattn.models.llama_like import DEFAULTS, llama_like, window_layer
+from keras_seqattn.models.values import FLAG, Whole
 
 
 def _layers(settings):
@@ -34,5 +35,6 @@ FAMILY = llama_like(
     },
     fixed={"mlp_bias": (False,)},
     layers=_layers,
+    keys={"use_sliding_window": FLAG, "max_window_layers": Whole(0)},
     block={"query_norm": "rms_norm", "key_norm": "rms_norm"},
 )

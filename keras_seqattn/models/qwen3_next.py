@@ -9,9 +9,10 @@ from keras_seqattn.layers.gated_delta import GatedDelta
 from keras_seqattn.models.config import check_layer_types
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.llama import ROTARY_EXTENT, SHAPES, TABLE, read_heads
+from keras_seqattn.models.llama_like import ROTARY_EXTENT, SHAPES, TABLE, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.table import Row, dense_rows
+from keras_seqattn.models.values import LAYER_NUMBERS, SIZE, Whole
+from keras_seqattn.weights.rows import Row, dense_rows
 
 DEFAULTS = {
     "vocab_size": 151936,
@@ -169,6 +170,17 @@ FAMILY = Family(
         "model.layers.{i}.linear_attn.norm.weight": ("linear_value_head_dim",),
     },
     extent=ROTARY_EXTENT,
+    keys={
+        "linear_num_key_heads": SIZE,
+        "linear_num_value_heads": SIZE,
+        "linear_key_head_dim": SIZE,
+        "linear_value_head_dim": SIZE,
+        "linear_conv_kernel_dim": SIZE,
+        "full_attention_interval": SIZE,
+        "num_experts": Whole(0),
+        "decoder_sparse_step": SIZE,
+        "mlp_only_layers": LAYER_NUMBERS,
+    },
     table=dataclasses.replace(
         TABLE,
         body=(

@@ -6,8 +6,11 @@ import keras
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.embedding import TokenEmbedding
-from keras_seqattn.models.functional import token_inputs
-from keras_seqattn.weights.table import Row, dense_rows
+from keras_seqattn.models.functional import symbolic
+from keras_seqattn.models.heads import Body, apply_head
+from keras_seqattn.models.values import SIZE
+from keras_seqattn.ports import Port, names
+from keras_seqattn.weights.rows import Row, dense_rows
 
 DEFAULTS = {
     "dropout": 0.0,
@@ -24,6 +27,8 @@ DEFAULTS = {
     "forced_eos_token_id": None,
 }
 
+KEYS = {"embedding_size": SIZE}
+KERAS_NAMES = {"embedding_dim": ("embedding_size",)}
 EMBEDDING_ROWS = (
     Row("shared.weight", "token_embedding/embeddings"),
     Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
@@ -35,27 +40,42 @@ EMBEDDING_SHAPES = {
 HEAD_ROWS = dense_rows("lm_head", "lm_head")
 
 
-def model_inputs():
+def model_inputs(settings):
     """The symbolic inputs of a whole model, by name."""
-    return token_inputs("input_ids", "attention_mask", "decoder_input_ids")
+    size = settings["vocab_size"]
+    return symbolic(*_source_ports(size), names.targets(size))
 
 
-def encoder_inputs():
-    """The symbolic inputs of an encoder, by name."""
-    return token_inputs("input_ids", "attention_mask")
+def encoder_inputs(model):
+    """The symbolic inputs of the encoder of a model, by name."""
+    return symbolic(*names.source_ports(model.ports))
 
 
-def state_inputs(names, layer):
+def step_tokens(model):
+    """The `Port` of the new tokens of a step."""
+    return names.tokens(model.ports.first("targets").below, length=names.TARGET)
+
+
+def state_inputs(states, layer):
     """The symbolic states float (b, n) that a recurrent layer starts a step with, by name.
 
     Args:
-        names: what follows `past_states.`, as "0.hidden".
+        states: (index, name) of each, as (0, "hidden").
         layer: the layer.
     """
-    return {
-        name: keras.Input((layer.units,), dtype=layer.compute_dtype, name=name)
-        for name in (f"past_states.{name}" for name in names)
-    }
+    ports = []
+    for index, name in states:
+        past, present = names.state_names(index, name)
+        axes = (names.BATCH, layer.units)
+        ports.append(Port(past, "state", axes, layer.compute_dtype, follows=present))
+    return symbolic(*ports)
+
+
+def _source_ports(vocabulary_size):
+    return (
+        names.tokens(vocabulary_size, length=names.SOURCE),
+        names.mask(length=names.SOURCE),
+    )
 
 
 def make_embeddings(family, settings, output_dim, initializer):
@@ -132,3 +152,21 @@ def logits(layers, x):
     if "lm_head" in layers:
         return layers["lm_head"](x)
     return embedding_of(layers, "decoder")(x, reverse=True)
+
+
+def head_outputs(layers, task, hidden, inputs, settings):
+    """The outputs of a whole model for a task.
+
+    Args:
+        layers: what `make_embeddings` returned, and others.
+        task: its name.
+        hidden: float (b, t, m), what the logits are made of.
+        inputs: the symbolic inputs, by name.
+        settings: of the family.
+
+    Returns:
+        dict of name -> symbolic output.
+    """
+    make_logits = functools.partial(logits, layers)
+    body = Body(hidden, inputs, embedding_of(layers, "decoder"), make_logits)
+    return apply_head(task, body, settings)

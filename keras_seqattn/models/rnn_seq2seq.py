@@ -4,21 +4,28 @@ import keras
 
 from keras_seqattn.layers.recurrent import ReverseTime
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.functional import named_layers, numbered_layers, token_inputs
+from keras_seqattn.models.functional import PortModel, named_layers, numbered_layers, symbolic
 from keras_seqattn.models.recurrent import (
     DEFAULTS,
     EMBEDDING_ROWS,
     EMBEDDING_SHAPES,
     HEAD_ROWS,
+    KERAS_NAMES,
+    KEYS,
     drop,
     embed,
     encoder_inputs,
+    head_outputs,
     logits,
     make_embeddings,
     model_inputs,
     state_inputs,
+    step_tokens,
 )
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.models.values import FLAG
+from keras_seqattn.ports import names
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     **DEFAULTS,
@@ -34,10 +41,10 @@ _SIDES = ("encoder", "decoder")
 
 def _build(settings, task, initializer):
     layers = _make_layers(settings, initializer)
-    inputs = model_inputs()
+    inputs = model_inputs(settings)
     states = _encode(layers, inputs["input_ids"], inputs["attention_mask"])
     x, _ = _decode(layers, inputs["decoder_input_ids"], states)
-    return inputs, {"logits": x}
+    return inputs, head_outputs(layers, task, x, inputs, settings)
 
 
 def _make_layers(settings, initializer):
@@ -77,38 +84,38 @@ def _encode(layers, input_ids, attention_mask):
 
 
 def _decode(layers, input_ids, states):
-    """The logits float (b, t, v), and the last states as `_encode` returns them."""
+    """The hidden states float (b, t, m), and the last states as `_encode` returns them."""
     x, last = embed(layers, "decoder", input_ids), []
     for index, lstm in enumerate(_stack(layers, "decoder")):
         x = drop(layers, "decoder", x) if index else x
         x, *state = lstm(x, initial_state=states[index])
         last.append(state)
-    return logits(layers, x), last
+    return x, last
 
 
 def _encoder_model(model, static):
-    inputs = encoder_inputs()
+    inputs = encoder_inputs(model)
     outputs = _presents(_encode(named_layers(model), **inputs))
-    return keras.Model(inputs, outputs, name=f"{model.name}_encoder")
+    return PortModel(inputs, outputs, name=f"{model.name}_encoder")
 
 
 def _step_model(model, static):
     layers = named_layers(model)
     stack = _stack(layers, "decoder")
-    inputs = token_inputs("input_ids")
+    inputs = symbolic(step_tokens(model))
     states = []
     for index, lstm in enumerate(stack):
-        pair = state_inputs((f"{index}.hidden", f"{index}.cell"), lstm)
+        pair = state_inputs([(index, "hidden"), (index, "cell")], lstm)
         states.append(list(pair.values()))
         inputs |= pair
     x, last = _decode(layers, inputs["input_ids"], states)
-    outputs = {"logits": x, **_presents(last)}
-    return keras.Model(inputs, outputs, name=f"{model.name}_step")
+    outputs = {"logits": logits(layers, x), **_presents(last)}
+    return PortModel(inputs, outputs, name=f"{model.name}_step")
 
 
 def _presents(states):
     return {
-        f"present_states.{index}.{part}": state
+        names.state_names(index, part)[1]: state
         for index, pair in enumerate(states)
         for part, state in zip(("hidden", "cell"), pair, strict=True)
     }
@@ -139,6 +146,8 @@ FAMILY = Family(
     table=_TABLE,
     step=_step_model,
     encoder=_encoder_model,
+    keys=KEYS | {"reverse_source": FLAG},
+    keras_names=KERAS_NAMES,
     shapes={
         **EMBEDDING_SHAPES,
         "encoder.layers.0.kernel": ("embedding_size", "4 * hidden_size"),

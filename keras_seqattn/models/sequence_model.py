@@ -1,31 +1,41 @@
-"""The functional model that every family builds."""
+"""The functional model that every family builds, and building it from a configuration."""
 
 from pathlib import Path
 
 import keras
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
+from keras_seqattn.generation.checkpoint import POSITION_KEYS
+from keras_seqattn.models.config import read_settings, written_defaults
+from keras_seqattn.models.functional import PortModel, port_of
+from keras_seqattn.models.registry import get_family
+from keras_seqattn.models.sizes import check_model_memory
+from keras_seqattn.ports import names
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class SequenceModel(keras.Model):
+class SequenceModel(PortModel):
     """A functional Keras model, dict in and dict out, with its family, task and configuration.
 
     Its `.keras` file holds these three, the weights and the assets; the family builds it anew from
     them.
 
     Args:
-        inputs: dict of name -> symbolic input.
+        inputs: dict of name -> symbolic input, as of `PortModel`.
         outputs: dict of name -> symbolic output.
         family: the `model_type` of config.json.
         task: what the outputs are for, as "causal_lm".
         config: dict as in config.json.
         assets: dict of file name -> bytes: tokenizer, generation settings and the like.
+        limits: as in `Ports`.
         name: name of the model; None is the family's.
     """
 
-    def __init__(self, inputs, outputs, *, family, task, config, assets=None, name=None):
-        super().__init__(inputs=inputs, outputs=outputs, name=name or family)
+    def __init__(
+        self, inputs, outputs, *, family, task, config, assets=None, limits=None, name=None
+    ):
+        super().__init__(inputs, outputs, limits, name=name or family)
         self.family = family
         self.task = task
         self.config = config
@@ -93,9 +103,13 @@ class SequenceModel(keras.Model):
             raise ConfigError(f"{self.family} is not an encoder-decoder, so it has no encoder.")
         return family.encoder(self, static)
 
-    def _family(self):
-        from keras_seqattn.models.registry import get_family
+    @property
+    def settings(self):
+        """The value of every configuration key that the family reads, a dict."""
+        defaults = self._family().defaults
+        return defaults | {key: self.config[key] for key in defaults if key in self.config}
 
+    def _family(self):
         return get_family(self.family)
 
     def get_config(self):
@@ -108,8 +122,6 @@ class SequenceModel(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from keras_seqattn.models.registry import assemble
-
         return assemble(config["family"], config["task"], config["config"], name=config["name"])
 
     def save_assets(self, directory):
@@ -125,3 +137,63 @@ class SequenceModel(keras.Model):
             for path in sorted(directory.rglob("*"))
             if path.is_file()
         }
+
+
+def assemble(family, task, config, assets=None, blank=False, name=None):
+    """Build a model from a whole configuration.
+
+    Args:
+        family: the `model_type`.
+        task: None takes the family's first.
+        config: dict as in config.json; keys that change nothing are ignored.
+        assets: file name -> bytes.
+        blank: start the body from zeros, for weights that are loaded next.
+        name: name of the model.
+
+    Returns:
+        A `SequenceModel`.
+
+    Raises:
+        ConfigError: the family, the task or a value is not implemented.
+    """
+    declared = get_family(family)
+    task = next(iter(declared.architectures)) if task is None else task
+    if not isinstance(task, str) or task not in declared.architectures:
+        raise ConfigError(
+            f"{family} has no task {shown(task)}; it has {', '.join(declared.architectures)}."
+        )
+    settings = read_settings(config, declared)
+    check_model_memory(declared, settings)
+
+    def initializer():
+        if blank:
+            return keras.initializers.Zeros()
+        spread = settings.get("init_std", settings["initializer_range"])
+        if spread is None:
+            return keras.initializers.GlorotUniform()
+        return keras.initializers.RandomNormal(stddev=spread)
+
+    inputs, outputs = declared.build(settings, task, initializer)
+    # Keys of other families change nothing here, and would limit texts where a bundle is run.
+    foreign = set(POSITION_KEYS) - set(declared.defaults)
+    config = {key: value for key, value in config.items() if key not in foreign}
+    # Written out, so that whoever reads the configuration needs no table of defaults.
+    config = {**written_defaults(declared, settings), **config}
+    return SequenceModel(
+        inputs,
+        outputs,
+        family=family,
+        task=task,
+        config=config,
+        assets=assets,
+        limits=_limits(inputs, declared, settings),
+        name=name,
+    )
+
+
+def _limits(inputs, family, settings):
+    """The most tokens of each side, as in `Ports.limits`."""
+    sides = {names.TOKENS: "decoder", names.SOURCE: "encoder", names.TARGET: "decoder"}
+    known = {axis for name, tensor in inputs.items() for axis in port_of(name, tensor).axes}
+    limits = {name: family.longest(settings, side) for name, side in sides.items()}
+    return {name: size for name, size in limits.items() if size and name in known}

@@ -21,12 +21,9 @@ _LAYER_BYTES = 100_000
 _COMMON_EXTENT = ("64 * num_labels",)
 _STANDS_FOR = {
     "num_key_value_heads": ("num_attention_heads",),
-    "decoder_vocab_size": ("vocab_size",),
-    "num_decoder_layers": ("num_layers",),
 }
 _WIDTH_AND_HEADS = {
     "head_dim": ("hidden_size", "num_attention_heads"),
-    "d_head": ("d_model", "n_head"),
 }
 
 
@@ -44,9 +41,9 @@ def check_stored_sizes(checkpoint, family, settings):
     """
     # No more layers than tensors: whatever counts to their number ends soon.
     clipped = _clip_layers(family, settings, len(checkpoint.shapes))
-    prefix = getattr(family.table, "prefix", "")
+    table = family.table_of(clipped)
     for names, dimensions in family.shapes.items():
-        stored = _find(checkpoint, _tuple(names), prefix, _most_layers(family, clipped))
+        stored = _find(checkpoint, _tuple(names), table.prefix, _most_layers(family, clipped))
         if stored is not None:
             _compare(checkpoint, *stored, dimensions, settings)
     held = 4 * sum(math.prod(shape) for shape in checkpoint.shapes.values())
@@ -58,7 +55,7 @@ def check_stored_sizes(checkpoint, family, settings):
         )
     # Twice, since a table that is stored once may be two in the model.
     _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {size_text(held)}")
-    _check_layers(checkpoint, family, settings, family.table_of(clipped))
+    _check_layers(checkpoint, family, settings, table)
     _check_extent(family, settings, held)
 
 
@@ -128,8 +125,8 @@ def _find(checkpoint, names, prefix, layers):
         for index in range(layers if "{i}" in name else 1):
             full = name.format(i=index)
             for key in (full, full.removeprefix(prefix)):
-                if key in checkpoint.shapes:
-                    return key, checkpoint.shapes[key]
+                if checkpoint.shape(key) is not None:
+                    return key, checkpoint.shape(key)
     return None
 
 

@@ -16,8 +16,18 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
+from keras_seqattn.models.values import (
+    FLAG,
+    OPTIONAL_SIZE,
+    RATE,
+    SIZE,
+    SPREAD,
+    TEXT,
+    Nullable,
+)
 from keras_seqattn.ops.position_bias import check_buckets
-from keras_seqattn.weights.table import Row, Table
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
     "vocab_size": 32128,
@@ -48,7 +58,7 @@ _FIXED = {"is_decoder": (None, False)}
 
 
 def _build(settings, task, initializer):
-    return build_model(_spec(settings), initializer)
+    return build_model(_spec(settings), settings, task, initializer)
 
 
 def _spec(settings):
@@ -213,6 +223,27 @@ FAMILY = Family(
         ),
     },
     extent=("8 * relative_attention_max_distance",),
+    keys={
+        "d_kv": SIZE,
+        "d_ff": SIZE,
+        "num_layers": SIZE,
+        "num_decoder_layers": OPTIONAL_SIZE,
+        "num_heads": SIZE,
+        "relative_attention_num_buckets": SIZE,
+        "relative_attention_max_distance": SIZE,
+        "feed_forward_proj": TEXT,
+        "dense_act_fn": Nullable(TEXT),
+        "is_gated_act": Nullable(FLAG),
+        "scale_decoder_outputs": Nullable(FLAG),
+        "initializer_factor": SPREAD,
+        "dropout_rate": RATE,
+    },
+    keras_names={
+        "intermediate_dim": ("d_ff",),
+        "head_dim": ("d_kv",),
+        "activation": ("feed_forward_proj",),
+        "dropout": ("dropout_rate",),
+    },
     layer_counts={
         "encoder_layers_{i}": ("num_layers",),
         "decoder_layers_{i}": ("num_decoder_layers", "num_layers"),

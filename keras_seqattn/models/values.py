@@ -70,6 +70,17 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Activation:
+    """The name of an activation, which `read_settings` replaces by that of a function."""
+
+    def accepts(self, value):
+        return isinstance(value, str)
+
+    def __str__(self):
+        return "the name of an activation"
+
+
+@dataclasses.dataclass(frozen=True)
 class Nullable:
     """Null, or a value of a kind."""
 
@@ -120,3 +131,17 @@ class Labels:
 
     def __str__(self):
         return "an object with a name for each of the labels 0, 1, and so on"
+
+
+SIZE = Whole()
+OPTIONAL_SIZE = Nullable(SIZE)
+FLAG = Flag()
+RATE = Real(0, 1, below=True)
+# Less vanishes beside the variance in float32.
+EPSILON = Real(1e-20, 1)
+# Of new weights.
+SPREAD = Real(0, 1000)
+TEXT = Text()
+LAYER_NUMBERS = Nullable(Listed(Whole(0)))
+TOKEN = Nullable(Whole(0))
+TOKENS = Nullable(Listed(Whole(0), alone=True))

@@ -10,14 +10,18 @@ import numpy as np
 
 from keras_seqattn.models.decoder import decoder_model, step_model
 from keras_seqattn.models.family import Family
-from keras_seqattn.models.transfo_xl import (
+from keras_seqattn.models.transformer_xl_like import (
+    KERAS_NAMES,
+    KEYS,
     MEMORY_EXTENT,
     SHAPES,
     TABLE,
     check_width,
+    equal_steps,
+    read_shape,
     transformer_xl_spec,
 )
-from keras_seqattn.weights.table import Row
+from keras_seqattn.weights.rows import Row
 
 _DEFAULTS = {
     "vocab_size": 32000,
@@ -66,7 +70,7 @@ def _adapt(config, names):
 
 def _table(settings):
     heads, width = settings["n_head"], settings["d_model"]
-    size = settings["d_head"] or width // heads
+    size = read_shape(settings)["head_dim"]
     layer = "transformer.layer.{i}.rel_attn."
     unused = {layer + "r_s_bias": (heads, size), layer + "seg_embed": (2, heads, size)}
     rows = [Row(name, None) for name in ("transformer.mask_emb", *unused)]
@@ -90,4 +94,7 @@ FAMILY = Family(
     shapes=SHAPES,
     extent=MEMORY_EXTENT,
     layer_counts={"layers_{i}": ("n_layer",)},
+    keys=KEYS,
+    keras_names=KERAS_NAMES,
+    equal_steps=equal_steps,
 )

@@ -7,7 +7,7 @@ import os
 from keras_seqattn.errors import BundleError, ExportError, InputError
 from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.json_objects import parse_object, read_small_file
-from keras_seqattn.models.registry import stored_config
+from keras_seqattn.models.api import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.runtime.rehearsal import check_companions

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_seqattn.errors import InputError
-from keras_seqattn.generation.checkpoint import position_limit
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.keras_internals import all_layers
@@ -39,7 +38,9 @@ class Sampler:
             else {t.name: t for t in keras.tree.flatten(struct)}
         )
         self.large = model.count_params() > _LARGE
-        self.config = _keys_read(model)
+        ours = isinstance(model, SequenceModel)
+        self._family = get_family(model.family) if ours else None
+        self.config = model.settings if ours else {}
         tables = [x for x in all_layers(model) if isinstance(x, keras.layers.Embedding)]
         self._smallest_table = min([x.input_dim for x in tables], default=2)
         self._masks_zero = any(x.mask_zero for x in tables)
@@ -98,12 +99,12 @@ class Sampler:
     def steps(self):
         """How many cached steps to run after 7 tokens.
 
-        A Transformer-XL's steps equal a full pass for as long as its memory has all that was
-        before, unless every query sees equally far.
+        No more than equal a full pass.
         """
         limits = [20, self.max_length("decoder") - 7]
-        if "mem_len" in self.config and not self.config.get("same_length"):
-            limits.append(self.config["mem_len"] - 6)
+        equal = self._family and self._family.equal_steps(self.config)
+        if equal is not None:
+            limits.append(equal - 7)
         return max(0, min(limits))
 
     def max_length(self, side="encoder"):
@@ -123,7 +124,8 @@ class Sampler:
             other = "decoder_" if side == "encoder" else "encoder_"
             layers = [layer for layer in layers if not layer.name.startswith(other)]
         limits = [getattr(layer, name, None) for layer in layers for name in names]
-        limits.append(position_limit(self.config, side))
+        if self._family is not None:
+            limits.append(self._family.longest(self.config, side))
         return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
     def inputs(self, batch, length, side, apart=False):
@@ -183,7 +185,8 @@ class Sampler:
 
     def _global_mask(self, shape):
         """Up to three tokens of each row, which may be padding."""
-        count = min(3, shape[1], self.config.get("max_global_tokens", 1))
+        most = self._family and self._family.most_global_tokens(self.config)
+        count = min(3, shape[1], most or 1)
         mask = np.zeros(shape, np.int64)
         for row in mask:
             row[self.random.choice(shape[1], count, replace=False)] = 1
@@ -202,17 +205,6 @@ class Sampler:
         if isinstance(struct, dict):
             return dict(zip(self.tensors, arrays, strict=True))
         return keras.tree.pack_sequence_as(struct, arrays)
-
-
-def _keys_read(model):
-    """The configuration of a family's model as far as the family reads it.
-
-    Other keys change nothing, whatever they hold.
-    """
-    if not isinstance(model, SequenceModel):
-        return {}
-    known = {"model_type", *get_family(model.family).defaults}
-    return {key: value for key, value in model.config.items() if key in known}
 
 
 def padding_mask(shape, side):

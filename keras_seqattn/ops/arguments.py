@@ -133,6 +133,11 @@ def _positions(value):
     return None if fits else "a RotaryPositions or an ALiBi"
 
 
+def _data_format(value):
+    known = ("channels_first", "channels_last")
+    return None if isinstance(value, str) and value in known else f"one of {', '.join(known)}"
+
+
 def _layer(value):
     stored = isinstance(value, dict) and {"class_name", "config"} <= set(value)
     return None if stored or isinstance(value, keras.Layer) else "a layer"
@@ -155,8 +160,8 @@ RULES = {
         attention_units block_size dilation gate_rank head_dim hidden_dim input_dim
         intermediate_dim kernel_size latent_dim max_distance max_global_tokens max_length
         max_position max_sequence_length memory_length num_buckets num_features num_groups num_heads
-        num_key_heads num_key_value_heads num_sinks output_dim pool_size query_latent_dim rotary_dim
-        state_dim stride summary units value_dim vocabulary_size
+        num_key_heads num_key_value_heads num_sinks output_dim patch_size pool_size query_latent_dim
+        rotary_dim state_dim stride summary units value_dim vocabulary_size
         """.split(),
         _size,
     ),
@@ -173,9 +178,9 @@ RULES = {
     "fraction": _number("a number above 0, up to 1", lambda x: 0 < x <= 1),
     **dict.fromkeys(
         """
-        bidirectional causal cross_attention gated interleaved normalize_first output_gate
-        return_scores same_length sinks tied unbounded use_bias use_conv_bias use_feed_forward_bias
-        use_output_bias
+        bidirectional causal class_token cross_attention gated interleaved normalize_first
+        output_gate return_scores same_length sinks tied unbounded use_bias use_conv_bias
+        use_feed_forward_bias use_output_bias
         """.split(),
         _flag,
     ),
@@ -192,7 +197,8 @@ RULES = {
     ),
     "activation": _activation,
     **dict.fromkeys("key_norm norm query_norm".split(), _norm),
+    "data_format": _data_format,
     "positions": _positions,
-    **dict.fromkeys("attention mixer".split(), _layer),
+    **dict.fromkeys("attention feed_forward mixer".split(), _layer),
     "scaling": _settings,
 }

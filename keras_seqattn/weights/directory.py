@@ -11,7 +11,7 @@ from keras_seqattn.errors import CheckpointError
 from keras_seqattn.files import FolderTarget, listed_files
 from keras_seqattn.json_objects import read_object, read_small_file
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.safetensors import MAX_TENSORS, read_header, read_tensor, write_file
+from keras_seqattn.weights.safetensors import MAX_TENSORS, read_names, read_tensor, write_file
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -57,11 +57,11 @@ def open_directory(path):
             f"{path}: has no config.json, so it is not a Hugging Face model directory."
         )
     if is_file(path / WEIGHTS):
-        shapes = read_header(path / WEIGHTS)
+        shapes, aliases = read_names(path / WEIGHTS)
         files = dict.fromkeys(shapes, WEIGHTS)
     else:
         files = _indexed_files(path)
-        shapes = _indexed_shapes(path, files)
+        shapes, aliases = _indexed_shapes(path, files)
     return Checkpoint(
         path=path,
         config=read_object(path / "config.json", CheckpointError),
@@ -72,6 +72,7 @@ def open_directory(path):
         },
         shapes=shapes,
         read=lambda name: read_tensor(path / files[name], name),
+        aliases=aliases,
     )
 
 
@@ -149,15 +150,16 @@ def _indexed_files(path):
 
 
 def _indexed_shapes(path, files):
-    headers = {file: read_header(path / file) for file in sorted(set(files.values()))}
+    headers = {file: read_names(path / file) for file in sorted(set(files.values()))}
     shapes = {}
     for name, file in files.items():
-        if name not in headers[file]:
+        if name not in headers[file][0]:
             raise CheckpointError(
                 f"{path / INDEX}: tensor {shown(name)} is not in {file}, where the index puts it."
             )
-        shapes[name] = headers[file][name]
-    return shapes
+        shapes[name] = headers[file][0][name]
+    others = [pair for _, aliases in headers.values() for pair in aliases.items()]
+    return shapes, {name: kept for name, kept in others if kept in shapes and name not in shapes}
 
 
 def _inside(directory, name, kind):

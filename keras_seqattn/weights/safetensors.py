@@ -33,13 +33,19 @@ _MAX_DIMENSIONS = 8
 
 
 def read_header(path):
+    """The shapes of `read_names` alone."""
+    return read_names(path)[0]
+
+
+def read_names(path):
     """Read and check the header of one safetensors file.
 
     Args:
         path: the file.
 
     Returns:
-        dict of tensor name -> shape.
+        dict of tensor name -> shape; and dict of other names of tensors -> their names here, which
+        writers of tied weights leave in the metadata.
 
     Raises:
         CheckpointError: the file is missing or truncated, or its header and its size disagree.
@@ -52,13 +58,16 @@ def read_header(path):
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     entries = parse_object(header, f"{path}: the safetensors header", CheckpointError)
-    _check_metadata(path, entries.pop("__metadata__", {}))
+    metadata = entries.pop("__metadata__", {})
+    _check_metadata(path, metadata)
     if len(entries) > MAX_TENSORS:
         raise CheckpointError(
             f"{path}: names {len(entries)} tensors; up to {MAX_TENSORS} are read."
         )
     _check_layout(path, entries, size - 8 - length)
-    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    names = {name: kept for name, kept in metadata.items() if kept in shapes}
+    return shapes, {name: kept for name, kept in names.items() if name not in shapes}
 
 
 def read_tensor(path, name):

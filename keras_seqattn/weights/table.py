@@ -1,36 +1,16 @@
 """The one engine between checkpoint names and variables: rows that read and, inverted, write."""
 
 import dataclasses
-import functools
 import math
-import re
 
-import einops
 import keras
 import numpy as np
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
+from keras_seqattn.weights.rows import Row
 
 _LISTED = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One correspondence: checkpoint name, variable path, and how the axes map.
-
-    Attributes:
-        checkpoint: name in the checkpoint; `{i}` stands for a number.
-        variable: path of the variable, with the same `{i}`; None means that the tensor is
-            deliberately unused.
-        axes: einops pattern from the checkpoint to the variable, as "o i -> i o"; None keeps them.
-            The
-            variable's side names single axes; the checkpoint's may group them: "(h d) i -> i h d".
-    """
-
-    checkpoint: str
-    variable: str | None
-    axes: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +36,27 @@ class Table:
     constants: dict[str, tuple[str, str] | np.ndarray] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """Tensors of a checkpoint that fill variables together.
+
+    Attributes:
+        row: the `Row`.
+        paths: of the variables.
+        names: key of `Row.parts` -> the name as the rows spell it.
+        keys: the same -> the name in the checkpoint, as far as they are there.
+    """
+
+    row: Row
+    paths: tuple
+    names: dict
+    keys: dict = dataclasses.field(default_factory=dict)
+
+    def missing(self):
+        """The names that are not in the checkpoint."""
+        return [name for part, name in self.names.items() if part not in self.keys]
+
+
 def load_weights(model, checkpoint, table, new_head=False):
     """Fill every variable of a model from a checkpoint, one tensor at a time.
 
@@ -74,37 +75,19 @@ def load_weights(model, checkpoint, table, new_head=False):
             or a weight is not finite.
     """
     variables = _variables(model)
-    names = _canonical_names(checkpoint, table)
-    rows, leftover = _match(names, variables, table)
-    missing = _missing(variables, rows, table)
+    groups, leftover = _match(checkpoint, variables, table)
+    missing = _missing(variables, groups, table)
     fresh = sorted(_head_variables(variables, table) & set(missing)) if new_head else []
-    problems = [("missing", [name for path, name in missing.items() if path not in fresh])]
+    names = dict.fromkeys(n for path, names in missing.items() if path not in fresh for n in names)
+    problems = [("missing", [*names])]
     problems.append(("unexpected", leftover))
-    problems.append(("mis-shaped", _mis_shaped(checkpoint, rows, variables)))
+    problems.append(("mis-shaped", _mis_shaped(checkpoint, groups, variables)))
     _raise_if_any(checkpoint.path, problems)
-    _check_copies(checkpoint, rows)
-    for key, (path, axes) in rows.items():
-        if path is not None:
-            value = checkpoint.read(key)
-            _check_finite(checkpoint, key, value)
-            variables[path].assign(_forward(value, axes, variables[path].shape))
+    _check_copies(checkpoint, groups, variables)
+    for group in groups:
+        for path, value in zip(group.paths, _values(checkpoint, group, variables), strict=True):
+            variables[path].assign(value)
     return fresh
-
-
-def dense_rows(checkpoint, variable):
-    """The rows of a Dense layer, with or without a bias, that torch stores as `x W' + b`."""
-    return (
-        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
-        Row(f"{checkpoint}.bias", f"{variable}/bias"),
-    )
-
-
-def layer_norm_rows(checkpoint, variable):
-    """The rows of a LayerNormalization."""
-    return (
-        Row(f"{checkpoint}.weight", f"{variable}/gamma"),
-        Row(f"{checkpoint}.bias", f"{variable}/beta"),
-    )
 
 
 def count_layers(checkpoint, table, layer="layers_{i}"):
@@ -119,10 +102,9 @@ def count_layers(checkpoint, table, layer="layers_{i}"):
         int.
     """
     names = _canonical_names(checkpoint, table)
-    rows = [row for row in table.body if row.variable and row.variable.startswith(f"{layer}/")]
-    patterns = [_regex(row.checkpoint) for row in rows]
-    matches = (pattern.fullmatch(name) for name in names for pattern in patterns)
-    return max((int(match["i"]) + 1 for match in matches if match), default=0)
+    rows = [r for r in table.body if any(path.startswith(f"{layer}/") for path in r.variables)]
+    matches = (row.match_tensor(name) for name in names for row in rows)
+    return max((int(match[1]["i"]) + 1 for match in matches if match), default=0)
 
 
 def stored_tensors(model, table, prefixed):
@@ -141,27 +123,35 @@ def stored_tensors(model, table, prefixed):
         CheckpointError: a variable has no row, or a row has the wrong axes.
     """
     variables = _variables(model)
-    sources = {}
+    shapes, sources = {}, {}
     for path in variables:
-        name, axes = _name_of(path, table)
-        if not prefixed:
-            name = name.removeprefix(table.prefix)
-        sources[name] = (path, axes)
-    shapes = {
-        name: _checkpoint_shape(axes, variables[path].shape)
-        for name, (path, axes) in sources.items()
-    }
+        group = _group_of(path, variables, table)
+        for (place, index), name in group.names.items():
+            if not prefixed:
+                name = name.removeprefix(table.prefix)
+            shapes[name] = group.row.tensor_shape(place, _shapes(group, variables))
+            sources[name] = group, place, index
     constants = {
         name if prefixed else name.removeprefix(table.prefix): _constant(model, source)
         for name, source in table.constants.items()
     }
     shapes |= {name: array.shape for name, array in constants.items()}
 
+    # Of a stack of many tensors the variable is converted once.
+    held = {}
+
     def read(name):
         if name in constants:
             return constants[name]
-        path, axes = sources[name]
-        return _backward(keras.ops.convert_to_numpy(variables[path].value), axes)
+        group, place, index = sources[name]
+        if group.paths not in held:
+            held.clear()
+            values = [keras.ops.convert_to_numpy(variables[path].value) for path in group.paths]
+            held[group.paths] = [np.asarray(value, dtype=np.float32) for value in values]
+        tensor = group.row.to_tensor(place, index, held[group.paths])
+        if len(group.names) == 1:
+            held.clear()
+        return tensor
 
     return shapes, read
 
@@ -178,92 +168,150 @@ def _variables(model):
     return {v.path: v for v in model.variables if not v.path.endswith("seed_generator_state")}
 
 
+def _shapes(group, variables):
+    return [tuple(variables[path].shape) for path in group.paths]
+
+
 def _canonical_names(checkpoint, table):
     """Names as the rows spell them -> names in the checkpoint."""
-    prefixed = any(key.startswith(table.prefix) for key in checkpoint.shapes)
-    known = [_regex(row.checkpoint) for row in (*table.body, *table.head)]
     names, doubles = {}, []
-    for key in checkpoint.shapes:
-        name = key
-        for old, new in table.renames:
-            if name.endswith(old):
-                name = name.removesuffix(old) + new
-        if not prefixed and any(pattern.fullmatch(table.prefix + name) for pattern in known):
-            name = table.prefix + name
+    for key, name in _spelled(checkpoint.shapes, checkpoint, table):
         if name in names:
             doubles.append(f"{_plain(key)} (also stored as {_plain(names[name])})")
         names[name] = key
     _raise_if_any(checkpoint.path, [("unexpected", doubles)])
+    # The other names of a tensor, which a file may give to what no row takes.
+    for key, name in _spelled(checkpoint.aliases, checkpoint, table):
+        if name not in names and any(row.match_tensor(name) for row in _rows(table)):
+            names[name] = key
     return names
 
 
-def _match(names, variables, table):
-    """Checkpoint key -> (variable path or None, axes), and the keys that no row takes."""
-    rows, leftover = {}, []
-    for name, key in names.items():
-        found = _variable_of(name, variables, table)
+def _spelled(keys, checkpoint, table):
+    """(key, the name as the rows spell it) of each."""
+    prefixed = any(key.startswith(table.prefix) for key in checkpoint.shapes)
+    for key in keys:
+        name = key
+        for old, new in table.renames:
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        if not prefixed and any(row.match_tensor(table.prefix + name) for row in _rows(table)):
+            name = table.prefix + name
+        yield key, name
+
+
+def _rows(table):
+    return (*table.body, *table.head)
+
+
+def _match(checkpoint, variables, table):
+    """The groups that a checkpoint's tensors make, and the keys that no row takes."""
+    groups, leftover = {}, []
+    for name, key in _canonical_names(checkpoint, table).items():
+        found = _group_for(name, variables, table)
         if found is None:
-            leftover.append(_plain(key))
-        else:
-            rows[key] = found
-    return rows, leftover
+            if key in checkpoint.shapes and not any(r.match_tensor(name) for r in table.head):
+                leftover.append(_plain(key))
+            continue
+        group, part = found
+        if group is not None:
+            group = groups.setdefault((group.paths, group.row.checkpoint), group)
+            group.keys[part] = key
+    return list(groups.values()), leftover
 
 
-def _variable_of(name, variables, table):
-    """The first row whose variable the model has; one of None, or of another head, is unused."""
-    for row in (*table.body, *table.head):
-        match = _regex(row.checkpoint).fullmatch(name)
+def _group_for(name, variables, table):
+    """The group that a tensor belongs to and its part there; (None, None) if it is left unused.
+
+    It is of the first row whose variables the model has.
+    """
+    for row in _rows(table):
+        match = row.match_tensor(name)
         if match is None:
             continue
-        path = row.variable and row.variable.format(**match.groupdict())
-        if path is None or path in variables:
-            return path, row.axes
-    if any(_regex(row.checkpoint).fullmatch(name) for row in table.head):
-        return None, None
+        if not row.variables:
+            return None, None
+        place, numbers = match
+        index = int(numbers.pop(row.stacked[0])) if row.stacked else 0
+        group = _group(row, numbers, variables)
+        if group is not None and (place, index) in group.names:
+            return group, (place, index)
     return None
 
 
-def _name_of(path, table):
-    """The checkpoint name and axes of a variable."""
-    for row in (*table.body, *table.head):
-        match = row.variable and _regex(row.variable).fullmatch(path)
-        if match:
-            return row.checkpoint.format(**match.groupdict()), row.axes
+def _group(row, numbers, variables):
+    """A group without keys, or None if the model lacks the variables."""
+    paths = row.paths(numbers)
+    if not all(path in variables for path in paths):
+        return None
+    names = row.parts(numbers, [tuple(variables[path].shape) for path in paths])
+    return _Group(row, paths, names)
+
+
+def _group_of(path, variables, table):
+    """The group, without keys, that a variable is written with."""
+    for row in _rows(table):
+        match = row.match_variable(path)
+        group = match and _group(row, match[1], variables)
+        if group:
+            return group
     raise CheckpointError(f"no row of the weight table names the variable {path!r}.")
 
 
-def _missing(variables, rows, table):
-    """Variable path -> checkpoint name, for the variables that no key fills."""
-    filled = {path for path, _ in rows.values()}
-    return {path: _name_of(path, table)[0] for path in variables if path not in filled}
+def _missing(variables, groups, table):
+    """Variable path -> the checkpoint names that are missing, for the variables that lack some."""
+    filled = {path for group in groups if not group.missing() for path in group.paths}
+    partly = {path: group.missing() for group in groups for path in group.paths}
+    partly = {path: names for path, names in partly.items() if names}
+    return partly | {
+        path: list(_group_of(path, variables, table).names.values())
+        for path in variables
+        if path not in filled and path not in partly
+    }
 
 
 def _head_variables(variables, table):
-    patterns = [_regex(row.variable) for row in table.head if row.variable]
-    return {path for path in variables if any(pattern.fullmatch(path) for pattern in patterns)}
+    return {path for path in variables if any(row.match_variable(path) for row in table.head)}
 
 
-def _check_copies(checkpoint, rows):
+def _values(checkpoint, group, variables):
+    """The values of a group's variables, in order."""
+    tensors = {}
+    for part in group.names:
+        key = group.keys[part]
+        tensors[part] = checkpoint.tensor(key)
+        _check_finite(checkpoint, key, tensors[part])
+    return group.row.to_variables(tensors, _shapes(group, variables))
+
+
+def _check_copies(checkpoint, groups, variables):
     """A table that serves several layers may be stored for each of them, if the copies agree."""
-    keys, different = {}, []
-    for key, (path, axes) in rows.items():
-        first = keys.setdefault(path, key)
-        if path is None or first == key:
-            continue
-        if axes != rows[first][1] or not np.array_equal(
-            checkpoint.read(first), checkpoint.read(key)
-        ):
-            different.append(f"{_plain(key)} and {_plain(first)}")
+    firsts, different = {}, []
+    for group in groups:
+        for place, path in enumerate(group.paths):
+            first, index = firsts.setdefault(path, (group, place))
+            if first is group or _same_tensors(checkpoint, first, group):
+                continue
+            values = [_values(checkpoint, g, variables) for g in (first, group)]
+            if not np.array_equal(values[0][index], values[1][place]):
+                names = [", ".join(map(_plain, g.keys.values())) for g in (group, first)]
+                different.append(" and ".join(names))
     _raise_if_any(checkpoint.path, [("different, but one in the model", different)])
 
 
-def _mis_shaped(checkpoint, rows, variables):
+def _same_tensors(checkpoint, first, second):
+    """Whether two groups read the same tensors under other names, in the same way."""
+    stored = [[checkpoint.stored_name(key) for key in g.keys.values()] for g in (first, second)]
+    return stored[0] == stored[1] and first.row.axes == second.row.axes
+
+
+def _mis_shaped(checkpoint, groups, variables):
     problems = []
-    for key, (path, axes) in rows.items():
-        if path is not None:
-            expected = _checkpoint_shape(axes, variables[path].shape)
-            if checkpoint.shapes[key] != expected:
-                stored = checkpoint.shapes[key]
+    for group in groups:
+        for (place, _), key in group.keys.items():
+            expected = group.row.tensor_shape(place, _shapes(group, variables))
+            stored = checkpoint.shape(key)
+            if stored != expected:
                 problems.append(f"{_plain(key)} is {shown(stored)}, expected {expected}")
     return problems
 
@@ -298,47 +346,3 @@ def _raise_if_any(path, problems):
 def _plain(name):
     """A tensor's name for a message, of which there may be many."""
     return shown(name)[1:-1]
-
-
-@functools.cache
-def _regex(pattern):
-    """`{i}` matches a number without leading zeros, the same one wherever it stands."""
-    seen = set()
-
-    def group(match):
-        name = match.group(1)
-        if name in seen:
-            return f"(?P={name})"
-        seen.add(name)
-        return f"(?P<{name}>0|[1-9][0-9]{{0,8}})"
-
-    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(pattern)))
-
-
-def _sizes(axes, variable_shape):
-    checkpoint_side, variable_side = (side.strip() for side in axes.split("->"))
-    return checkpoint_side, dict(zip(variable_side.split(), variable_shape, strict=True))
-
-
-def _checkpoint_shape(axes, variable_shape):
-    if axes is None:
-        return tuple(variable_shape)
-    side, sizes = _sizes(axes, variable_shape)
-    groups = re.findall(r"\(([^)]*)\)|(\S+)", side)
-    return tuple(
-        math.prod(sizes[name] for name in (group or single).split()) for group, single in groups
-    )
-
-
-def _forward(value, axes, variable_shape):
-    if axes is None:
-        return value
-    return einops.rearrange(value, axes, **_sizes(axes, variable_shape)[1])
-
-
-def _backward(value, axes):
-    value = np.asarray(value, dtype=np.float32)
-    if axes is None:
-        return value
-    checkpoint_side, variable_side = axes.split("->")
-    return einops.rearrange(value, f"{variable_side} -> {checkpoint_side}")

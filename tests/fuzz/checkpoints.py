@@ -12,6 +12,7 @@ from tokenizers import models as tokenizer_models
 
 from keras_seqattn import models, onnx, runtime
 from keras_seqattn.models.keys import KEYS, ROPE_KEYS
+from keras_seqattn.models.registry import FAMILIES, get_family
 from keras_seqattn.weights.directory import INDEX, WEIGHTS, write_directory
 from keras_seqattn.weights.safetensors import read_header, read_tensor
 from tests.fuzz.harness import attempt
@@ -21,8 +22,9 @@ from tests.onnx.tiny import BART, BERT, BIG_BIRD, DECODERS, ENCODERS, LLAMA, SEQ
 
 # Of the models that load, one in so many is exported and used.
 _EXPORTED, _SAVED = 10, 5
+_FAMILY_KEYS = dict.fromkeys(key for name in FAMILIES for key in get_family(name).defaults)
 _CONFIG_KEYS = (
-    *KEYS,
+    *(KEYS | _FAMILY_KEYS),
     *("architectures", "model_type", "quantization_config", "pruned_heads", "is_decoder"),
     *("is_encoder_decoder", "torch_dtype", "task_specific_params"),
 )
@@ -160,7 +162,9 @@ def _change_config(random, path):
 def _change_one_value(random, path):
     """The most telling fault: one key that the family reads has another value."""
     config = _read(path / "config.json")
-    known = [key for key in config if key in KEYS] if isinstance(config, dict) else []
+    known = (
+        [key for key in config if key in KEYS | _FAMILY_KEYS] if isinstance(config, dict) else []
+    )
     if known:
         config[pick(random, known)] = hostile(random)
         (path / "config.json").write_bytes(json.dumps(config).encode())

@@ -103,9 +103,10 @@ def _optional(kind):
 _SETTINGS = (
     "num_key_value_heads value_dim output_dim use_bias use_output_bias causal window scale softcap",
     "sinks positions query_norm key_norm output_gate layer_norm_epsilon attention dropout",
-    "kernel_initializer bias_initializer activation gated norm normalize_first mixer",
+    "kernel_initializer bias_initializer activation gated norm normalize_first residual mixer",
     "attention_dropout activation_dropout embeddings_initializer fraction base interleaved",
     "max_position scaling unbounded gate_rank gate_temperature chunk_size kernel_size num_groups",
+    "feed_forward",
     "use_conv_bias time_step_limit same_length clamp_distance position_dropout query_latent_dim",
     "seed mode dilation shared feature_map levels num_random_blocks right tied score units",
 )
@@ -175,6 +176,7 @@ def _other(choose):
     sizes = {"num_heads": 2, "head_dim": 4, "intermediate_dim": choose(1, 9)}
     return choose(
         (layers.EncoderBlock, sizes | {"norm": "rms_norm", "normalize_first": True}),
+        (layers.EncoderBlock, sizes | {"residual": choose("both", "output", "parallel_shared")}),
         (layers.DecoderBlock, sizes | {"gated": choose(True, False), "sinks": choose(True, False)}),
         (layers.FeedForward, {"intermediate_dim": 5, "activation": choose("gelu", "silu", None)}),
         (layers.Maxout, {"units": choose(1, 5), "pool_size": choose(1, 2)}),

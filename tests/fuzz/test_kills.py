@@ -23,8 +23,8 @@ from keras_seqattn.files import FileTarget, digest, read_settled
 from keras_seqattn.files import folders as files_folders
 from keras_seqattn.onnx import bundle, export
 from keras_seqattn.runtime.external_data import external_files
-from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import WEIGHTS, write_directory
+from keras_seqattn.weights.formats import open_checkpoint
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seqattn.layers import DecoderBlock, EncoderBlock, RotaryPositions
+from keras_seqattn.layers import DecoderBlock, EncoderBlock, FeedForward, Residual, RotaryPositions
 from keras_seqattn.layers.mechanisms import Dense
 from tests.helpers import check_layer, randomise, to_numpy
 
@@ -44,6 +44,125 @@ def test_encoder_definition(norm, normalize_first):
         else:
             x = to_numpy(normalise(x + to_numpy(sublayer(x))))
     np.testing.assert_allclose(out, x, rtol=0, atol=1e-5)
+
+
+def attended(layer, y):
+    return layer.attention(y)
+
+
+def fed(layer, y):
+    return layer.feed_forward(y)
+
+
+def both(layer, x):
+    x = x + layer.attention_output_norm(attended(layer, layer.attention_norm(x)))
+    return x + layer.feed_forward_output_norm(fed(layer, layer.feed_forward_norm(x)))
+
+
+def output(layer, x):
+    x = x + layer.attention_norm(attended(layer, x))
+    return x + layer.feed_forward_norm(fed(layer, x))
+
+
+def parallel(layer, x):
+    own = fed(layer, layer.feed_forward_norm(x))
+    return x + attended(layer, layer.attention_norm(x)) + own
+
+
+def parallel_shared(layer, x):
+    read = layer.attention_norm(x)
+    return x + attended(layer, read) + fed(layer, read)
+
+
+def every_norm(layer, x):
+    y = layer.attention_output_norm(attended(layer, layer.attention_norm(x)))
+    x = layer.attention_sum_norm(x + y)
+    y = layer.feed_forward_output_norm(fed(layer, layer.feed_forward_norm(x)))
+    return layer.feed_forward_sum_norm(x + y)
+
+
+RESIDUALS = {
+    "both": ("both", both, 4),
+    "output": ("output", output, 2),
+    "parallel": ("parallel", parallel, 2),
+    "parallel_shared": ("parallel_shared", parallel_shared, 1),
+    "every norm": (Residual(True, True, True), every_norm, 6),
+    "no norm": (Residual(), lambda layer, x: (y := x + attended(layer, x)) + fed(layer, y), 0),
+}
+
+
+@pytest.mark.parametrize("kind", [EncoderBlock, DecoderBlock])
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_norms_and_sublayers_stand_where_the_residual_says(kind, name):
+    residual, definition, norms = RESIDUALS[name]
+    layer = block(kind, residual=residual, norm="rms_norm")
+    x = normal(B, T, M)
+    layer(x)
+    randomise(layer)
+    expected = to_numpy(definition(layer, keras.ops.convert_to_tensor(x)))
+    # Where no norm bounds the stream, its numbers are large.
+    np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-4)
+    assert sum("norm" in v.path for v in layer.weights) == norms
+
+
+@pytest.mark.parametrize("name", ["pre", "post"])
+def test_the_names_of_what_normalize_first_says(name):
+    layers = [
+        block(EncoderBlock, residual=name),
+        block(EncoderBlock, normalize_first=name == "pre"),
+    ]
+    x = normal(B, T, M)
+    outputs = []
+    for layer in layers:
+        layer(x)
+        outputs.append(to_numpy(randomise(layer)(x)))
+    np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize("residual", ["both", "parallel_shared"])
+def test_steps_of_other_residuals_equal_the_full_pass(residual):
+    layer = block(DecoderBlock, residual=residual)
+    x = normal(B, T, M)
+    layer(x)
+    randomise(layer)
+    full = to_numpy(layer(x))
+    cache = tuple(np.zeros((B, 2, 0, D), "float32") for _ in range(2))
+    for start, stop in ((0, 3), (3, 4), (4, 5)):
+        out, cache = layer(x[:, start:stop], cache=cache)
+        np.testing.assert_allclose(to_numpy(out), full[:, start:stop], rtol=0, atol=1e-5)
+
+
+def test_another_layer_as_feed_forward():
+    layer = EncoderBlock(6, D, feed_forward=FeedForward(F, activation="relu", name="any"))
+    twin = EncoderBlock(6, D, F, activation="relu")
+    x = normal(B, T, M)
+    outputs = []
+    for one in (layer, twin):
+        one(x)
+        outputs.append(to_numpy(randomise(one)(x)))
+    assert [v.path.split("/")[1:] for v in layer.weights] == [
+        v.path.split("/")[1:] for v in twin.weights
+    ]
+    np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"residual": "sideways"}, "residual must be a Residual or one of pre, post, output"),
+        ({"residual": 3}, "residual must be a Residual"),
+        ({"residual": "both", "normalize_first": True}, "leave out normalize_first"),
+        ({"residual": "parallel", "cross_attention": True}, "no parallel sublayers"),
+        ({"intermediate_dim": None}, "needs intermediate_dim"),
+    ],
+)
+def test_blocks_that_do_not_say_how_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DecoderBlock(**({"num_heads": 6, "head_dim": D, "intermediate_dim": F} | options))
+    with pytest.raises(ValueError, match="leave out sum_norm"):
+        Residual(sum_norm=True, parallel=True)
+    with pytest.raises(ValueError, match="ask for both"):
+        Residual(input_norm=True, shared_norm=True)
 
 
 def test_decoder_with_context():
@@ -138,7 +257,7 @@ def test_implicit_mask(kind):
     assert masked._keras_mask is not None
 
 
-@pytest.mark.parametrize("name", ["encoder", "llama", "cross", "cross caches"])
+@pytest.mark.parametrize("name", ["encoder", "llama", "parallel", "cross", "cross caches"])
 def test_contract(name, tmp_path):
     inputs = {"x": normal(B, T, M)}
     if name == "encoder":
@@ -147,6 +266,9 @@ def test_contract(name, tmp_path):
     elif name == "llama":
         layer = block(DecoderBlock, **LLAMA)
         inputs["cache"] = normal(B, 2, S, D, seed=1), normal(B, 2, S, D, seed=2)
+    elif name == "parallel":
+        residual = Residual(input_norm=True, output_norm=True, parallel=True)
+        layer = block(DecoderBlock, residual=residual, feed_forward=FeedForward(F))
     else:
         layer = block(DecoderBlock, cross_attention=True, normalize_first=True)
         inputs["context"] = normal(B, S, C, seed=1)

@@ -6,8 +6,9 @@ from keras import ops
 from keras_seqattn.layers.mixer import Mixer
 from keras_seqattn.layers.positions import RotaryPositions
 from keras_seqattn.models.decoder import DecoderSpec, full_pass, make_layers
-from keras_seqattn.models.functional import token_inputs
+from keras_seqattn.models.functional import symbolic
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.ports import names
 from tests.helpers import randomise
 
 VOCABULARY, EOS, PAD = 61, 5, 3
@@ -73,7 +74,7 @@ def decoder(layers, **config):
         "normalize_first": True,
     }
     parts = make_layers(DecoderSpec(**sizes, layers=layers, block=block), lambda: "glorot_uniform")
-    inputs = token_inputs("input_ids", "attention_mask")
+    inputs = symbolic(names.tokens(VOCABULARY), names.mask())
     logits = parts["token_embedding"](full_pass(parts, **inputs), reverse=True)
     config = {
         "vocab_size": VOCABULARY,

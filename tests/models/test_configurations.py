@@ -8,10 +8,12 @@ import pytest
 from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, ConfigError, SeqAttnError
 from keras_seqattn.models.config import read_settings
+from keras_seqattn.models.family import check_declaration
 from keras_seqattn.models.keys import KEYS
-from keras_seqattn.models.registry import FAMILIES, assemble, get_family
+from keras_seqattn.models.registry import FAMILIES, get_family
+from keras_seqattn.models.sequence_model import assemble
 from keras_seqattn.models.sizes import evaluate
-from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.weights.formats import open_checkpoint
 from tests.fuzz.checkpoints import MODELS
 
 pytestmark = pytest.mark.backend_free
@@ -62,8 +64,10 @@ def _sizes(family):
 
 
 def test_every_key_that_a_family_reads_is_declared():
-    read = {key for family in FAMILIES for key in get_family(family).defaults}
-    assert read <= set(KEYS)
+    for family in map(get_family, FAMILIES):
+        check_declaration(family)
+        # A key means the same in all families.
+        assert not set(family.keys) & set(KEYS)
     assert set(SMALL) == set(FAMILIES)
 
 
@@ -88,7 +92,7 @@ def test_values_of_the_wrong_kind_are_refused_by_name(family):
             wrong = TEXTS if isinstance(value, str) else NUMBERS
             wrong = FLAGS if isinstance(value, bool) else wrong
             for other in wrong:
-                may_be_null = other is None and KEYS[key].accepts(None)
+                may_be_null = other is None and get_family(family).kind(key).accepts(None)
                 if not may_be_null and not (other == [] and "eos_token" in key):
                     _refused(lambda: models.build(family, **(config | {key: other})), key)  # noqa: B023
 

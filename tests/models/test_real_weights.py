@@ -7,7 +7,7 @@ import transformers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from keras_seqattn import models, samples
-from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.weights.formats import open_checkpoint
 from tests.models.reference import run, run_reference
 
 TEXTS = (

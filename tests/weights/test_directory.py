@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_seqattn.errors import CheckpointError
-from keras_seqattn.weights.checkpoint import open_checkpoint
 from keras_seqattn.weights.directory import INDEX, WEIGHTS, write_directory
+from keras_seqattn.weights.formats import open_checkpoint
 from tests.files.places import killed_at_each_step
 
 pytestmark = pytest.mark.backend_free

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from keras_seqattn import models
 from keras_seqattn.errors import CheckpointError, SeqAttnError
-from keras_seqattn.weights.checkpoint import open_checkpoint
+from keras_seqattn.weights.formats import open_checkpoint
 from tests.fuzz import gguf_files
 
 pytestmark = pytest.mark.backend_free

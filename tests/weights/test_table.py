@@ -6,7 +6,8 @@ import pytest
 
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.table import Row, Table, count_layers, load_weights, stored_tensors
+from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.table import Table, count_layers, load_weights, stored_tensors
 
 TABLE = Table(
     body=(

@@ -1,0 +1,70 @@
+"""What families with Longformer's attention share: windows, global tokens and their weights."""
+
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ConfigError
+from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
+from keras_seqattn.models.values import SIZE, Listed
+from keras_seqattn.weights.rows import dense_rows
+
+# Not a key of transformers, whose number of global tokens differs with each batch: their
+# maximum per row.
+MAX_GLOBAL_TOKENS = "max_global_tokens"
+WINDOW_DEFAULTS = {"attention_window": 512, MAX_GLOBAL_TOKENS: 64}
+WINDOW_KEYS = {"attention_window": Listed(SIZE, alone=True), MAX_GLOBAL_TOKENS: SIZE}
+# The scores of a window, and those of the global tokens.
+WINDOW_EXTENT = ("attention_window * attention_window", "max_global_tokens * max_global_tokens")
+
+
+def window_attentions(model_type, settings, num_layers, width, initializer):
+    """The mechanism of each layer.
+
+    Args:
+        model_type: as in config.json, for messages.
+        settings: dict with attention_window, the keys of a window on both sides together for each
+            layer or for all, and max_global_tokens.
+        num_layers: their number.
+        width: m.
+        initializer: function that makes a kernel initializer.
+
+    Returns:
+        list of `GlobalLocal`.
+
+    Raises:
+        ConfigError: windows that are odd, none, or not one for each layer.
+    """
+    windows = settings["attention_window"]
+    if isinstance(windows, int):
+        windows = [windows] * num_layers
+    valid = len(windows) == num_layers and all(type(n) is int for n in windows)
+    if not valid or any(n < 2 or n % 2 for n in windows):
+        raise ConfigError(
+            f"{model_type}: attention_window must be an even number above 0, or one for each of "
+            f"{num_layers} layers, not {shown(settings['attention_window'])}."
+        )
+    return [
+        GlobalLocal(
+            n // 2,
+            n // 2,
+            settings[MAX_GLOBAL_TOKENS],
+            input_dim=width,
+            kernel_initializer=initializer(),
+        )
+        for n in windows
+    ]
+
+
+def most_global_tokens(settings):
+    """As `Family.most_global_tokens`."""
+    return settings[MAX_GLOBAL_TOKENS]
+
+
+def global_rows(checkpoint, variable):
+    """The rows of the global projections of an attention.
+
+    Args:
+        checkpoint: what their names start with.
+        variable: path of the `MultiHeadAttention`.
+    """
+    names = [f"{name}_global" for name in ("query", "key", "value")]
+    pairs = [dense_rows(f"{checkpoint}.{name}", f"{variable}/mechanism/{name}") for name in names]
+    return tuple(row for pair in pairs for row in pair)

@@ -1,0 +1,100 @@
+"""One input or output of a model, as data."""
+
+import dataclasses
+
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import InputError
+
+# Role -> what a value of it is.
+ROLES = {
+    "tokens": "ids of tokens",
+    "targets": "ids of tokens that a decoder is given",
+    "mask": "1 for real tokens, 0 for padding",
+    "source_mask": "the mask of what an encoder has read",
+    "global_mask": "1 for tokens that attend to all and are attended by all",
+    "token_types": "the number of the text that a token is of",
+    "positions": "the positions of tokens",
+    "pixels": "pictures",
+    "features": "vectors for each moment, such as a spectrum",
+    "nodes": "what the nodes of a graph are",
+    "distances": "distances between nodes",
+    "slot": "where in the cache the first new token goes",
+    "cache": "keys or values of earlier tokens, which grow",
+    "source_cache": "keys or values of what an encoder has read",
+    "state": "a past of fixed size",
+    "length": "how many real tokens a streaming decoder has read",
+    "context": "what an encoder gives to its decoder",
+    "logits": "scores before a softmax",
+    "hidden_states": "a vector for each token",
+    "pooled": "a vector for each row",
+    "scores": "attention scores",
+    "data": "anything else",
+}
+# What a decoder keeps of its own tokens from one step to the next.
+_PASTS = frozenset({"cache", "state", "length"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """One input or output.
+
+    Attributes:
+        name: as in the file.
+        role: what it is for, one of `ROLES`.
+        axes: for each axis its size, or the name of a dimension whose size is known at run time.
+        dtype: of the values in the file, as "int64".
+        least, below: valid integers are from `least` on and below `below`; None is no limit.
+        most_ones: of a mask, the most ones of a row; None is no limit.
+        follows: of an input, the output that becomes it: of the step before, or of the encoder.
+            None for an input that the user gives.
+
+    Raises:
+        InputError: an attribute is not valid.
+    """
+
+    name: str
+    role: str = "data"
+    axes: tuple = ()
+    dtype: str = "float32"
+    least: int | None = None
+    below: int | None = None
+    most_ones: int | None = None
+    follows: str | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"the name of a port must be a text, not {shown(self.name)}")
+        if not isinstance(self.role, str) or self.role not in ROLES:
+            raise InputError(
+                f"{self.name}: unknown role {shown(self.role)}; choose one of {', '.join(ROLES)}"
+            )
+        object.__setattr__(self, "axes", tuple(self.axes))
+        for axis in self.axes:
+            if not (isinstance(axis, str) and axis) and not _is_size(axis):
+                raise InputError(
+                    f"{self.name}: an axis is a size or the name of a dimension, not {shown(axis)}"
+                )
+        for name in ("least", "below", "most_ones"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InputError(
+                    f"{self.name}: {name} must be an integer or None, not {shown(value)}"
+                )
+        if self.follows is not None and not isinstance(self.follows, str):
+            raise InputError(
+                f"{self.name}: follows must be the name of an output, not {shown(self.follows)}"
+            )
+
+    @property
+    def is_past(self):
+        """Whether a decoder keeps it of its own tokens: each beam has its own."""
+        return self.role in _PASTS
+
+    @property
+    def is_integer(self):
+        """Whether its values are integers."""
+        return "int" in self.dtype
+
+
+def _is_size(axis):
+    return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0

@@ -1,0 +1,158 @@
+"""All inputs and outputs of a model."""
+
+import dataclasses
+
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import InputError
+from keras_seqattn.ports.port import Port
+
+_DECLARED = ("role", "least", "below", "most_ones", "follows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ports:
+    """The inputs and outputs of a model, in its order.
+
+    Attributes:
+        inputs, outputs: tuple of `Port`.
+        limits: dimension -> the largest size that the model takes.
+        totals: dimension -> the two dimensions whose sum it is.
+    """
+
+    inputs: tuple
+    outputs: tuple
+    limits: dict = dataclasses.field(default_factory=dict)
+    totals: dict = dataclasses.field(default_factory=dict)
+
+    def __getitem__(self, name):
+        """The input of that name."""
+        return next(port for port in self.inputs if port.name == name)
+
+    def output(self, name):
+        """The output of that name, or None."""
+        return next((port for port in self.outputs if port.name == name), None)
+
+    def of_role(self, *roles):
+        """list of the inputs of some roles."""
+        return [port for port in self.inputs if port.role in roles]
+
+    def first(self, *roles):
+        """The first input of some roles, or None."""
+        return next(iter(self.of_role(*roles)), None)
+
+    def given(self, role):
+        """The first output of a role, or None."""
+        return next((port for port in self.outputs if port.role == role), None)
+
+    @property
+    def pasts(self):
+        """list of the inputs that a decoder keeps of its own tokens."""
+        return [port for port in self.inputs if port.is_past]
+
+    @property
+    def carried(self):
+        """Input name -> the name of the output that becomes it."""
+        return {port.name: port.follows for port in self.inputs if port.follows is not None}
+
+    @property
+    def is_streaming(self):
+        """Whether no past grows, so that the mask is that of the new tokens alone."""
+        return self.first("length") is not None
+
+    @property
+    def longest(self):
+        """The most tokens of a row, or None."""
+        return min(self.limits.values(), default=None)
+
+    def declaration(self):
+        """dict for JSON: what the file itself does not say of its inputs and outputs."""
+        sides = {
+            side: {port.name: _declared(port) for port in getattr(self, side)}
+            for side in ("inputs", "outputs")
+        }
+        more = {"limits": self.limits, "totals": {k: list(v) for k, v in self.totals.items()}}
+        return sides | {name: value for name, value in more.items() if value}
+
+    def with_declaration(self, declaration):
+        """The same ports with what a `declaration` says of them.
+
+        Raises:
+            InputError: it is not valid, or is not of these inputs and outputs.
+        """
+        if not isinstance(declaration, dict):
+            raise InputError(f"ports must be an object, not {shown(declaration)}")
+        sides = {side: _completed(side, getattr(self, side), declaration) for side in _SIDES}
+        limits = _object("limits", declaration)
+        for name, size in limits.items():
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise InputError(f"limits: {shown(name)} must be an integer from 1")
+        totals = _object("totals", declaration)
+        for name, parts in totals.items():
+            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+                raise InputError(f"totals: {shown(name)} must be a list of names")
+        return Ports(**sides, limits=limits, totals={k: tuple(v) for k, v in totals.items()})
+
+
+_SIDES = ("inputs", "outputs")
+
+
+def matching(ports, given):
+    """The ports, with those that are given in the place of those of the same names.
+
+    Args:
+        ports: `Ports`.
+        given: list of `Port` for some inputs or outputs.
+
+    Raises:
+        InputError: one is not a `Port`, has another number of axes or other sizes, or there is no
+            input and no output of its name.
+    """
+    if not isinstance(given, (list, tuple)) or not all(isinstance(port, Port) for port in given):
+        raise InputError(f"ports must be a list of Port, not {shown(given)}")
+    better = {port.name: port for port in given}
+    known = {port.name: port for port in (*ports.outputs, *ports.inputs)}
+    for name, port in better.items():
+        if name not in known:
+            raise InputError(
+                f"the model has no input or output {name!r}; it has {', '.join(known)}"
+            )
+        _check_fits(port, known[name])
+    sides = {
+        side: tuple(better.get(port.name, port) for port in getattr(ports, side)) for side in _SIDES
+    }
+    return dataclasses.replace(ports, **sides)
+
+
+def _check_fits(port, own):
+    if port.dtype != own.dtype:
+        raise InputError(f"{port.name} is {own.dtype} in the model, not {port.dtype}")
+    sizes = [size if isinstance(size, int) else None for size in own.axes]
+    asked = [size if isinstance(size, int) else None for size in port.axes]
+    if sizes != asked:
+        raise InputError(f"{port.name} has the axes {own.axes} in the model, not {port.axes}")
+
+
+def _declared(port):
+    values = {name: getattr(port, name) for name in _DECLARED}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _completed(side, ports, declaration):
+    entries = _object(side, declaration)
+    names = [port.name for port in ports]
+    if sorted(entries) != sorted(names):
+        raise InputError(f"{side}: they are not those of the graph, {', '.join(names[:8])}")
+    completed = []
+    for port in ports:
+        entry = entries[port.name]
+        if not isinstance(entry, dict) or set(entry) - set(_DECLARED):
+            raise InputError(f"{side}: {port.name} must be an object with {', '.join(_DECLARED)}")
+        completed.append(dataclasses.replace(port, **entry))
+    return tuple(completed)
+
+
+def _object(name, declaration):
+    value = declaration.get(name, {})
+    if not isinstance(value, dict):
+        raise InputError(f"{name} must be an object, not {shown(value)}")
+    return value
