@@ -5,9 +5,7 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
-
-# Anything as large as this is a dynamic size; no real dimension of one tensor axis comes near.
-_DYNAMIC = 1 << 24
+from keras_seqattn.onnx.sizes import is_dynamic
 
 
 class _Types(dict):
@@ -30,23 +28,17 @@ DTYPES = _Types(
 )
 
 
-def is_dynamic(size):
-    """Whether an integer from an inferred shape stands for a size known only at run time."""
-    return size >= _DYNAMIC
-
-
 class Symbol(keras.KerasTensor):
     """A Keras tensor that stands for an ONNX value.
 
     Attributes:
         value: the `onnx_ir.Value`.
-        sizes: the shape in plain integers, stand-ins included (`shape` shows those as None).
-        number: for an integer scalar that is computed from sizes alone, its stand-in number; else
-            None.
+        sizes: the shape in ints, of which `sizes.Size` are dynamic (`shape` shows those as None).
+        number: for an integer scalar that is computed from sizes alone, the int or Size; else None.
     """
 
     def __init__(self, value, sizes, dtype, number=None):
-        sizes = tuple(int(n) for n in sizes)
+        sizes = tuple(n if is_dynamic(n) else int(n) for n in sizes)
         shape = tuple(None if is_dynamic(n) else n for n in sizes)
         super().__init__(shape=shape, dtype=dtype, name=value.name)
         self.value = value

@@ -8,7 +8,7 @@ from keras import ops
 from keras_seqattn.onnx.lower.elementwise import as_int32, cast, int32
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
-from keras_seqattn.onnx.symbol import is_dynamic
+from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.ops.attention import Attention
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 from keras_seqattn.ops.rotary import RotaryEmbedding
