@@ -1,4 +1,4 @@
-"""Functions of `keras.ops` that take sizes but no tensor, or weights alone, while a model is traced.
+"""Functions of `keras.ops` that take sizes but no tensor, or weights alone, during a trace.
 
 They would go straight to the backend, which knows nothing of Symbols.
 """

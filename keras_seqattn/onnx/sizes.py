@@ -6,9 +6,7 @@ enough: `n % 8` of a prime is a small number like any other, `max(n, 128)` is th
 `(n + 7) // 8` has the value of `(n + 6) // 8` for most primes.
 """
 
-import functools
 import operator
-import random
 
 import numpy as np
 
@@ -22,9 +20,13 @@ MOST_DIMENSIONS = len(_STAND_INS)
 # Two expressions of one value are the same one if they agree at these points too: a prime number of
 # small ones, which each dimension takes once and no two dimensions in step, then the neighbours of
 # powers of two, where blocks and limits lie, then others.
-_SMALL = 131
-_POWERS = [2**k + d for k in range(7, 17) for d in (-1, 0, 1)]
-_OTHERS = 32
+_SMALL = 4099
+_POWERS = [2**k + d for k in range(12, 21) for d in (-1, 0, 1)]
+_OTHERS = 64
+_ELEMENTWISE = {min: np.minimum, max: np.maximum}
+_ELEMENTWISE |= {
+    f: f for f in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
+}
 # A constant, such as n - n + 3, is no size; it is looked for among values up to this.
 _LARGEST_CONSTANT = 1 << 33
 # Numbers near stand-ins, or large parts of them, that reach a constant are leaks. Other numbers
@@ -48,11 +50,13 @@ class Size(int):
 
     @property
     def samples(self):
-        """Its values at the points where expressions are compared, None where it has none."""
+        """int64 (points,), its values where expressions are compared."""
         if self._samples is None:
-            columns = [_samples(n) for n in self._operands]
-            rows = zip(*columns, strict=True)
-            self._samples = [_value(self._function, row) for row in rows]
+            function = _ELEMENTWISE.get(self._function)
+            function = function or np.vectorize(self._function, otypes=[np.int64])
+            # A length that is divided by may be 0 at a point, where the file is not run either.
+            with np.errstate(all="ignore"):
+                self._samples = function(*map(_samples, self._operands))
         return self._samples
 
     def __eq__(self, other):
@@ -60,7 +64,7 @@ class Size(int):
             return True
         if not isinstance(other, Size) or int(self) != int(other):
             return False
-        return self.samples == other.samples
+        return np.array_equal(self.samples, other.samples)
 
     def __ne__(self, other):
         return not self == other
@@ -98,12 +102,9 @@ for _name, _function in (
 
 def dimension(index):
     """The Size of the dynamic dimension of this number, below MOST_DIMENSIONS."""
-    turn = 3 * index
-    samples = [1 + k * (index + 1) % _SMALL for k in range(_SMALL)]
-    samples += [_POWERS[(k + turn) % len(_POWERS)] for k in range(len(_POWERS))]
-    generator = random.Random(index)
-    samples += [generator.randrange(1, 1 << generator.randrange(8, 21)) for _ in range(_OTHERS)]
-    return Size(_STAND_INS[index], samples)
+    small = 1 + np.arange(_SMALL) * (index + 1) % _SMALL
+    others = np.random.default_rng(index).integers(1, 1 << 20, _OTHERS)
+    return Size(_STAND_INS[index], np.concatenate([small, np.roll(_POWERS, 3 * index), others]))
 
 
 def is_dynamic(size):
@@ -122,7 +123,7 @@ def computed(function, *numbers):
     if not any(map(is_dynamic, numbers)):
         return value
     size = _known(function, numbers, value)
-    if abs(value) <= _LARGEST_CONSTANT and all(n in (value, None) for n in size.samples):
+    if abs(value) <= _LARGEST_CONSTANT and (size.samples == value).all():
         return value
     return size
 
@@ -137,21 +138,7 @@ def _known(function, numbers, value):
 
 
 def _samples(number):
-    return number.samples if is_dynamic(number) else [int(number)] * _count()
-
-
-@functools.cache
-def _count():
-    return len(dimension(0).samples)
-
-
-def _value(function, row):
-    if None in row:
-        return None
-    try:
-        return int(function(*row))
-    except (ArithmeticError, ValueError):
-        return None
+    return number.samples if is_dynamic(number) else np.int64(number)
 
 
 def _is_integer(x):
@@ -160,7 +147,7 @@ def _is_integer(x):
 
 def at_other_lengths(size):
     """The number at another place: what an int would be if all lengths were different ones."""
-    return size.samples[-1] if is_dynamic(size) else size
+    return int(size.samples[-1]) if is_dynamic(size) else size
 
 
 def leaks(array, sizes):

@@ -57,7 +57,7 @@ SIZES = {
     "mod and one": lambda n: n % 8 + 1,
     "minimum": lambda n: ops.minimum(n, 128),
     "maximum": lambda n: ops.maximum(n, 16),
-    "clip": lambda n: ops.clip(n, 4, 100),
+    "clip": lambda n: ops.clip(ops.cast(n, "int32"), 4, 100),
     "whole blocks": lambda n: (n + 7) // 8 * 8,
     "half": lambda n: n // 2 + 1,
     "rest of a block": lambda n: (n + 7) // 8 * 8 - n,
