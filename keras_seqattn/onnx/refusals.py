@@ -9,13 +9,16 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _REST = ("Arguments received by", "Full input shape")
 _LONGEST = 400
 # The tracer's stand-ins for sizes that are known only at run time.
-_STAND_IN = re.compile(r"\b\d{12,19}\b")
+_STAND_IN = re.compile(r"\b\d{12,}\b")
+_UNKNOWN = re.compile(r"[(\[,] ?\?(?=[,)\]])")
 
 
 def without_stand_ins(text):
     """A message about shapes, with "?" for each size that is known only at run time."""
     found = _STAND_IN.sub("?", text)
-    return text if found == text else f"{found} (? is a size that is known only at run time)"
+    if found == text and not _UNKNOWN.search(text):
+        return text
+    return f"{found} (? is a size that is known only at run time)"
 
 
 def reason(error):

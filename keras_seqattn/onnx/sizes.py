@@ -71,8 +71,11 @@ class Size(int):
 
     __hash__ = int.__hash__
 
+    # What a message shows of a shape; Keras's einsum reads back what it writes with str.
     def __repr__(self):
         return "?"
+
+    __str__ = int.__repr__
 
     def __neg__(self):
         return computed(operator.neg, self)
@@ -104,7 +107,10 @@ def dimension(index):
     """The Size of the dynamic dimension of this number, below MOST_DIMENSIONS."""
     small = 1 + np.arange(_SMALL) * (index + 1) % _SMALL
     others = np.random.default_rng(index).integers(1, 1 << 20, _OTHERS)
-    return Size(_STAND_INS[index], np.concatenate([small, np.roll(_POWERS, 3 * index), others]))
+    # Last, as the stand-ins: lengths of which a later one can be cut off an earlier one.
+    last = [_STAND_INS[index] >> 30]
+    samples = np.concatenate([small, np.roll(_POWERS, 3 * index), others, last])
+    return Size(_STAND_INS[index], samples)
 
 
 def is_dynamic(size):
@@ -146,7 +152,7 @@ def _is_integer(x):
 
 
 def at_other_lengths(size):
-    """The number at another place: what an int would be if all lengths were different ones."""
+    """int, what a size would be if all lengths were different ones."""
     return int(size.samples[-1]) if is_dynamic(size) else size
 
 

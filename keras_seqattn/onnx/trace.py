@@ -74,23 +74,36 @@ class Tracer(GraphBuilder):
                 way that cannot be followed.
         """
         spec = _inferred(operation, args, kwargs, lambda n: n)
-        if any(map(_has_dynamic_size, keras.tree.flatten((args, kwargs)))):
-            self._check_followed(spec, operation, args, kwargs)
-        return spec
+        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Symbol)]
+        dynamic = {n for x in given for n in x.sizes if is_dynamic(n)}
+        if not dynamic:
+            return spec
+        other = _inferred(operation, args, kwargs, at_other_lengths)
+        return keras.tree.map_structure(
+            lambda n, same: self._followed(operation, n, same, dynamic), spec, other
+        )
 
-    def _check_followed(self, spec, operation, args, kwargs):
-        """A size that is an int in the result must be the same one for inputs of other lengths."""
-        try:
-            other = _inferred(operation, args, kwargs, at_other_lengths)
-        except Exception:  # Keras says in its own words that these lengths do not fit
-            return
-        for size, same in zip(_numbers(spec), _numbers(other), strict=True):
-            if not is_dynamic(size) and size != same:
-                raise ExportError(
-                    f"{self.where()}: {type(operation).__name__} gives a length that depends on "
-                    "that of the input in a way that cannot be followed; give the input a fixed "
-                    "length"
-                )
+    def _followed(self, operation, size, same, dynamic):
+        """A size of a result that Keras gives as an int, as the Size that it is.
+
+        Args:
+            operation: whose result it is.
+            size: of the result; also its dtype, which stays.
+            same: what it is for inputs of other lengths.
+            dynamic: the Sizes of the inputs.
+        """
+        if not isinstance(size, int) or is_dynamic(size):
+            return size
+        # What only passes through Keras may be made an int on the way.
+        for known in dynamic:
+            if int(known) == size and at_other_lengths(known) == same != size:
+                return known
+        if size != same:
+            raise ExportError(
+                f"{self.where()}: {type(operation).__name__} gives a length that depends on that "
+                "of the input in a way that cannot be followed; give the input a fixed length"
+            )
+        return size
 
     def run(self, model, inputs):
         """The model's outputs for Symbols, in inference mode, with the hook in place."""
@@ -110,11 +123,3 @@ def _inferred(operation, args, kwargs, number):
     args, kwargs = keras.tree.map_structure(plain, (args, kwargs))
     spec = operation.compute_output_spec(*args, **kwargs)
     return keras.tree.map_structure(lambda s: (tuple(s.shape), s.dtype), spec)
-
-
-def _numbers(spec):
-    return [n for n in keras.tree.flatten(spec) if isinstance(n, int)]
-
-
-def _has_dynamic_size(x):
-    return isinstance(x, Symbol) and any(map(is_dynamic, x.sizes))
