@@ -9,6 +9,7 @@ import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.generation.steps import is_cache
 from keras_seqattn.onnx.arguments import check_model
+from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.refusals import reason, without_stand_ins
@@ -24,6 +25,8 @@ _DECODER_TOTAL = "past_decoder_sequence_length+decoder_sequence_length"
 _DECODER_LABEL = "total_decoder_sequence_length"
 _SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _SHARED_LENGTH += ("global_attention_mask",)
+# The entry of a file's metadata that says which inputs have one length, and why.
+EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 # The files of an encoder-decoder, which other runtimes know by these names.
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 
@@ -82,24 +85,33 @@ def shares_caches(graph):
 def _build(model, target, part=None):
     """The graph of a functional model, which may be a part of an encoder-decoder."""
     load_tables()
-    try:
-        tracer, outputs = _trace(model, target, part, shared=False)
-    except Exception as separate:  # the model's own code may raise anything
-        # Two inputs may have to have one length in common; Keras's shapes cannot say so.
+    tried = []
+
+    def attempt(same):
+        tracer = Tracer(target)
         try:
-            tracer, outputs = _trace(model, target, part, shared=True)
-        except Exception as together:
-            for error in (separate, together):
-                if isinstance(error, SeqAttnError):
-                    raise type(error)(without_stand_ins(str(error))) from None
-            text = without_stand_ins(reason(separate))
-            raise ExportError(f"{model.name} cannot be traced: {text}") from separate
+            return tracer, _trace(tracer, model, part, same), None
+        except Exception as error:  # the model's own code may raise anything
+            tried.append(error)
+            return tracer, None, error
+
     try:
-        return _finished(tracer, outputs, target)
+        tracer, outputs, joined = trace_with_equal_lengths(attempt)
+    except Exception as separate:
+        for error in (separate, tried[-1]):
+            if isinstance(error, SeqAttnError):
+                raise type(error)(without_stand_ins(str(error))) from None
+        text = without_stand_ins(reason(separate))
+        raise ExportError(f"{model.name} cannot be traced: {text}") from separate
+    try:
+        graph = _finished(tracer, outputs, target)
     except SeqAttnError:
         raise
     except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
         raise ExportError(f"{model.name} makes no graph: {reason(error)}") from error
+    if joined:
+        graph.metadata_props[EQUAL_LENGTHS] = joined
+    return graph
 
 
 def _finished(tracer, outputs, target):
@@ -115,16 +127,17 @@ def _finished(tracer, outputs, target):
     return graph_model
 
 
-def _trace(model, target, part, shared):
-    tracer = Tracer(target)
+def _trace(tracer, model, part, same):
+    """The outputs by name; `same` as in `trace_with_equal_lengths`."""
     inputs = {}
     named = _named_inputs(model)
     grows = any(is_cache(name) for name, _ in named)
     for name, tensor in named:
         if part is None:
-            dimensions = _dimensions(name, tensor, grows, shared)
+            dimensions = _dimensions(name, tensor, grows)
         else:
             dimensions = _part_dimensions(name, tensor, part)
+        dimensions = [_joined(d, same) for d in dimensions]
         inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
     if part == DECODER and grows:
         tracer.label(_DECODER_TOTAL, _DECODER_LABEL)
@@ -133,7 +146,13 @@ def _trace(model, target, part, shared):
         packed = inputs
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
-    return tracer, _named_outputs(model, tracer.run(model, packed))
+    return _named_outputs(model, tracer.run(model, packed))
+
+
+def _joined(dimension, same):
+    while dimension in same:
+        dimension = same[dimension]
+    return dimension
 
 
 def _input_struct(model):
@@ -172,7 +191,7 @@ def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _dimensions(name, tensor, grows, shared):
+def _dimensions(name, tensor, grows):
     """Names for the dynamic axes of one input, ints for the others."""
     dimensions = []
     for axis, size in enumerate(tensor.shape):
@@ -184,7 +203,7 @@ def _dimensions(name, tensor, grows, shared):
             dimensions.append("past_sequence_length")
         elif grows and name == "attention_mask":
             dimensions.append(_TOTAL)
-        elif shared or name in _SHARED_LENGTH:
+        elif name in _SHARED_LENGTH:
             dimensions.append("sequence_length" if axis == 1 else f"length_{axis}")
         else:
             dimensions.append(f"{name}_length" if axis == 1 else f"{name}_length_{axis}")

@@ -13,12 +13,22 @@ from keras_seqattn.onnx.symbol import Symbol
 
 
 class Tracer(GraphBuilder):
-    """Sees every call of Keras while a model runs on Symbols, and lowers it."""
+    """Sees every call of Keras while a model runs on Symbols, and lowers it.
+
+    Attributes:
+        progress: how many calls were begun.
+        stopped_at: the innermost layer and operation of the call that failed, or None.
+    """
+
+    def __init__(self, target):
+        super().__init__(target)
+        self.progress, self.stopped_at = 0, None
 
     # ---- the hook
 
     def symbolic_call(self, operation, args, kwargs):
         """Lower one call by its table entry; enter the `call` of what has none."""
+        self.progress += 1
         lowering = registry.find(operation)
         is_layer = isinstance(operation, keras.Layer)
         scoped = is_layer and operation is not self._root
@@ -38,6 +48,7 @@ class Tracer(GraphBuilder):
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
         except Exception as error:  # a layer's own code may raise anything
+            self.stopped_at = self.stopped_at or f"{self.where()} ({type(operation).__name__})"
             if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
                 error._seqattn_located = True
                 error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")

@@ -2,6 +2,7 @@
 refused with a message about the layer; it is never wrong."""
 
 import itertools
+import json
 import operator
 
 import keras
@@ -10,10 +11,13 @@ import onnxruntime
 import pytest
 from keras import layers, ops
 
+from keras_seqattn import runtime
 from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import export
 from keras_seqattn.onnx.bundle import write_onnx
 from keras_seqattn.onnx.graph import build_graph
 from keras_seqattn.onnx.sizes import computed, dimension
+from tests.helpers import randomise
 
 WIDTH = 5
 LENGTHS = (1, 2, 7, 8, 9, 16, 31, 129, 260)
@@ -222,3 +226,37 @@ def test_equal_sizes_are_the_same_function():
             values = {expression(length) for _, expression in group}
             assert len(values) == 1, (length, [text for text, _ in group])
             assert not isinstance(size, int) or type(size) is not int or values == {size}
+
+
+def test_inputs_that_must_have_one_length_are_reported(tmp_path):
+    """Two of three inputs are added: they have one length, and the third keeps its own."""
+    a, b, c = (keras.Input((None, WIDTH), name=name) for name in "abc")
+    total = layers.Add(name="sum_of_two")([b, c])
+    pooled = layers.GlobalAveragePooling1D(name="pooled")
+    outputs = layers.Concatenate(name="beside")([pooled(a), pooled(total)])
+    model = randomise(keras.Model([a, b, c], layers.Dense(3, name="head")(outputs)))
+    report = export(model, tmp_path / "bundle")
+    said = "b and c have one length, which sum_of_two (Add) needs"
+    assert said in report.summary() and report.equal_lengths == said
+    written = json.loads((tmp_path / "bundle" / "parity.json").read_text())
+    assert written["equal_lengths"] == said
+    inputs = {i.name: i.shape[1] for i in runtime.load(tmp_path / "bundle").session.get_inputs()}
+    assert inputs["b"] == inputs["c"] != inputs["a"]
+    x = np.ones((2, 3, WIDTH), np.float32)
+    runtime.load(tmp_path / "bundle").run({"a": x, "b": x[:, :2], "c": x[:, :2]})
+
+
+def test_inputs_of_any_lengths_are_not_reported(tmp_path):
+    a, b = (keras.Input((None, WIDTH), name=name) for name in "ab")
+    joined = layers.Concatenate(axis=1, name="one_after_the_other")([a, b])
+    model = keras.Model([a, b], layers.Dense(3, name="head")(joined))
+    report = export(model, tmp_path / "model.onnx")
+    assert report.equal_lengths == "" and "length" not in report.summary()
+    assert any("and less" in case.name for case in report.cases)
+
+
+def test_three_inputs_of_one_length(tmp_path):
+    tensors = [keras.Input((None, WIDTH), name=name) for name in "abc"]
+    model = keras.Model(tensors, layers.Concatenate(name="joined")(tensors))
+    report = export(model, tmp_path / "model.onnx")
+    assert report.equal_lengths == "a and b and c have one length, which joined (Concatenate) needs"
