@@ -132,9 +132,11 @@ def _trace(tracer, model, part, same):
     inputs = {}
     named = _named_inputs(model)
     grows = any(is_cache(name) for name, _ in named)
+    # A buffer of fixed size has room for all tokens, also for those that are not there yet.
+    total = "past_sequence_length" if "cache_position" in dict(named) else _TOTAL
     for name, tensor in named:
         if part is None:
-            dimensions = _dimensions(name, tensor, grows)
+            dimensions = _dimensions(name, tensor, total if grows else None)
         else:
             dimensions = _part_dimensions(name, tensor, part)
         dimensions = [_joined(d, same) for d in dimensions]
@@ -191,8 +193,8 @@ def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _dimensions(name, tensor, grows):
-    """Names for the dynamic axes of one input, ints for the others."""
+def _dimensions(name, tensor, total):
+    """Names for the dynamic axes of one input, ints for the others; `total` of a cache's mask."""
     dimensions = []
     for axis, size in enumerate(tensor.shape):
         if size is not None:
@@ -201,8 +203,8 @@ def _dimensions(name, tensor, grows):
             dimensions.append("batch_size")
         elif is_cache(name):
             dimensions.append("past_sequence_length")
-        elif grows and name == "attention_mask":
-            dimensions.append(_TOTAL)
+        elif total and name == "attention_mask":
+            dimensions.append(total)
         elif name in _SHARED_LENGTH:
             dimensions.append("sequence_length" if axis == 1 else f"length_{axis}")
         else:

@@ -113,6 +113,12 @@ def dimension(index):
     return Size(_STAND_INS[index], samples)
 
 
+def unknown():
+    """A Size that equals no other one: of a part whose length depends on values."""
+    samples = np.random.default_rng().integers(1, 1 << 20, len(dimension(0).samples))
+    return Size(_STAND_INS[0] >> 10, samples)
+
+
 def is_dynamic(size):
     """Whether a number of a shape stands for a size that is known only at run time."""
     return isinstance(size, Size)
