@@ -221,7 +221,7 @@ class _Call:
         return (
             self.tracer.target.supports("GroupQueryAttention")
             and self.extends
-            and re.fullmatch(r"past_key_values\.\d+\.key", self.past_key.value.name)
+            and _is_cache_of_a_decoder(self.past_key.value)
             and operation.causal
             and not operation.return_scores
             and self.head_dim == self.value_dim
@@ -275,6 +275,11 @@ class _Call:
         )
         blocked.value.meta["padding_of"] = self.mask.value
         return blocked if self.bias is None else ops.add(self.bias, blocked)
+
+
+def _is_cache_of_a_decoder(value):
+    """Whether a value is the input of a decoder bundle that holds the keys of a layer."""
+    return bool(re.fullmatch(r"past_key_values\.\d+\.key", value.name))
 
 
 def _value(x):
