@@ -33,7 +33,7 @@ ALLOWED = {
     "memory": set(),
     "progress": set(),
     "samples": {"files"},
-    "inspection": set(),
+    "inspection": {"runtime"},
     "quickstart": {"models", "onnx", "runtime", "samples", "progress", "files"},
     "console": set(),
     "cli": {
