@@ -18,7 +18,7 @@ import onnx_ir as ir
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import sizes as dynamic
 from keras_seqattn.onnx.sizes import is_dynamic
-from keras_seqattn.onnx.symbol import DTYPES, Symbol, lazy_initializer
+from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_initializer
 
 
 class GraphBuilder:
@@ -57,11 +57,23 @@ class GraphBuilder:
         """Give the size of a named dimension, or of a sum of two, another name in the file."""
         self._size_labels[self.dimension(name)] = label
 
-    def add_input(self, name, dimensions, dtype, label=None):
-        """Declare a graph input of ints and dimension names; `label` renames some in the file."""
+    def add_input(self, name, dimensions, dtype, label=None, file_dtype=None):
+        """Declare a graph input.
+
+        Args:
+            name: in the file.
+            dimensions: ints and names of dimensions.
+            dtype: in Keras.
+            label: dict that renames dimensions in the file.
+            file_dtype: of its values in the file; None: int64 for integers, else as in Keras.
+
+        Returns:
+            Symbol of its values as the graph computes with them.
+        """
         sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
         labels = [(label or {}).get(d, d) for d in dimensions]
-        value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(DTYPES[dtype]))
+        given = DTYPES[dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
+        value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(given))
         self._names[name] = 1
         self.graph.inputs.append(value)
         symbol = Symbol(value, sizes, dtype)
@@ -69,7 +81,23 @@ class GraphBuilder:
             if is_dynamic(size) and size not in self._sizes:
                 self._sizes[size] = (symbol, axis)
                 self._size_labels[size] = labels[axis]
+        if given != DTYPES[dtype]:
+            to = {"to": int(DTYPES[dtype])}
+            return self.emit("Cast", [symbol], to, sizes=sizes, dtype=dtype)
         return symbol
+
+    def add_output(self, name, symbol, file_dtype=None):
+        """Declare a graph output; `file_dtype` as in `add_input`."""
+        given = DTYPES[symbol.dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
+        sizes, dtype = symbol.sizes, symbol.dtype
+        value = symbol.value
+        if given != DTYPES[dtype]:
+            value = self.emit("Cast", [symbol], {"to": int(given)}, sizes=sizes, dtype=dtype).value
+            value.type = ir.TensorType(given)
+        elif value.producer() is None or value.is_graph_output():
+            value = self.emit("Identity", [symbol], sizes=sizes, dtype=dtype).value
+        value.name = name
+        self.graph.outputs.append(value)
 
     def size(self, symbol, axis):
         """The size of an axis: an int where it is static, else a scalar Symbol."""

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.generation.steps import is_cache
+from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.lower import load_tables
@@ -49,7 +50,7 @@ def build_graphs(model, target="ort"):
     if getattr(model, "task", None) != "seq2seq_lm":
         return {"model": build_graph(model, target)}
     parts = {ENCODER: model.encoder_model(), DECODER: model.step_model()}
-    return {name: _build(part, get_target(target), name) for name, part in parts.items()}
+    return {name: _build(part, get_target(target), True, name) for name, part in parts.items()}
 
 
 def build_graph(model, target="ort"):
@@ -69,7 +70,9 @@ def build_graph(model, target="ort"):
     task = getattr(model, "task", None)
     if task == "seq2seq_lm":
         raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
-    return _build(model.step_model() if task == "causal_lm" else model, get_target(target))
+    # Our families live in the world of checkpoints, whose integers are int64.
+    ours = isinstance(model, SequenceModel)
+    return _build(model.step_model() if task == "causal_lm" else model, get_target(target), ours)
 
 
 def shares_caches(graph):
@@ -82,15 +85,15 @@ def shares_caches(graph):
     return bool(readers) and all(types == {"GroupQueryAttention"} for types in readers)
 
 
-def _build(model, target, part=None):
-    """The graph of a functional model, which may be a part of an encoder-decoder."""
+def _build(model, target, ours, part=None):
+    """The graph of a functional model, which may be a part of an encoder-decoder of ours."""
     load_tables()
     tried = []
 
     def attempt(same):
         tracer = Tracer(target)
         try:
-            return tracer, _trace(tracer, model, part, same), None
+            return tracer, _trace(tracer, model, ours, part, same), None
         except Exception as error:  # the model's own code may raise anything
             tried.append(error)
             return tracer, None, error
@@ -104,7 +107,7 @@ def _build(model, target, part=None):
         text = without_stand_ins(reason(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     try:
-        graph = _finished(tracer, outputs, target)
+        graph = _finished(tracer, outputs, target, ours)
     except SeqAttnError:
         raise
     except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
@@ -114,8 +117,8 @@ def _build(model, target, part=None):
     return graph
 
 
-def _finished(tracer, outputs, target):
-    _declare_outputs(tracer, outputs)
+def _finished(tracer, outputs, target, ours):
+    _declare_outputs(tracer, outputs, ours)
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
         tracer.graph,
@@ -127,7 +130,7 @@ def _finished(tracer, outputs, target):
     return graph_model
 
 
-def _trace(tracer, model, part, same):
+def _trace(tracer, model, ours, part, same):
     """The outputs by name; `same` as in `trace_with_equal_lengths`."""
     inputs = {}
     named = _named_inputs(model)
@@ -140,7 +143,8 @@ def _trace(tracer, model, part, same):
         else:
             dimensions = _part_dimensions(name, tensor, part)
         dimensions = [_joined(d, same) for d in dimensions]
-        inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
+        dtype = None if ours else tensor.dtype
+        inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS, dtype)
     if part == DECODER and grows:
         tracer.label(_DECODER_TOTAL, _DECODER_LABEL)
     struct = _input_struct(model)
@@ -148,7 +152,7 @@ def _trace(tracer, model, part, same):
         packed = inputs
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
-    return _named_outputs(model, tracer.run(model, packed))
+    return _named_outputs(model, tracer.run(model, packed), ours)
 
 
 def _joined(dimension, same):
@@ -173,10 +177,24 @@ def _named_inputs(model):
     return [(tensor.name, tensor) for tensor in keras.tree.flatten(struct)]
 
 
-def _named_outputs(model, outputs):
+def _ordered(model, names, ours):
+    """The names of a dict of outputs in the order of the model, of our families by their numbers.
+
+    A functional model's result is in another order on some backends, but not what it declares.
+    """
+    if ours:
+        return sorted(names, key=_numbers_by_value)
+    try:
+        declared = model.output
+    except (AttributeError, ValueError):
+        declared = None
+    same = isinstance(declared, dict) and set(declared) == set(names)
+    return list(declared) if same else names
+
+
+def _named_outputs(model, outputs, ours):
     if isinstance(outputs, dict):
-        # Backends order dicts differently: present.10 before or after present.2.
-        return dict(sorted(outputs.items(), key=lambda item: _numbers_by_value(item[0])))
+        return {name: outputs[name] for name in _ordered(model, list(outputs), ours)}
     flat = keras.tree.flatten(outputs)
     names = getattr(model, "output_names", None) or []
     if len(names) != len(flat) or len(set(names)) != len(names):
@@ -225,13 +243,9 @@ def _part_dimensions(name, tensor, part):
     return [n if size is None else size for n, size in zip(names, tensor.shape, strict=True)]
 
 
-def _declare_outputs(tracer, outputs):
+def _declare_outputs(tracer, outputs, ours):
     inputs = {i.name for i in tracer.graph.inputs}
     for name, symbol in outputs.items():
         if not isinstance(symbol, Symbol):
             raise ExportError(f"the output {name!r} does not depend on the inputs")
-        value = symbol.value
-        if value.producer() is None or value.is_graph_output():
-            value = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype).value
-        value.name = output_name(name, inputs)
-        tracer.graph.outputs.append(value)
+        tracer.add_output(output_name(name, inputs), symbol, None if ours else symbol.dtype)

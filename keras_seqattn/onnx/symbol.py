@@ -13,19 +13,17 @@ class _Types(dict):
         raise ExportError(f"values of the dtype {dtype} have no place in a file")
 
 
-DTYPES = _Types(
-    {
-        "float32": ir.DataType.FLOAT,
-        "float16": ir.DataType.FLOAT16,
-        "bfloat16": ir.DataType.BFLOAT16,
-        "float64": ir.DataType.DOUBLE,
-        "bool": ir.DataType.BOOL,
-        **dict.fromkeys(
-            ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-            ir.DataType.INT64,
-        ),
-    }
-)
+_OTHERS = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float64": ir.DataType.DOUBLE,
+    "bool": ir.DataType.BOOL,
+}
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# Types of values inside the graph, where every integer is int64, and of its inputs and outputs.
+DTYPES = _Types(_OTHERS | dict.fromkeys(_INTEGERS, ir.DataType.INT64))
+BOUNDARY_DTYPES = _Types(_OTHERS | {name: ir.DataType[name.upper()] for name in _INTEGERS})
 
 
 class Symbol(keras.KerasTensor):
