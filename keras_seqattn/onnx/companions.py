@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 
-from keras_seqattn.errors import BundleError, ExportError, InputError
+from keras_seqattn.errors import BundleError, ConfigError, ExportError, InputError
 from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.json_objects import parse_object, read_small_file
 from keras_seqattn.models.registry import stored_config
@@ -87,11 +87,13 @@ def write_companions(files, folder, graph):
     """
     config = json.loads(files["config.json"])
     files = files | {"config.json": _json(_with_data_files(config, graphs_with_data(folder)))}
-    if graph is not None and genai.runs(graph):
+    if graph is not None:
         # Settings that are not valid would have been refused; unverified ones are left out.
-        with contextlib.suppress(BundleError, InputError):
+        with contextlib.suppress(BundleError, ConfigError, InputError):
             generation = parse_object(files[_SETTINGS], _SETTINGS)
-            files["genai_config.json"] = _json(genai.config(config, generation, graph))
+            other = genai.config(config, generation, graph)
+            if other is not None:
+                files["genai_config.json"] = _json(other)
     for name, content in sorted(files.items()):
         full = os.path.join(folder, name)
         os.makedirs(os.path.dirname(full), exist_ok=True)
