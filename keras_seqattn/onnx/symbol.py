@@ -45,6 +45,14 @@ class Symbol(keras.KerasTensor):
         # A lowering may look through a reshape, to the value before it.
         self.reshaped_from = self
 
+    # Arrays of NumPy and of JAX leave `array + symbol` to the Symbol, as other backends' do. What
+    # KerasTensor has here refuses it.
+    __array_ufunc__ = None
+
+    @property
+    def __jax_array__(self):
+        raise AttributeError("__jax_array__")
+
     def view(self, dtype):
         """The same ONNX value under another Keras dtype."""
         return Symbol(self.value, self.sizes, dtype, self.number)

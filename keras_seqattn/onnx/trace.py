@@ -8,6 +8,7 @@ from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.builder import GraphBuilder
 from keras_seqattn.onnx.functions import replaced_functions
 from keras_seqattn.onnx.lower import registry
+from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
 from keras_seqattn.onnx.symbol import Symbol
 
@@ -51,7 +52,7 @@ class Tracer(GraphBuilder):
             self.stopped_at = self.stopped_at or f"{self.where()} ({type(operation).__name__})"
             if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
                 error._seqattn_located = True
-                error.add_note(f"while tracing {self.where()} ({type(operation).__name__})")
+                error.add_note(f"{PLACE} {self.where()} ({type(operation).__name__})")
             raise
         finally:
             self._operations.pop()
