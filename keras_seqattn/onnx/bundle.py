@@ -111,14 +111,18 @@ def export(
         report = None
         if verify:
             written = os.path.join(folder, place.name) if single else folder
-            with written_only_if_usable():
-                report = run_verify(
-                    written, model, lengths=lengths, progress=_stage(progress, "verify")
-                )
-            if not report.ok:
-                raise ExportError(f"nothing was written: {report.summary()}")
+            report = _verified(written, model, lengths, progress)
         if not single:
             write_report(report, folder, _description(graphs, folder))
+    return report
+
+
+def _verified(written, model, lengths, progress):
+    """The report of a verification that found nothing wrong."""
+    with written_only_if_usable():
+        report = run_verify(written, model, lengths=lengths, progress=_stage(progress, "verify"))
+    if not report.ok:
+        raise ExportError(f"nothing was written: {report.summary()}")
     return report
 
 

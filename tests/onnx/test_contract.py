@@ -79,7 +79,8 @@ def test_our_families_take_and_give_int64(tmp_path):
 
 def _functional():
     x = keras.Input((5,), name="x")
-    named = {name: layers.Dense(3, name=f"dense_{name}")(x) for name in ("z", "a10", "a2", "m")}
+    made = layers.Dense(3, name="dense")(x)
+    named = {name: made + float(i) for i, name in enumerate(("z", "a10", "a2", "m"))}
     return keras.Model(x, named, name="functional")
 
 

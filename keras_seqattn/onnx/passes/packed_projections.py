@@ -101,16 +101,12 @@ def _into_group_query_attention(packed, ends):
 
 def _split(graph, before, packed, ends, widths, name):
     sizes = integer_constant(graph, f"{name}/lengths", widths)
-    # What the model gives out keeps its name.
-    names = [
-        end.name if end.is_graph_output() else f"{name}/Split_{i}" for i, end in enumerate(ends)
-    ]
     parts = [
-        ir.Value(name=part, shape=end.shape, type=end.type)
-        for part, end in zip(names, ends, strict=True)
+        ir.Value(name=f"{name}/Split_{i}", shape=end.shape, type=end.type)
+        for i, end in enumerate(ends)
     ]
     graph.insert_before(
         before,
         ir.node("Split", [packed, sizes], {"axis": -1}, outputs=parts, name=f"{name}/Split"),
     )
-    ir.convenience.replace_all_uses_with(ends, parts, replace_graph_outputs=True)
+    ir.convenience.replace_all_uses_with(ends, parts)
