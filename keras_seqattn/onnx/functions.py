@@ -20,7 +20,8 @@ def replaced_functions(tracer):
         "transpose": _of_variable(tracer),
         "reshape": _of_variable(tracer),
         "convert_to_tensor": _of_variable(tracer),
-        "broadcast_to": _broadcast_to(tracer),
+        "broadcast_to": _of_constant(tracer),
+        "slice": _of_constant(tracer),
     }
 
 
@@ -69,12 +70,15 @@ def _of_variable(tracer):
     return wrapper
 
 
-def _broadcast_to(tracer):
+def _of_constant(tracer):
+    """What has no symbolic tensor among its arguments, but a size."""
+
     def wrapper(original):
-        def traced(x, shape):
-            if _has_symbol(shape) and not isinstance(x, Symbol):
+        def traced(x, *args, **kwargs):
+            sized = any(_has_symbol(given) for given in (*args, *kwargs.values()))
+            if sized and not isinstance(x, Symbol):
                 x = tracer.symbol(x)
-            return original(x, shape)
+            return original(x, *args, **kwargs)
 
         return traced
 

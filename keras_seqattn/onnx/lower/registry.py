@@ -31,6 +31,8 @@ SIZE_ARITHMETIC = {
     "Mod": _size_rule(operator.mod),
     "Maximum": _size_rule(max),
     "Minimum": _size_rule(min),
+    "Power": _size_rule(operator.pow),
+    "Square": lambda operation, n: computed(operator.mul, n, n),
     "Negative": _size_rule(operator.neg),
     "Absolute": _size_rule(abs),
     "Abs": _size_rule(abs),

@@ -47,11 +47,11 @@ def _shape_input(tracer, source, sizes, entries):
         entry = entries[axis] if entries else None
         if entry is None or isinstance(entry, int):
             entry = tracer.scalar(sizes[axis])
-        if entry is None:
+        if entry is None and -1 in numbers:
             raise ExportError(
                 f"{tracer.where()}: cannot tell the size of axis {axis} of a reshape to {sizes}"
             )
-        numbers[axis] = entry
+        numbers[axis] = -1 if entry is None else entry
     return tracer.vector(numbers)
 
 
