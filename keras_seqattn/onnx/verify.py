@@ -68,4 +68,4 @@ def verify(path, model, *, lengths=None, progress=None):
             progress(i + 1, len(jobs))
     rehearsed = rehearse(loaded) if loaded else []
     joined = properties.get(EQUAL_LENGTHS, "")
-    return Report(precision, TOLERANCES[precision], cases, rehearsed, joined)
+    return Report(precision, TOLERANCES[precision], cases, rehearsed, equal_lengths=joined)
