@@ -2,6 +2,9 @@
 
 import itertools
 
+# Above so many lengths not each pair is tried: a model that cannot be exported is to say so soon.
+_MOST = 8
+
 
 def trace_with_equal_lengths(attempt):
     """Trace a model whose inputs have lengths of their own, or one in common where it must be.
@@ -20,7 +23,7 @@ def trace_with_equal_lengths(attempt):
     first, outputs, error = attempt({})
     tracer, same, reasons = first, {}, []
     while outputs is None:
-        stopped = tracer.stopped_at
+        stopped = tracer.stopped_at or "the exporter"
         joined, tracer, outputs = _next(attempt, first, tracer, same)
         if joined is None:
             raise error
@@ -38,7 +41,8 @@ def _next(attempt, first, stopped, same):
     """
     names = [name for name in _lengths(first) if name not in same]
     best = stopped.progress, None, None, None
-    choices = [{b: a} for a, b in itertools.combinations(names, 2)]
+    pairs = itertools.combinations(names, 2) if len(names) <= _MOST else ()
+    choices = [{b: a} for a, b in pairs]
     if len(names) > 2:
         choices.append(dict.fromkeys(names[1:], names[0]))
     for choice in choices:
