@@ -21,6 +21,8 @@ from tests.helpers import randomise
 
 WIDTH = 5
 LENGTHS = (1, 2, 7, 8, 9, 16, 31, 129, 260)
+if keras.backend.backend() == "jax":  # compiles each operation for each length
+    LENGTHS = (1, 9, 129)
 
 
 class Made(layers.Layer):
@@ -123,7 +125,7 @@ def test_a_computed_length(size, place, tmp_path):
 
     lengths = LENGTHS[:-1] if "square" in size else LENGTHS
     compared = check(function, lengths=lengths, tmp_path=tmp_path)
-    assert compared and compared >= len(lengths) - 2
+    assert compared and compared >= len(lengths) - 1
 
 
 TABLE = np.random.default_rng(5).normal(size=(300, WIDTH)).astype("float32")
