@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError
 
 from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError
+from keras_seqattn.memory import size_text
+from keras_seqattn.runtime.bundle import graph_names
 
-# The graphs of a bundle: one, or those of an encoder-decoder.
-_MODEL, _PARTS = "model.onnx", ("encoder_model.onnx", "decoder_model_merged.onnx")
 _BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}
 _PROTOBUF_BYTES = 2 << 30
 
@@ -79,10 +79,7 @@ def inspect(path):
         BundleError: there is no such model, or it is not an ONNX file.
     """
     path = arguments.path(path)
-    names = [path]
-    if path.is_dir():
-        found = any((path / name).is_file() for name in _PARTS)
-        names = [path / name for name in (_PARTS if found else [_MODEL])]
+    names = [path / name for name in graph_names(path)] if path.is_dir() else [path]
     models = {file: _read(file) for file in names}
     first = next(iter(models.values()))
     return Summary(
@@ -185,8 +182,8 @@ def _report(summary):
         if len(summary.graphs) > 1:
             yield graph.file
         yield from _graph_report(graph)
-    yield f"files ({_size(sum(summary.files.values()))})"
-    yield from (f"  {_size(size):>9}  {name}" for name, size in summary.files.items())
+    yield f"files ({size_text(sum(summary.files.values()))})"
+    yield from (f"  {size_text(size):>9}  {name}" for name, size in summary.files.items())
 
 
 def _graph_report(graph):
@@ -201,7 +198,7 @@ def _graph_report(graph):
 
 def _weights(initializers, shown=12):
     total = sum(tensor.size for tensor in initializers)
-    yield f"weights ({len(initializers)} tensors, {_size(total)})"
+    yield f"weights ({len(initializers)} tensors, {size_text(total)})"
     counts, sizes = collections.Counter(), collections.Counter()
     for tensor in initializers:
         # The layers of a stack differ in their numbers only.
@@ -210,10 +207,10 @@ def _weights(initializers, shown=12):
         sizes[alike] += tensor.size
     for alike, size in sizes.most_common(shown):
         times = f" x {counts[alike]}" if counts[alike] > 1 else ""
-        yield f"  {_size(size):>9}  {size / max(total, 1):4.0%}  {alike}{times}"
+        yield f"  {size_text(size):>9}  {size / max(total, 1):4.0%}  {alike}{times}"
     rest = total - sum(size for _, size in sizes.most_common(shown))
     if rest:
-        yield f"  {_size(rest):>9}  {rest / total:4.0%}  the others"
+        yield f"  {size_text(rest):>9}  {rest / total:4.0%}  the others"
 
 
 def _collapsed(tensors, shown=6):
@@ -221,13 +218,3 @@ def _collapsed(tensors, shown=6):
     if len(lines) <= shown + 2:
         return lines
     return [*lines[: shown - 1], f"... {len(lines) - shown} more", lines[-1]]
-
-
-def _size(count):
-    if count < 1000:
-        return f"{count} B"
-    for unit in ("kB", "MB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:.2f} GB"

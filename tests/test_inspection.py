@@ -7,6 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_seqattn.errors import BundleError
 from keras_seqattn.inspection import inspect
+from keras_seqattn.memory import size_text
+from keras_seqattn.runtime.bundle import graph_names
 
 pytestmark = pytest.mark.backend_free
 
@@ -69,7 +71,7 @@ def test_counts_shapes_and_sizes(file):
 def test_the_report_groups_layers_and_needs_no_weights(file):
     (file.parent / "w.data").unlink()
     report = str(inspect(file))
-    assert "392 B   94%  layers_*/kernel  float (7, 7) x 2" in report
+    assert "392 bytes   94%  layers_*/kernel  float (7, 7) x 2" in report
     assert report == str(inspect(file.parent)).replace(f"{file.parent}\n", f"{file}\n", 1)
 
 
@@ -91,3 +93,19 @@ def test_a_file_that_is_longer_than_protobuf_allows(tmp_path):
         file.truncate(8 << 30)
     with pytest.raises(BundleError, match="has 8589934592 bytes, and an ONNX file at most"):
         inspect(tmp_path / "model.onnx")
+
+
+def test_the_graphs_are_those_that_the_runtime_opens(file):
+    """Only where there is no model.onnx, those of an encoder-decoder."""
+    folder, parts = file.parent, ("encoder_model.onnx", "decoder_model_merged.onnx")
+    for name in parts:
+        (folder / name).write_bytes(file.read_bytes())
+    assert [graph.file for graph in inspect(folder).graphs] == ["model.onnx"]
+    assert graph_names(folder) == ("model.onnx",)
+    file.unlink()
+    assert tuple(graph.file for graph in inspect(folder).graphs) == graph_names(folder) == parts
+
+
+def test_sizes_for_people_are_those_of_the_other_reports(file):
+    (file.parent / "w.data").write_bytes(bytes(3 << 20))
+    assert f"{size_text(3 << 20)}  w.data" in str(inspect(file.parent))

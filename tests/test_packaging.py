@@ -34,7 +34,7 @@ ALLOWED = {
     "memory": set(),
     "progress": set(),
     "samples": {"files"},
-    "inspection": set(),
+    "inspection": {"runtime"},
     "quickstart": {"models", "onnx", "runtime", "samples", "progress", "files"},
     "console": set(),
     "cli": {
@@ -145,6 +145,41 @@ def test_no_module_imports_itself_through_others():
 
 def test_the_search_for_circles_finds_one():
     assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d"]
+
+
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 50
+# Files that are still longer, or have longer functions.
+LONGER = set()
+
+
+def long_parts(source):
+    """What in a file is too long: itself, and the names of functions, beside their docstrings."""
+    if source.count("\n") > MOST_LINES_OF_A_FILE:
+        yield f"{source.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node, clean=False) is not None:
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION:
+                yield f"{node.name} has {lines} lines"
+
+
+def test_files_and_functions_are_short():
+    found = {
+        path.relative_to(PACKAGE).as_posix(): list(long_parts(path.read_text("utf-8")))
+        for path in module_paths()
+    }
+    found = {name: parts for name, parts in found.items() if parts}
+    assert found.keys() == LONGER, found
+
+
+def test_the_check_of_lengths_sees_what_is_long():
+    body = "    x = 1\n" * 51
+    docstring = '    """' + "a\n" * 60 + '    """\n'
+    assert list(long_parts("def f():\n" + body)) == ["f has 52 lines"]
+    assert list(long_parts("def f():\n" + docstring + body[: 49 * 10])) == []
+    assert list(long_parts("x = 1\n" * 401)) == ["401 lines"]
 
 
 def test_one_file_reads_private_keras():

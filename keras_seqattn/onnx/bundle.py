@@ -22,7 +22,7 @@ from keras_seqattn.onnx.companions import (
     write_companions,
     written_only_if_usable,
 )
-from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
+from keras_seqattn.onnx.data_files import data_file, name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import get_target
@@ -111,14 +111,18 @@ def export(
         report = None
         if verify:
             written = os.path.join(folder, place.name) if single else folder
-            with written_only_if_usable():
-                report = run_verify(
-                    written, model, lengths=lengths, progress=_stage(progress, "verify")
-                )
-            if not report.ok:
-                raise ExportError(f"nothing was written: {report.summary()}")
+            report = _verified(written, model, lengths, progress)
         if not single:
             write_report(report, folder, _description(graphs, folder))
+    return report
+
+
+def _verified(written, model, lengths, progress):
+    """The report of a verification that found nothing wrong."""
+    with written_only_if_usable():
+        report = run_verify(written, model, lengths=lengths, progress=_stage(progress, "verify"))
+    if not report.ok:
+        raise ExportError(f"nothing was written: {report.summary()}")
     return report
 
 
@@ -152,7 +156,7 @@ def _graphs(model, target, precision, route, progress):
 
 
 def write_onnx(model, file, inline=False, progress=None):
-    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>.data`, one at a
+    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>_data`, one at a
     time.
 
     Args:
@@ -179,7 +183,7 @@ def _write(model, file, inline, progress):
     callback = None
     if report is not None:
         callback = lambda tensor, info: report(info.index + 1, info.total)  # noqa: E731
-    data = os.path.basename(file) + ".data"
+    data = data_file(os.path.basename(file))
     ir.save(model, file, external_data=data, size_threshold_bytes=1024, callback=callback)
 
 

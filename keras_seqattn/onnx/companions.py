@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 
-from keras_seqattn.errors import BundleError, ExportError, InputError
+from keras_seqattn.errors import BundleError, ConfigError, ExportError, InputError
 from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.json_objects import parse_object, read_small_file
 from keras_seqattn.models.api import stored_config
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
+from keras_seqattn.onnx.data_files import graphs_with_data
 from keras_seqattn.runtime.rehearsal import check_companions
 
 _TOKENIZER = (
@@ -19,6 +20,8 @@ _TOKENIZER = (
     "chat_template.jinja",
 )
 _SETTINGS = "generation_config.json"
+# Where transformers.js looks for how many files of weights each graph has.
+_JS, _JS_DATA = "transformers.js_config", "use_external_data_format"
 
 
 def companion_files(model, tokenizer):
@@ -82,17 +85,31 @@ def write_companions(files, folder, graph):
         folder: the bundle's.
         graph: the `onnx_ir.Graph` of a causal_lm, or None.
     """
-    if graph is not None and genai.runs(graph):
+    config = json.loads(files["config.json"])
+    files = files | {"config.json": _json(_with_data_files(config, graphs_with_data(folder)))}
+    if graph is not None:
         # Settings that are not valid would have been refused; unverified ones are left out.
-        with contextlib.suppress(BundleError, InputError):
+        with contextlib.suppress(BundleError, ConfigError, InputError):
             generation = parse_object(files[_SETTINGS], _SETTINGS)
-            config = json.loads(files["config.json"])
-            files = files | {"genai_config.json": _json(genai.config(config, generation, graph))}
+            other = genai.config(config, generation, graph)
+            if other is not None:
+                files["genai_config.json"] = _json(other)
     for name, content in sorted(files.items()):
         full = os.path.join(folder, name)
         os.makedirs(os.path.dirname(full), exist_ok=True)
         with open(full, "wb") as file:
             file.write(content)
+
+
+def _with_data_files(config, graphs):
+    """The configuration, which tells browsers which graphs have a file of weights beside them."""
+    settings = config.get(_JS)
+    settings = dict(settings) if isinstance(settings, dict) else {}
+    settings.pop(_JS_DATA, None)
+    if graphs:
+        settings[_JS_DATA] = dict.fromkeys(graphs, 1)
+    rest = {key: value for key, value in config.items() if key != _JS}
+    return rest | ({_JS: settings} if settings else {})
 
 
 def _tokenizer_files(folder):

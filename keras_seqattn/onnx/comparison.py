@@ -16,6 +16,7 @@ from keras_seqattn.onnx.graph import output_name
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import TOLERANCES, Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
+from keras_seqattn.runtime.feeds import declared_dtype
 from keras_seqattn.runtime.values import empty_past
 
 # The filters of warnings belong to the process: who leaves last would restore what is no longer so.
@@ -267,7 +268,9 @@ def run_keras(model, call, inputs):
 
 
 def run_session(session, inputs):
-    """The outputs of a session by name."""
+    """The outputs of a session by name, for inputs in the types that it declares."""
+    types = {i.name: declared_dtype(i) for i in session.get_inputs()}
+    inputs = {n: np.asarray(x).astype(types.get(n, x.dtype), copy=False) for n, x in inputs.items()}
     try:
         values = session.run(None, inputs)
     except Exception as error:  # onnxruntime's own errors share no public base class

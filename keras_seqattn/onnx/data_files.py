@@ -1,7 +1,8 @@
-"""The file of weights beside a single .onnx file, called by its content.
+"""The files of weights beside .onnx files: `<file>_data`, since a browser fetches no other name.
 
-Two files cannot be replaced at once. So the new weights get a name of their own, and the graph that
-refers to them is what is replaced: old and new never mix.
+Beside a single .onnx file it is called by its content, `<name>.<part of SHA-256>.onnx_data`: two
+files cannot be replaced at once. So the new weights get a name of their own, and the graph that
+refers to them is what is replaced: old and new never mix. A bundle is replaced as a whole.
 """
 
 import os
@@ -13,19 +14,32 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.files import digest, with_ending
 from keras_seqattn.runtime.external_data import external_files
 
-_NAME = re.compile(r".*\.([0-9a-f]{16})\.data", re.DOTALL)
+# Also as earlier versions wrote it.
+_NAME = re.compile(r".*\.([0-9a-f]{16})\.(?:onnx_data|data)", re.DOTALL)
+
+
+def data_file(file):
+    """The file of weights of an .onnx file in a bundle."""
+    return f"{file}_data"
+
+
+def graphs_with_data(folder):
+    """Sorted names of the .onnx files of a bundle that have a file of weights beside them."""
+    names = sorted(os.listdir(folder))
+    return [name for name in names if name.endswith(".onnx") and data_file(name) in names]
 
 
 def name_by_content(file, name):
-    """Rename a file of `write_onnx`, and the weights beside it to `<name>.<part of SHA-256>.data`.
+    """Rename a file of `write_onnx`, and the weights beside it by their content.
 
     Args:
         file: str, the .onnx file.
         name: str, its new name.
     """
-    folder, data = os.path.dirname(file), file + ".data"
+    folder, data = os.path.dirname(file), data_file(file)
     if os.path.exists(data):
-        location = with_ending(name, f".{digest(data)[:16]}.data")
+        ending = f".{digest(data)[:16]}.onnx_data"
+        location = with_ending(name.removesuffix(".onnx"), ending)
         model = onnx.load(file, format="protobuf", load_external_data=False)
         for tensor in _tensors(model.graph):
             for entry in tensor.external_data:

@@ -1,9 +1,14 @@
 """genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
 
-from keras_seqattn.generation.checkpoint import checkpoint_defaults, is_set
+from keras_seqattn.generation.checkpoint import checkpoint_defaults, is_set, position_limit
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.generation.steps import is_cache, varies_per_beam
 from keras_seqattn.onnx.graph import shares_caches
+
+# What onnxruntime-genai gives a decoder beside its past.
+_INPUTS = {"input_ids", "attention_mask", "position_ids"}
+# What attention nodes call the number of their heads.
+_HEADS = ("num_heads", "q_num_heads")
 
 
 def special_tokens(config):
@@ -13,40 +18,38 @@ def special_tokens(config):
     return {n: config[n] for n in names if is_set(n, config.get(n))}
 
 
-def runs(graph):
-    """Whether onnxruntime-genai can run a decoder: its past is keys and values of one shape alone.
-
-    Args:
-        graph: the `onnx_ir.Graph`.
-    """
-    pasts = [i for i in graph.inputs if varies_per_beam(i.name)]
-    return all(is_cache(i.name) for i in pasts) and len({_heads(i) for i in pasts}) == 1
-
-
 def config(model_config, generation, graph):
-    """The configuration of a decoder bundle that `runs`.
+    """The configuration of a decoder bundle.
 
     Args:
         model_config: the HF configuration.
         generation: the content of generation_config.json.
-        graph: the `onnx_ir.Graph`, which says whether past and present share one buffer.
+        graph: the `onnx_ir.Graph`, which has the sizes and says whether past and present share one
+            buffer.
+
+    Returns:
+        dict, or None where onnxruntime-genai cannot run the graph: its past is keys and values of
+        one shape alone, beside tokens, mask and positions.
 
     Raises:
         InputError: the generation settings are not valid.
     """
+    decoder, logits = _decoder(model_config, graph), _last(_output(graph, "logits"))
+    if decoder is None or logits is None:
+        return None
     tokens = {**special_tokens(model_config), **special_tokens(generation)}
     settings = GenerationConfig.from_settings(checkpoint_defaults(model_config, generation), False)
     eos = tokens.get("eos_token_id") or 0
-    context = model_config.get("max_position_embeddings") or 2048
+    context = position_limit(model_config) or 2048
     return {
         "model": {
             "bos_token_id": tokens.get("bos_token_id", 0),
             "context_length": context,
-            "decoder": _decoder(model_config, graph),
+            "decoder": decoder,
             "eos_token_id": eos,
             "pad_token_id": tokens.get("pad_token_id", eos[0] if isinstance(eos, list) else eos),
             "type": "decoder",
-            "vocab_size": model_config["vocab_size"],
+            "vocab_size": logits,
         },
         "search": {
             "do_sample": settings.do_sample,
@@ -62,13 +65,22 @@ def config(model_config, generation, graph):
 
 
 def _decoder(model_config, graph):
-    pasts = [i for i in graph.inputs if is_cache(i.name)]
-    groups, head_size = _heads(pasts[0])
+    """The section about the graph, or None."""
+    pasts = [i for i in graph.inputs if varies_per_beam(i.name)]
+    shapes = {_heads(i) for i in pasts if is_cache(i.name)}
+    others = {i.name for i in graph.inputs} - {i.name for i in pasts}
+    heads, width = _query_heads(graph), _width(graph)
+    heads = heads or _known(model_config, "num_attention_heads", "n_head")
+    width = width or _known(model_config, "hidden_size", "n_embd", "d_model")
+    fits = all(is_cache(i.name) for i in pasts) and len(shapes) == 1 and others <= _INPUTS
+    groups, head_size = shapes.pop() if fits else (None, None)
+    if not all(isinstance(n, int) for n in (groups, head_size, heads, width)):
+        return None
     return {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": "model.onnx",
         "head_size": head_size,
-        "hidden_size": model_config["hidden_size"],
+        "hidden_size": width,
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",
@@ -80,7 +92,7 @@ def _decoder(model_config, graph):
             "present_key_names": "present.%d.key",
             "present_value_names": "present.%d.value",
         },
-        "num_attention_heads": model_config["num_attention_heads"],
+        "num_attention_heads": heads,
         "num_hidden_layers": len(pasts) // 2,
         "num_key_value_heads": groups,
     }
@@ -89,3 +101,36 @@ def _decoder(model_config, graph):
 def _heads(past):
     """The number of heads of a cache (b, g, past, d), and their size."""
     return past.shape[1], past.shape[3]
+
+
+def _query_heads(graph):
+    """The number of heads of the attention nodes, or None if there are none of one number."""
+    nodes = [node for node in graph if node.op_type in ("Attention", "GroupQueryAttention")]
+    attributes = [node.attributes for node in nodes]
+    found = {a[name].value for a in attributes for name in _HEADS if name in a}
+    return found.pop() if len(found) == 1 else None
+
+
+def _width(graph):
+    """The width of what the last product makes logits of, or None."""
+    value = _output(graph, "logits")
+    while value is not None and value.producer() is not None:
+        node = value.producer()
+        value = node.inputs[0] if node.inputs else None
+        if "MatMul" in node.op_type:
+            return _last(value)
+    return None
+
+
+def _output(graph, name):
+    return next((value for value in graph.outputs if value.name == name), None)
+
+
+def _last(value):
+    """The size of the last axis, or None if it is not known."""
+    size = None if value is None or value.shape is None else value.shape[-1]
+    return size if isinstance(size, int) else None
+
+
+def _known(model_config, *names):
+    return next((model_config[name] for name in names if name in model_config), None)

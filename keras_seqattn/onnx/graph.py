@@ -8,7 +8,9 @@ import onnx_ir as ir
 import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.generation.steps import is_cache
+from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
+from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.refusals import reason, without_stand_ins
@@ -24,6 +26,8 @@ _DECODER_TOTAL = "past_decoder_sequence_length+decoder_sequence_length"
 _DECODER_LABEL = "total_decoder_sequence_length"
 _SHARED_LENGTH = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _SHARED_LENGTH += ("global_attention_mask",)
+# The entry of a file's metadata that says which inputs have one length, and why.
+EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 # The files of an encoder-decoder, which other runtimes know by these names.
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 
@@ -46,7 +50,7 @@ def build_graphs(model, target="ort"):
     if getattr(model, "task", None) != "seq2seq_lm":
         return {"model": build_graph(model, target)}
     parts = {ENCODER: model.encoder_model(), DECODER: model.step_model()}
-    return {name: _build(part, get_target(target), name) for name, part in parts.items()}
+    return {name: _build(part, get_target(target), True, name) for name, part in parts.items()}
 
 
 def build_graph(model, target="ort"):
@@ -66,7 +70,9 @@ def build_graph(model, target="ort"):
     task = getattr(model, "task", None)
     if task == "seq2seq_lm":
         raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
-    return _build(model.step_model() if task == "causal_lm" else model, get_target(target))
+    # Our families live in the world of checkpoints, whose integers are int64.
+    ours = isinstance(model, SequenceModel)
+    return _build(model.step_model() if task == "causal_lm" else model, get_target(target), ours)
 
 
 def shares_caches(graph):
@@ -79,31 +85,40 @@ def shares_caches(graph):
     return bool(readers) and all(types == {"GroupQueryAttention"} for types in readers)
 
 
-def _build(model, target, part=None):
-    """The graph of a functional model, which may be a part of an encoder-decoder."""
+def _build(model, target, ours, part=None):
+    """The graph of a functional model, which may be a part of an encoder-decoder of ours."""
     load_tables()
-    try:
-        tracer, outputs = _trace(model, target, part, shared=False)
-    except Exception as separate:  # the model's own code may raise anything
-        # Two inputs may have to have one length in common; Keras's shapes cannot say so.
+    tried = []
+
+    def attempt(same):
+        tracer = Tracer(target)
         try:
-            tracer, outputs = _trace(model, target, part, shared=True)
-        except Exception as together:
-            for error in (separate, together):
-                if isinstance(error, SeqAttnError):
-                    raise type(error)(without_stand_ins(str(error))) from None
-            text = without_stand_ins(reason(separate))
-            raise ExportError(f"{model.name} cannot be traced: {text}") from separate
+            return tracer, _trace(tracer, model, ours, part, same), None
+        except Exception as error:  # the model's own code may raise anything
+            tried.append(error)
+            return tracer, None, error
+
     try:
-        return _finished(tracer, outputs, target)
+        tracer, outputs, joined = trace_with_equal_lengths(attempt)
+    except Exception as separate:
+        for error in (separate, tried[-1]):
+            if isinstance(error, SeqAttnError):
+                raise type(error)(without_stand_ins(str(error))) from None
+        text = without_stand_ins(reason(separate))
+        raise ExportError(f"{model.name} cannot be traced: {text}") from separate
+    try:
+        graph = _finished(tracer, outputs, target, ours)
     except SeqAttnError:
         raise
     except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
         raise ExportError(f"{model.name} makes no graph: {reason(error)}") from error
+    if joined:
+        graph.metadata_props[EQUAL_LENGTHS] = joined
+    return graph
 
 
-def _finished(tracer, outputs, target):
-    _declare_outputs(tracer, outputs)
+def _finished(tracer, outputs, target, ours):
+    _declare_outputs(tracer, outputs, ours)
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
         tracer.graph,
@@ -115,17 +130,21 @@ def _finished(tracer, outputs, target):
     return graph_model
 
 
-def _trace(model, target, part, shared):
-    tracer = Tracer(target)
+def _trace(tracer, model, ours, part, same):
+    """The outputs by name; `same` as in `trace_with_equal_lengths`."""
     inputs = {}
     named = _named_inputs(model)
     grows = any(is_cache(name) for name, _ in named)
+    # A buffer of fixed size has room for all tokens, also for those that are not there yet.
+    total = "past_sequence_length" if "cache_position" in dict(named) else _TOTAL
     for name, tensor in named:
         if part is None:
-            dimensions = _dimensions(name, tensor, grows, shared)
+            dimensions = _dimensions(name, tensor, total if grows else None)
         else:
             dimensions = _part_dimensions(name, tensor, part)
-        inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS)
+        dimensions = [_joined(d, same) for d in dimensions]
+        dtype = None if ours else tensor.dtype
+        inputs[name] = tracer.add_input(name, dimensions, tensor.dtype, _LABELS, dtype)
     if part == DECODER and grows:
         tracer.label(_DECODER_TOTAL, _DECODER_LABEL)
     struct = _input_struct(model)
@@ -133,7 +152,13 @@ def _trace(model, target, part, shared):
         packed = inputs
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
-    return tracer, _named_outputs(model, tracer.run(model, packed))
+    return _named_outputs(model, tracer.run(model, packed), ours)
+
+
+def _joined(dimension, same):
+    while dimension in same:
+        dimension = same[dimension]
+    return dimension
 
 
 def _input_struct(model):
@@ -152,10 +177,24 @@ def _named_inputs(model):
     return [(tensor.name, tensor) for tensor in keras.tree.flatten(struct)]
 
 
-def _named_outputs(model, outputs):
+def _ordered(model, names, ours):
+    """The names of a dict of outputs in the order of the model, of our families by their numbers.
+
+    A functional model's result is in another order on some backends, but not what it declares.
+    """
+    if ours:
+        return sorted(names, key=_numbers_by_value)
+    try:
+        declared = model.output
+    except (AttributeError, ValueError):
+        declared = None
+    same = isinstance(declared, dict) and set(declared) == set(names)
+    return list(declared) if same else names
+
+
+def _named_outputs(model, outputs, ours):
     if isinstance(outputs, dict):
-        # Backends order dicts differently: present.10 before or after present.2.
-        return dict(sorted(outputs.items(), key=lambda item: _numbers_by_value(item[0])))
+        return {name: outputs[name] for name in _ordered(model, list(outputs), ours)}
     flat = keras.tree.flatten(outputs)
     names = getattr(model, "output_names", None) or []
     if len(names) != len(flat) or len(set(names)) != len(names):
@@ -172,8 +211,8 @@ def _numbers_by_value(name):
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _dimensions(name, tensor, grows, shared):
-    """Names for the dynamic axes of one input, ints for the others."""
+def _dimensions(name, tensor, total):
+    """Names for the dynamic axes of one input, ints for the others; `total` of a cache's mask."""
     dimensions = []
     for axis, size in enumerate(tensor.shape):
         if size is not None:
@@ -182,9 +221,9 @@ def _dimensions(name, tensor, grows, shared):
             dimensions.append("batch_size")
         elif is_cache(name):
             dimensions.append("past_sequence_length")
-        elif grows and name == "attention_mask":
-            dimensions.append(_TOTAL)
-        elif shared or name in _SHARED_LENGTH:
+        elif total and name == "attention_mask":
+            dimensions.append(total)
+        elif name in _SHARED_LENGTH:
             dimensions.append("sequence_length" if axis == 1 else f"length_{axis}")
         else:
             dimensions.append(f"{name}_length" if axis == 1 else f"{name}_length_{axis}")
@@ -204,13 +243,9 @@ def _part_dimensions(name, tensor, part):
     return [n if size is None else size for n, size in zip(names, tensor.shape, strict=True)]
 
 
-def _declare_outputs(tracer, outputs):
+def _declare_outputs(tracer, outputs, ours):
     inputs = {i.name for i in tracer.graph.inputs}
     for name, symbol in outputs.items():
         if not isinstance(symbol, Symbol):
             raise ExportError(f"the output {name!r} does not depend on the inputs")
-        value = symbol.value
-        if value.producer() is None or value.is_graph_output():
-            value = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype).value
-        value.name = output_name(name, inputs)
-        tracer.graph.outputs.append(value)
+        tracer.add_output(output_name(name, inputs), symbol, None if ours else symbol.dtype)

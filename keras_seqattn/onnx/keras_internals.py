@@ -13,9 +13,12 @@ import functools
 import threading
 
 import keras
+from keras.src import backend as _backend
 from keras.src import ops as _src_ops
 from keras.src.layers import layer as _layer_module
 from keras.src.ops.operation import Operation as _Operation
+
+from keras_seqattn.onnx.sizes import is_dynamic
 
 _OPS_NAMESPACES = (keras.ops, _src_ops)
 # Two traces at once would each restore what the other put there.
@@ -48,6 +51,9 @@ def intercept(symbolic_call, functions):
             _replace(stack, owner, "symbolic_call", hook)
         # A traced call must leave no node behind in the layers it went through.
         _replace(stack, _layer_module, "Node", lambda **_: None)
+        # Keras makes plain ints of the sizes in a shape.
+        standardized = _keeping_sizes(_backend.standardize_shape)
+        _replace(stack, _backend, "standardize_shape", standardized)
         for name, wrapper in functions.items():
             replacement = wrapper(getattr(keras.ops, name))
             for namespace in _OPS_NAMESPACES:
@@ -61,6 +67,16 @@ def intercept(symbolic_call, functions):
             keras.config.disable_traceback_filtering()
             stack.callback(keras.config.enable_traceback_filtering)
         yield
+
+
+def _keeping_sizes(original):
+    def traced(shape):
+        if not isinstance(shape, (tuple, list)) or not any(map(is_dynamic, shape)):
+            return original(shape)
+        plain = original([1 if is_dynamic(n) else n for n in shape])
+        return tuple(n if is_dynamic(n) else p for n, p in zip(shape, plain, strict=True))
+
+    return traced
 
 
 def _operator(original, function):

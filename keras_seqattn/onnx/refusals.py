@@ -5,17 +5,29 @@ import re
 
 # Keras writes some of its messages in bold.
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
+# How a note says where in a model something was raised; libraries add notes of their own.
+PLACE = "while tracing"
 # Where Keras goes on to list what it was given.
 _REST = ("Arguments received by", "Full input shape")
 _LONGEST = 400
+# What backends say if they are given a symbolic tensor.
+_OF_A_BACKEND = (
+    "KerasTensor is symbolic",
+    "KerasTensor cannot be used",
+    "not Symbol",
+    "symbol.Symbol'",
+)
 # The tracer's stand-ins for sizes that are known only at run time.
-_STAND_IN = re.compile(r"\b\d{12,19}\b")
+_STAND_IN = re.compile(r"\b\d{12,}\b")
+_UNKNOWN = re.compile(r"[(\[,] ?\?(?=[,)\]])")
 
 
 def without_stand_ins(text):
     """A message about shapes, with "?" for each size that is known only at run time."""
     found = _STAND_IN.sub("?", text)
-    return text if found == text else f"{found} (? is a size that is known only at run time)"
+    if found == text and not _UNKNOWN.search(text):
+        return text
+    return f"{found} (? is a size that is known only at run time)"
 
 
 def reason(error):
@@ -25,10 +37,11 @@ def reason(error):
     text = " ".join(said) or type(error).__name__
     if isinstance(error, LookupError | AttributeError | ArithmeticError | AssertionError):
         text = f"{type(error).__name__}: {text}"
-    if "KerasTensor is symbolic" in text:
+    if any(sign in text for sign in _OF_A_BACKEND):
         text = "it computes with its backend; write it with keras.ops, which can be traced"
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    return "; ".join([text, *getattr(error, "__notes__", [])])
+    places = (note for note in getattr(error, "__notes__", []) if note.startswith(PLACE))
+    return "; ".join([text, *places])
 
 
 def _says(line):

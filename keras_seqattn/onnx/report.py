@@ -62,12 +62,15 @@ class Report:
         tolerance: the largest error allowed.
         cases: every comparison, a `Case` each.
         rehearsed: what else of a bundle was used, such as its chat template: list of str.
+        equal_lengths: str, which inputs have one length and which layer needs that; empty if each
+            has its own.
     """
 
     precision: str
     tolerance: float
     cases: list
     rehearsed: list = dataclasses.field(default_factory=list)
+    equal_lengths: str = ""
 
     @property
     def worst(self):
@@ -120,7 +123,7 @@ class Report:
                 [a for a, _ in agreements], weights=[max(r, 1) for _, r in agreements]
             )
             text += f", same token preferred in {share:.0%} of random contexts"
-        return text
+        return text + (f"; {self.equal_lengths}" if self.equal_lengths else "")
 
     def to_dict(self):
         """For parity.json."""
@@ -130,6 +133,7 @@ class Report:
             "error": self.error,
             "worst": self.worst,
             "rehearsed": self.rehearsed,
+            "equal_lengths": self.equal_lengths,
             "cases": [dataclasses.asdict(case) for case in self.cases],
         }
 

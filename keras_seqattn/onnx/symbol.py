@@ -5,9 +5,7 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
-
-# Anything as large as this is a dynamic size; no real dimension of one tensor axis comes near.
-_DYNAMIC = 1 << 24
+from keras_seqattn.onnx.sizes import is_dynamic
 
 
 class _Types(dict):
@@ -15,24 +13,17 @@ class _Types(dict):
         raise ExportError(f"values of the dtype {dtype} have no place in a file")
 
 
-DTYPES = _Types(
-    {
-        "float32": ir.DataType.FLOAT,
-        "float16": ir.DataType.FLOAT16,
-        "bfloat16": ir.DataType.BFLOAT16,
-        "float64": ir.DataType.DOUBLE,
-        "bool": ir.DataType.BOOL,
-        **dict.fromkeys(
-            ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-            ir.DataType.INT64,
-        ),
-    }
-)
-
-
-def is_dynamic(size):
-    """Whether an integer from an inferred shape stands for a size known only at run time."""
-    return size >= _DYNAMIC
+_OTHERS = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float64": ir.DataType.DOUBLE,
+    "bool": ir.DataType.BOOL,
+}
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# Types of values inside the graph, where every integer is int64, and of its inputs and outputs.
+DTYPES = _Types(_OTHERS | dict.fromkeys(_INTEGERS, ir.DataType.INT64))
+BOUNDARY_DTYPES = _Types(_OTHERS | {name: ir.DataType[name.upper()] for name in _INTEGERS})
 
 
 class Symbol(keras.KerasTensor):
@@ -40,13 +31,12 @@ class Symbol(keras.KerasTensor):
 
     Attributes:
         value: the `onnx_ir.Value`.
-        sizes: the shape in plain integers, stand-ins included (`shape` shows those as None).
-        number: for an integer scalar that is computed from sizes alone, its stand-in number; else
-            None.
+        sizes: the shape in ints, of which `sizes.Size` are dynamic (`shape` shows those as None).
+        number: for an integer scalar that is computed from sizes alone, the int or Size; else None.
     """
 
     def __init__(self, value, sizes, dtype, number=None):
-        sizes = tuple(int(n) for n in sizes)
+        sizes = tuple(n if is_dynamic(n) else int(n) for n in sizes)
         shape = tuple(None if is_dynamic(n) else n for n in sizes)
         super().__init__(shape=shape, dtype=dtype, name=value.name)
         self.value = value
@@ -54,6 +44,14 @@ class Symbol(keras.KerasTensor):
         self.number = number
         # A lowering may look through a reshape, to the value before it.
         self.reshaped_from = self
+
+    # Arrays of NumPy and of JAX leave `array + symbol` to the Symbol, as other backends' do. What
+    # KerasTensor has here refuses it.
+    __array_ufunc__ = None
+
+    @property
+    def __jax_array__(self):
+        raise AttributeError("__jax_array__")
 
     def view(self, dtype):
         """The same ONNX value under another Keras dtype."""

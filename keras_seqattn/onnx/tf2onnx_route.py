@@ -4,6 +4,7 @@ import keras
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
+from keras_seqattn.models.sequence_model import SequenceModel
 
 # The newest opset that tf2onnx writes.
 _OPSET = 18
@@ -29,7 +30,7 @@ def convert(model):
         raise ExportError("route 'tf2onnx' needs pip install \"keras-seqattn[tf2onnx]\"") from error
     struct = model.input
     signature = keras.tree.map_structure(
-        lambda t: tf.TensorSpec(t.shape, _width(t.dtype), name=t.name), struct
+        lambda t: tf.TensorSpec(t.shape, _dtype(model, t), name=t.name), struct
     )
     names = (
         list(struct) if isinstance(struct, dict) else [t.name for t in keras.tree.flatten(struct)]
@@ -53,5 +54,7 @@ def convert(model):
     return ir.from_proto(proto)
 
 
-def _width(dtype):
-    return "int64" if "int" in dtype else dtype
+def _dtype(model, tensor):
+    """In the file: int64 for the integers of our families, else as the model declares it."""
+    wide = isinstance(model, SequenceModel) and "int" in tensor.dtype
+    return "int64" if wide else tensor.dtype

@@ -5,6 +5,7 @@ import os
 from keras_seqattn.errors import BundleError
 from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
 from keras_seqattn.onnx.comparison import Comparison
+from keras_seqattn.onnx.graph import EQUAL_LENGTHS
 from keras_seqattn.onnx.report import TOLERANCES, Report
 from keras_seqattn.onnx.seq2seq_comparison import Seq2SeqComparison
 from keras_seqattn.runtime.bundle import open_bundle
@@ -66,4 +67,5 @@ def verify(path, model, *, lengths=None, progress=None):
         if progress is not None:
             progress(i + 1, len(jobs))
     rehearsed = rehearse(loaded) if loaded else []
-    return Report(precision, TOLERANCES[precision], cases, rehearsed)
+    joined = properties.get(EQUAL_LENGTHS, "")
+    return Report(precision, TOLERANCES[precision], cases, rehearsed, equal_lengths=joined)

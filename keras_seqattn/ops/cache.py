@@ -6,7 +6,9 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class CacheWrite(keras.Operation):
-    """Replaces s slots of a cache from `position` on; one ONNX TensorScatter node."""
+    """Replaces s slots of a cache from `position` on; in ONNX what is before, the new ones and what
+    is after in one Concat, since TensorScatter needs opset 24.
+    """
 
     def call(self, cache, new, position):
         position = ops.reshape(ops.cast(position, "int32"), ())

@@ -65,7 +65,7 @@ def open_bundle(path, check=False):
     path = arguments.path(path, "the bundle")
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder: a bundle is a folder with {MODEL} in it")
-    graphs = _graphs(path)
+    graphs = graph_names(path)
     for name in (*graphs, "config.json"):
         if not _inside(path, name, "a bundle holds").is_file():
             raise BundleError(f"{path} is not a bundle: {name} is missing")
@@ -80,7 +80,15 @@ def open_bundle(path, check=False):
     return Bundle(path, graphs, config, generation, assets)
 
 
-def _graphs(path):
+def graph_names(path):
+    """The names of the ONNX files that a bundle folder has, or should have.
+
+    Args:
+        path: pathlib.Path of the folder.
+
+    Returns:
+        tuple of str: model.onnx, or those of an encoder and a decoder where only they are there.
+    """
     has_parts = any((path / name).is_file() for name in (ENCODER, DECODER))
     return (ENCODER, DECODER) if has_parts and not (path / MODEL).is_file() else (MODEL,)
 

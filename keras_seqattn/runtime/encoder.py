@@ -7,6 +7,8 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.runtime.batches import length_batches
+from keras_seqattn.runtime.feeds import declared_dtype
+from keras_seqattn.runtime.signatures import check_text_inputs
 
 # How the probabilities of a word follow from those of its pieces.
 _WORD = {
@@ -25,12 +27,16 @@ class Encoder:
         session: onnxruntime.InferenceSession.
         tokenizer: Tokenizer.
         max_length: int, the most tokens the model takes, or None.
+
+    Raises:
+        BundleError: the session takes other inputs.
     """
 
     def __init__(self, session, tokenizer, max_length):
+        check_text_inputs(session, "it is not a graph for texts")
         self._session = session
         self._tokenizer = tokenizer
-        self._inputs = [value.name for value in session.get_inputs()]
+        self._dtypes = {value.name: declared_dtype(value) for value in session.get_inputs()}
         self.max_length = max_length
 
     def batches(self, texts, pairs=None, batch_size=32, truncate=True):
@@ -49,7 +55,8 @@ class Encoder:
         limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}
         for indices, encodings in length_batches(self._tokenizer, texts, pairs, **limits):
             feeds = self._pad(encodings)
-            arrays = self._session.run(None, {name: feeds[name] for name in self._inputs})
+            given = {name: feeds[name].astype(t, copy=False) for name, t in self._dtypes.items()}
+            arrays = self._session.run(None, given)
             values = self._session.get_outputs()
             for value, array in zip(values, arrays, strict=True):
                 _check_shape(value, array, feeds["input_ids"].shape)

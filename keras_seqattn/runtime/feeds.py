@@ -21,6 +21,21 @@ _IDS = ("input_ids", "decoder_input_ids")
 _MASKS = ("attention_mask", "encoder_attention_mask", "global_attention_mask")
 
 
+def declared_dtype(value):
+    """The NumPy type of an input of a session.
+
+    Args:
+        value: onnxruntime.NodeArg.
+
+    Raises:
+        BundleError: NumPy has none for it.
+    """
+    dtype = _DTYPES.get(value.type)
+    if dtype is None:
+        raise BundleError(f"{shown(value.name)} is {value.type}, which is not supported")
+    return dtype
+
+
 def feeds_of(session, inputs, vocabulary_size=None):
     """Check the inputs of one run, and bring them into the graph's types.
 
@@ -72,9 +87,7 @@ def _check_common_sizes(declared, feeds):
 
 def _typed(declared, value):
     """The value as an array of the graph's type and of sizes that it can take."""
-    name, dtype = declared.name, _DTYPES.get(declared.type)
-    if dtype is None:
-        raise BundleError(f"{name} is {declared.type}, which is not supported")
+    name, dtype = declared.name, declared_dtype(declared)
     array = as_array(value, name)
     sizes = array.shape
     if len(sizes) != len(declared.shape):

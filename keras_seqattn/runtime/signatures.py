@@ -1,8 +1,11 @@
 """What the graphs of each task take and give, checked when a bundle is loaded."""
 
+import numpy as np
+
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError
 from keras_seqattn.generation.steps import varies_per_beam
+from keras_seqattn.runtime.feeds import declared_dtype
 
 _TEXTS = {"input_ids", "attention_mask", "token_type_ids", "global_attention_mask"}
 # Tasks of one graph that reads whole texts -> its output, and how many axes that has.
@@ -79,14 +82,32 @@ def _check_vocabulary(task, config, decoder):
 
 
 def _check_text_graph(task, session):
-    names = {value.name for value in session.get_inputs()}
-    unknown = sorted(names - _TEXTS)
-    if unknown or "input_ids" not in names:
-        raise BundleError(
-            f"the graph takes {shown(sorted(names))}, but a text gives only "
-            f"{', '.join(sorted(_TEXTS))}: it does not fit the task {task}"
-        )
+    check_text_inputs(session, f"it does not fit the task {task}")
     _output(task, session, *_OUTPUTS[task])
+
+
+def check_text_inputs(session, problem):
+    """Check that a text has all that a graph takes.
+
+    Args:
+        session: onnxruntime.InferenceSession.
+        problem: str, what follows if it has not, for the message.
+
+    Raises:
+        BundleError: an input is unknown, or is not of integers (b, s), or there is no input_ids.
+    """
+    inputs = {value.name: value for value in session.get_inputs()}
+    if set(inputs) - _TEXTS or "input_ids" not in inputs:
+        raise BundleError(
+            f"the graph takes {shown(sorted(inputs))}, but a text gives only "
+            f"{', '.join(sorted(_TEXTS))}: {problem}"
+        )
+    for name, value in inputs.items():
+        if not np.issubdtype(declared_dtype(value), np.integer) or len(value.shape) != 2:
+            raise BundleError(
+                f"the graph takes {name} as {value.type} {tuple(value.shape)}, but a text gives "
+                f"integers (batch, length): {problem}"
+            )
 
 
 def _output(task, session, name, rank):

@@ -144,7 +144,7 @@ def _keep_weights_outside(folder):
         model,
         folder / "model.onnx",
         save_as_external_data=True,
-        location="model.onnx.data",
+        location="model.onnx_data",
         size_threshold=1024,
     )
     _list(folder)

@@ -10,6 +10,7 @@ from keras_seqattn.errors import ExportError
 from keras_seqattn.layers import mechanisms
 from keras_seqattn.onnx import export
 from keras_seqattn.onnx.sampler import Sampler
+from keras_seqattn.runtime.feeds import declared_dtype
 from tests.fuzz.harness import attempt
 from tests.helpers import randomise
 
@@ -73,7 +74,7 @@ def _errors(model, path, batches):
         except Exception:  # a length that the model does not take
             continue
         feeds = {
-            i.name: a.astype("int64") if a.dtype.kind in "iu" else a
+            i.name: a.astype(declared_dtype(i))
             for i, a in zip(session.get_inputs(), arrays, strict=True)
         }
         ids = [a for a in arrays if masks_zero and a.dtype.kind in "iu"]

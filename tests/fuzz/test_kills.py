@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.backend_free]
 KILLS = 3  # one after the other, so that what recovers from a kill is killed as well
 _SECONDS = 60  # of a machine that is busy with other things
 _STEPS = ("open", "os.", "shutil.")
-_USERS = {"notes.md": b"mine", "drafts/a/thesis.txt": b"years of work", "model.onnx.data.old": b""}
+_USERS = {"notes.md": b"mine", "drafts/a/thesis.txt": b"years of work", "model.onnx_data.old": b""}
 
 
 def test_a_killed_writer_leaves_one_whole_result(fuzz):
@@ -116,8 +116,8 @@ def _bundle(folder):
         listed = json.loads((path / "parity.json").read_text())["files"]
         for name, entry in listed.items():
             assert digest(path / name) == entry["sha256"], name
-        assert {"model.onnx", "model.onnx.data"} <= set(listed)
-        found = int(np.fromfile(path / "model.onnx.data", "float32")[0]) - 1
+        assert {"model.onnx", "model.onnx_data"} <= set(listed)
+        found = int(np.fromfile(path / "model.onnx_data", "float32")[0]) - 1
         there = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
         assert there - {*_USERS, "link"} == {*listed, "parity.json"}
         assert f"only-{found}/a/b.txt" in there and not (path / f"only-{1 - found}").exists()

@@ -118,7 +118,7 @@ def feed(model, length, change):
         if tensor.dtype == "bool":
             arrays[name] = mask
         elif tensor.dtype == "int32":
-            arrays[name] = random.integers(1, 11, shape) * mask
+            arrays[name] = (random.integers(1, 11, shape) * mask).astype(tensor.dtype)
     return arrays
 
 

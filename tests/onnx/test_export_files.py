@@ -9,11 +9,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from keras_seqattn import runtime
 from keras_seqattn.errors import ExportError
+from keras_seqattn.files import digest
 from keras_seqattn.onnx import bundle as bundle_module
 from keras_seqattn.onnx import export
 from keras_seqattn.runtime.bundle import open_bundle
@@ -171,12 +173,12 @@ def small_limits(monkeypatch):
 
 
 def data_files(folder):
-    return sorted(name for name in os.listdir(folder) if name.endswith(".data"))
+    return sorted(name for name in os.listdir(folder) if name.endswith("data"))
 
 
 def test_one_file_with_data_beside_it(tmp_path, small_limits):
     file = tmp_path / "x.onnx"
-    put(tmp_path, {"x.onnx.data": "mine", "x.onnx.0123456789abcdef.data": "mine"})
+    put(tmp_path, {"x.onnx_data": "mine", "x.0123456789abcdef.onnx_data": "mine"})
     users = data_files(tmp_path)
     found = []
     for value in (1, 2, 2, 1):
@@ -201,6 +203,63 @@ def test_data_that_another_file_refers_to_or_that_changed_stays(tmp_path, small_
     (tmp_path / changed).write_text("mine")
     write(tmp_path / "x.onnx", 3)
     assert (tmp_path / changed).read_text() == "mine" and value_of(tmp_path / "x.onnx") == 3
+
+
+def _as_older_versions_wrote_it(file, old, new):
+    """Rename a file of weights, also in the graph that refers to it."""
+    graph = onnx.load(file, load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = entry.value.replace(old, new)
+    onnx.save(graph, file)
+    os.rename(file.parent / old, file.parent / new)
+
+
+def test_data_of_a_bundle_have_the_name_that_browsers_fetch(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "_INLINE_BYTES", 1000)
+    folder = tmp_path / "out"
+    write(folder, 1, **{"note.txt": "-"})
+    assert data_files(folder) == ["model.onnx_data"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["transformers.js_config"] == {"use_external_data_format": {"model.onnx": 1}}
+    monkeypatch.setattr(bundle_module, "_INLINE_BYTES", 1 << 20)
+    write(folder, 1)
+    assert data_files(folder) == []
+    assert "transformers.js_config" not in json.loads((folder / "config.json").read_text())
+
+
+def test_a_bundle_of_an_older_version_opens_and_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_module, "_INLINE_BYTES", 1000)
+    folder = tmp_path / "out"
+    write(folder, 1)
+    _as_older_versions_wrote_it(folder / "model.onnx", "model.onnx_data", "model.onnx.data")
+    listing = json.loads((folder / "parity.json").read_text())
+    listing["files"] = {
+        name: {"sha256": digest(folder / name), "size": (folder / name).stat().st_size}
+        for name in ("config.json", "model.onnx", "model.onnx.data")
+    }
+    (folder / "parity.json").write_text(json.dumps(listing))
+    x = np.ones((1, 1, 37), "float32")
+    outputs = runtime.load(folder, check=True).run({"x": x})
+    assert next(iter(outputs.values()))[0, 0, 0] == 37
+    write(folder, 2)
+    assert sorted(os.listdir(folder)) == [
+        *("config.json", "model.onnx", "model.onnx_data", "parity.json")
+    ]
+    assert value_of(folder / "model.onnx") == 2
+
+
+def test_data_that_an_older_version_put_beside_a_file_go(tmp_path, small_limits):
+    file = tmp_path / "x.onnx"
+    write(file, 1)
+    (new,) = data_files(tmp_path)
+    old = f"x.onnx.{new.split('.')[1]}.data"
+    _as_older_versions_wrote_it(file, new, old)
+    assert value_of(file) == 1
+    write(file, 2)
+    assert (
+        value_of(file) == 2 and len(data_files(tmp_path)) == 1 and old not in data_files(tmp_path)
+    )
 
 
 def test_data_of_scans_and_branches_is_renamed_too(tmp_path, small_limits):

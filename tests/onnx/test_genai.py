@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from keras_seqattn import runtime
-from keras_seqattn.onnx import export
+from keras_seqattn.onnx import build_graph, export
+from keras_seqattn.onnx.genai import config
 from tests.onnx import tiny
 
 genai = pytest.importorskip("onnxruntime_genai", reason="compares with onnxruntime-genai")
@@ -37,3 +38,33 @@ def test_greedy_tokens(name, target, precision, tmp_path):
     # Both stop at the end-of-sequence token, which only ours returns.
     assert theirs == ours[: len(theirs)] and len(theirs) > 6
     assert len(theirs) == 20 or ours[len(theirs) :] in ([], [96])
+
+
+@pytest.mark.parametrize("target", ["portable", "ort"])
+def test_sizes_come_from_the_graph(target):
+    """Families call them n_embd and n_head, or anything."""
+    model = tiny.decoder("llama")
+    graph = build_graph(model, target).graph
+    known = config(model.config, {}, graph)
+    foreign = {"n_embd": 64, "n_head": 4, "max_position_embeddings": 64}
+    for found in (config(foreign, {}, graph), config({"max_position_embeddings": 64}, {}, graph)):
+        assert found["model"]["decoder"] == known["model"]["decoder"]
+        assert found["model"]["vocab_size"] == known["model"]["vocab_size"]
+    assert known["model"]["decoder"]["hidden_size"] == model.config["hidden_size"]
+    assert known["model"]["decoder"]["num_attention_heads"] == model.config["num_attention_heads"]
+
+
+@pytest.mark.parametrize("name", ["transfo_xl", "xlnet", "lfm2", "qwen3_next"])
+def test_no_configuration_for_what_genai_cannot_run(name, tmp_path):
+    model = tiny.decoder(name)
+    export(model, tmp_path / "b", verify=False)
+    assert not (tmp_path / "b" / "genai_config.json").exists()
+
+
+def test_no_configuration_for_a_graph_with_other_inputs():
+    graph = build_graph(tiny.decoder("llama")).graph
+    graph.inputs[0].name = "pixels"
+    assert config(tiny.decoder("llama").config, {}, graph) is None
+    graph.inputs[0].name = "input_ids"
+    next(o for o in graph.outputs if o.name == "logits").name = "scores"
+    assert config(tiny.decoder("llama").config, {}, graph) is None

@@ -36,7 +36,7 @@ def run_both(function, arrays, target="portable"):
     model = keras.Model(inputs, Apply(function, name="apply")(*inputs))
     graph = build_graph(model, target)
     session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
-    feed = {f"x{i}": a.astype(np.int64) if a.dtype.kind == "i" else a for i, a in enumerate(arrays)}
+    feed = {f"x{i}": a for i, a in enumerate(arrays)}
     actual = session.run(None, feed)
     expected = keras.tree.flatten(function(*[ops.convert_to_tensor(a) for a in arrays]))
     return [ops.convert_to_numpy(e) for e in expected], actual, graph
@@ -225,5 +225,42 @@ def test_an_operation_without_lowering_says_where_and_what_to_do():
 def test_a_size_that_depends_on_values_is_refused():
     ids = keras.Input((5,), dtype="int32")
     count = Apply(lambda i: ops.arange(ops.max(i)), keras.KerasTensor((None,)), name="count")
-    with pytest.raises(ExportError, match="arange over a value"):
+    with pytest.raises(ExportError, match="count: a bound of ops.arange depends on values"):
         build_graph(keras.Model(ids, count(ids)), "portable")
+
+
+MIXED = {
+    "an array of the backend": lambda x: ops.arange(7, dtype="float32") - x,
+    "a product": lambda x: ops.ones((3, 7)) @ ops.transpose(x, (0, 2, 1)),
+}
+if keras.backend.backend() != "torch":  # whose tensors take none
+    MIXED["an array of NumPy"] = lambda x: np.arange(7, dtype="float32") * x
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_an_array_on_the_left_of_a_tensor(name):
+    check(MIXED[name], X)
+
+
+def _of_the_backend(x):
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax.numpy
+
+        return jax.numpy.sin(x)
+    if backend == "torch":
+        import torch
+
+        return torch.sin(x)
+    import tensorflow
+
+    return tensorflow.sin(x)
+
+
+def test_what_a_backend_computes_is_refused_in_words():
+    x = keras.Input((7,))
+    model = keras.Model(x, Apply(_of_the_backend, keras.KerasTensor((None, 7)), name="own")(x))
+    with pytest.raises(ExportError) as caught:
+        build_graph(model)
+    assert "it computes with its backend; write it with keras.ops" in str(caught.value)
+    assert str(caught.value).endswith("while tracing own (Apply)")

@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 import transformers
 
 from keras_seqattn import runtime
 from keras_seqattn.errors import BundleError, InputError
-from keras_seqattn.runtime.encoder import class_probabilities, group_entities
+from keras_seqattn.runtime.encoder import Encoder, class_probabilities, group_entities
 from keras_seqattn.runtime.pooling import Pooling
 
 from .conftest import TEXTS, bert, export, reference_tokenizer
@@ -230,3 +232,48 @@ def test_run(embedder):
             model.run({**inputs, **change})
     with pytest.raises(InputError, match="missing or unknown: attention_mask, token_type_ids"):
         model.run(input_ids=ids)
+
+
+def graph_of(inputs, path):
+    """A session of a graph that returns its first input as last_hidden_state (b, s, 1)."""
+    nodes = [
+        onnx.helper.make_node("Unsqueeze", [inputs[0][0], "axis"], ["wide"]),
+        onnx.helper.make_node("Cast", ["wide"], ["last_hidden_state"], to=1),
+    ]
+    make = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "graph",
+        [make(name, dtype, ["b", "s", *more]) for name, dtype, *more in inputs],
+        [make("last_hidden_state", 1, ["b", "s", 1])],
+        [onnx.helper.make_tensor("axis", 7, [1], [2])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)])
+    model.ir_version = 10
+    onnx.save(model, path)
+    return onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [("input_ids", 7), ("pixel_values", 1)],
+        [("tokens", 7)],
+        [("input_ids", 1)],
+        [("input_ids", 7), ("attention_mask", 7, "t")],
+    ],
+)
+def test_a_graph_that_texts_do_not_fit_is_refused(inputs, embedder, tmp_path):
+    session = graph_of(inputs, tmp_path / "model.onnx")
+    with pytest.raises(
+        BundleError, match="the graph takes .* but a text gives .*it is not a graph for texts"
+    ):
+        Encoder(session, embedder[0].tokenizer, 23)
+
+
+@pytest.mark.parametrize("dtype", [5, 6, 7])
+def test_a_graph_gets_its_own_integer_type(dtype, embedder, tmp_path):
+    session = graph_of([("input_ids", dtype), ("attention_mask", dtype)], tmp_path / "model.onnx")
+    encoder = Encoder(session, embedder[0].tokenizer, 23)
+    ((_, encodings, _, outputs),) = encoder.batches([TEXTS[0]])
+    assert outputs["last_hidden_state"][0, :, 0].tolist() == encodings[0].ids

@@ -106,9 +106,10 @@ def flat_weight(tracer, weight, shape):
 
 def reduction(onnx_name):
     def lowering(tracer, operation, x):
+        x = tracer.symbol(x)
         sizes, dtype = tracer.output_spec(operation, (x,), {})
         axes = _axes(operation.axis)
-        x = cast(tracer, tracer.symbol(x), dtype)
+        x = cast(tracer, x, dtype)
         keep = {"keepdims": int(bool(operation.keepdims))}
         inputs = [x, _axes_input(tracer, axes)]
         return of_numbers(tracer, onnx_name, inputs, keep, sizes=sizes, dtype=dtype)
@@ -238,7 +239,10 @@ def _epsilon(operation):
 
 def _scale(tracer, scale, x, axis):
     if scale is None:
-        return tracer.constant(np.ones(x.sizes[axis:], np.float32), x.dtype)
+        shape = [tracer.size(x, a) for a in range(len(x.sizes) + axis, len(x.sizes))]
+        if not all(isinstance(n, int) for n in shape):
+            return tracer.filled(shape, 1, x.dtype)
+        return tracer.constant(np.ones(shape, np.float32), x.dtype)
     return tracer.symbol(scale, x.dtype)
 
 

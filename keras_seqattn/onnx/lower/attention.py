@@ -8,7 +8,7 @@ from keras import ops
 from keras_seqattn.onnx.lower.elementwise import as_int32, cast, int32
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
-from keras_seqattn.onnx.symbol import is_dynamic
+from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.ops.attention import Attention
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 from keras_seqattn.ops.rotary import RotaryEmbedding
@@ -221,7 +221,7 @@ class _Call:
         return (
             self.tracer.target.supports("GroupQueryAttention")
             and self.extends
-            and re.fullmatch(r"past_key_values\.\d+\.key", self.past_key.value.name)
+            and _is_cache_of_a_decoder(self.past_key.value)
             and operation.causal
             and not operation.return_scores
             and self.head_dim == self.value_dim
@@ -275,6 +275,11 @@ class _Call:
         )
         blocked.value.meta["padding_of"] = self.mask.value
         return blocked if self.bias is None else ops.add(self.bias, blocked)
+
+
+def _is_cache_of_a_decoder(value):
+    """Whether a value is the input of a decoder bundle that holds the keys of a layer."""
+    return bool(re.fullmatch(r"past_key_values\.\d+\.key", value.name))
 
 
 def _value(x):

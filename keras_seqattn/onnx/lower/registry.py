@@ -5,22 +5,40 @@ import operator
 import keras
 
 from keras_seqattn.onnx import keras_internals
+from keras_seqattn.onnx.sizes import computed
 
 _BY_CLASS = {}
 _BY_NAME = {}
 
-# Operations on scalars that, fed with sizes, give a size.
+
+def _size_rule(function):
+    return lambda operation, *numbers: computed(function, *numbers)
+
+
+def _clipped(operation, n):
+    low, high = operation.x_min, operation.x_max
+    if not all(isinstance(bound, int) for bound in (low, high)):
+        return None
+    return computed(min, computed(max, n, low), high)
+
+
+# Operations on integer scalars that, fed with sizes, give a size.
 SIZE_ARITHMETIC = {
-    "Add": operator.add,
-    "Subtract": operator.sub,
-    "Multiply": operator.mul,
-    "FloorDivide": operator.floordiv,
-    "Mod": operator.mod,
-    "Maximum": max,
-    "Minimum": min,
-    "Negative": operator.neg,
-    "Cast": lambda n: n,
-    "ConvertToTensor": lambda n: n,
+    "Add": _size_rule(operator.add),
+    "Subtract": _size_rule(operator.sub),
+    "Multiply": _size_rule(operator.mul),
+    "FloorDivide": _size_rule(operator.floordiv),
+    "Mod": _size_rule(operator.mod),
+    "Maximum": _size_rule(max),
+    "Minimum": _size_rule(min),
+    "Power": _size_rule(operator.pow),
+    "Square": lambda operation, n: computed(operator.mul, n, n),
+    "Negative": _size_rule(operator.neg),
+    "Absolute": _size_rule(abs),
+    "Abs": _size_rule(abs),
+    "Clip": _clipped,
+    "Cast": lambda operation, n: n,
+    "ConvertToTensor": lambda operation, n: n,
 }
 
 

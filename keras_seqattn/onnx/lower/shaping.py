@@ -7,7 +7,8 @@ import numpy as np
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import cast, operands
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.symbol import is_dynamic
+from keras_seqattn.onnx.sizes import computed, is_dynamic
+from keras_seqattn.onnx.symbol import Symbol
 
 
 def reshape(tracer, x, sizes, entries=None):
@@ -46,22 +47,18 @@ def _shape_input(tracer, source, sizes, entries):
         entry = entries[axis] if entries else None
         if entry is None or isinstance(entry, int):
             entry = tracer.scalar(sizes[axis])
-        if entry is None:
+        if entry is None and -1 in numbers:
             raise ExportError(
                 f"{tracer.where()}: cannot tell the size of axis {axis} of a reshape to {sizes}"
             )
-        numbers[axis] = entry
+        numbers[axis] = -1 if entry is None else entry
     return tracer.vector(numbers)
 
 
 @lowers("Reshape")
 def reshape_operation(tracer, operation, x):
     entries = list(operation.newshape)
-    sizes = [getattr(n, "number", n) for n in entries]
-    if any(n is None for n in sizes):
-        raise ExportError(
-            f"{tracer.where()}: a reshape to a size that depends on values, not on shapes"
-        )
+    sizes = tracer.numbers(entries, "the size of a reshape")
     if -1 in sizes:
         known = math.prod(n for n in sizes if n != -1)
         axis = sizes.index(-1)
@@ -191,7 +188,7 @@ def unstack(tracer, operation, x):
 
 @lowers("BroadcastTo")
 def broadcast_to(tracer, operation, x):
-    sizes = [getattr(n, "number", n) for n in operation.shape]
+    sizes = tracer.numbers(operation.shape, "the size of a tensor")
     return tracer.emit("Expand", [x, tracer.vector(operation.shape)], sizes=sizes, dtype=x.dtype)
 
 
@@ -209,11 +206,11 @@ def tile(tracer, operation, x):
 def repeat(tracer, operation, x):
     """Repeat elements along an axis: a new axis of that length, folded into its neighbour."""
     count = operation.repeats
-    number = getattr(count, "number", count)
-    if operation.axis is None or not isinstance(number, int):
+    if operation.axis is None or not isinstance(count, (int, np.integer, Symbol)):
         raise ExportError(
             f"{tracer.where()}: ops.repeat needs an axis and one count to be exported"
         )
+    (number,) = tracer.numbers([count], "the count of ops.repeat")
     axis = operation.axis % len(x.sizes)
     inner = (*x.sizes[: axis + 1], 1, *x.sizes[axis + 1 :])
     wide = (*x.sizes[: axis + 1], number, *x.sizes[axis + 1 :])
@@ -231,10 +228,10 @@ def pad(tracer, operation, x, constant_values=None):
         raise ExportError(f"{tracer.where()}: ops.pad mode {operation.mode!r} cannot be exported")
     widths = operation.pad_width
     widths = list(widths) * len(x.sizes) if len(widths) == 1 else list(widths)
-    sizes = [
-        n + getattr(a, "number", a) + getattr(b, "number", b)
-        for n, (a, b) in zip(x.sizes, widths, strict=True)
-    ]
+    before, after = (
+        tracer.numbers(side, "a width of ops.pad") for side in zip(*widths, strict=True)
+    )
+    sizes = [n + a + b for n, a, b in zip(x.sizes, before, after, strict=True)]
     pads = tracer.vector([a for a, _ in widths] + [b for _, b in widths])
     inputs = [x, pads]
     if operation.mode == "constant" and constant_values is not None:
@@ -331,22 +328,22 @@ def _slice(tracer, x, key):
 
 
 def _sliced_size(tracer, size, k):
-    numbers = [getattr(n, "number", n) for n in (k.start, k.stop, k.step)]
-    bounds = [
-        n for n, given in zip(numbers, (k.start, k.stop, k.step), strict=True) if given is not None
-    ]
-    if any(n is None for n in bounds):
-        raise ExportError(
-            f"{tracer.where()}: a slice whose length depends on values; use ops.slice with a size"
-        )
-    return len(range(*slice(*numbers).indices(size)))
+    numbers = tracer.numbers((k.start, k.stop, k.step), "a bound of a slice")
+    given = [n for n in numbers if n is not None]
+
+    def length(size, *given):
+        bounds = iter(given)
+        parts = (None if n is None else next(bounds) for n in numbers)
+        return len(range(*slice(*parts).indices(size)))
+
+    return computed(length, size, *given)
 
 
 @lowers("Slice")
 def slice_operation(tracer, operation, inputs, start_indices):
     starts = start_indices if isinstance(start_indices, (list, tuple)) else None
     starts = tracer.symbol(start_indices) if starts is None else tracer.vector(starts)
-    lengths = [getattr(n, "number", n) for n in operation.shape]
+    lengths = tracer.numbers(operation.shape, "the length of ops.slice")
     length = tracer.vector(operation.shape)
     ends = tracer.emit("Add", [starts, length], sizes=(len(lengths),), dtype="int64")
     axes = tracer.constant(np.arange(len(lengths)))
@@ -358,15 +355,22 @@ def arange(tracer, operation, start, stop=None, step=None):
     if stop is None:
         start, stop = 0, start
     step = 1 if step is None else step
-    numbers = [getattr(n, "number", n) for n in (start, stop, step)]
-    if any(n is None for n in numbers):
-        raise ExportError(f"{tracer.where()}: ops.arange over a value that is not a size")
-    # Not len(range(...)), which products of two sizes overflow.
-    first, last, stride = (int(n) for n in numbers)
-    sizes = (max(0, -((first - last) // stride)),)
+    numbers = tracer.numbers((start, stop, step), "a bound of ops.arange")
+    if not all(isinstance(n, (int, np.integer)) for n in numbers):
+        if any(map(is_dynamic, numbers)):
+            raise ExportError(
+                f"{tracer.where()}: ops.arange up to a length, in steps of a fraction"
+            )
+        return tracer.constant(np.arange(*numbers), operation.dtype or "float32")
+    sizes = (computed(_range_length, *numbers),)
     dtype = operation.dtype or "int32"
     bounds = [tracer.symbol(n) for n in (start, stop, step)]
     return cast(tracer, tracer.emit("Range", bounds, sizes=sizes, dtype="int32"), dtype)
+
+
+def _range_length(first, last, stride):
+    # Not len(range(...)), which products of two sizes overflow.
+    return max(0, -((first - last) // stride))
 
 
 @lowers("OnesLike", "ZerosLike", "FullLike")

@@ -1,0 +1,355 @@
+"""One ONNX graph while it is built: its inputs and sizes, constants and weights, nodes.
+
+Sizes: every dynamic dimension is a `sizes.Size`, and shapes are inferred with plain integer
+arithmetic. A size that is dynamic is thereby recognised wherever it turns up: the size
+`past + sequence` is the sum of the two, and a number of blocks is one of them divided. So reshapes
+can be written without a chain of Shape nodes.
+
+Integers are int64 throughout the graph, whatever integer width Keras used: one width, no casts.
+"""
+
+import contextlib
+import hashlib
+
+import keras
+import numpy as np
+import onnx_ir as ir
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import sizes as dynamic
+from keras_seqattn.onnx.sizes import is_dynamic
+from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_initializer
+
+
+class GraphBuilder:
+    """Builds one ONNX graph; the lowerings call `emit`, `constant` and `size`."""
+
+    def __init__(self, target):
+        self.target = target
+        self._root = None
+        self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
+        # Where nodes go: the graph, or the body of a loop inside it.
+        self._block = self.graph
+        self._names = {}
+        self._scope = []
+        # The classes of the calls that are being lowered, outermost first.
+        self._operations = ["the model"]
+        self._initializers = {}
+        self._sizes = {}
+        self._dimension_names = {}
+        self._size_labels = {}
+        self._memo = {}
+
+    # ---- inputs and sizes
+
+    def dimension(self, name):
+        """The Size of the named dimension; `a+b` is the sum of two."""
+        if "+" in name:
+            return sum(self.dimension(part) for part in name.split("+"))
+        if name not in self._dimension_names:
+            index = len(self._dimension_names)
+            if index == dynamic.MOST_DIMENSIONS:
+                raise ExportError(f"more than {index} dynamic dimensions in the inputs")
+            self._dimension_names[name] = dynamic.dimension(index)
+        return self._dimension_names[name]
+
+    def label(self, name, label):
+        """Give the size of a named dimension, or of a sum of two, another name in the file."""
+        self._size_labels[self.dimension(name)] = label
+
+    def add_input(self, name, dimensions, dtype, label=None, file_dtype=None):
+        """Declare a graph input.
+
+        Args:
+            name: in the file.
+            dimensions: ints and names of dimensions.
+            dtype: in Keras.
+            label: dict that renames dimensions in the file.
+            file_dtype: of its values in the file; None: int64 for integers, else as in Keras.
+
+        Returns:
+            Symbol of its values as the graph computes with them.
+        """
+        sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
+        labels = [(label or {}).get(d, d) for d in dimensions]
+        given = DTYPES[dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
+        value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(given))
+        self._names[name] = 1
+        self.graph.inputs.append(value)
+        symbol = Symbol(value, sizes, dtype)
+        for axis, size in enumerate(sizes):
+            if is_dynamic(size) and size not in self._sizes:
+                self._sizes[size] = (symbol, axis)
+                self._size_labels[size] = labels[axis]
+        if given != DTYPES[dtype]:
+            to = {"to": int(DTYPES[dtype])}
+            return self.emit("Cast", [symbol], to, sizes=sizes, dtype=dtype)
+        return symbol
+
+    def add_output(self, name, symbol, file_dtype=None):
+        """Declare a graph output; `file_dtype` as in `add_input`."""
+        given = DTYPES[symbol.dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
+        sizes, dtype = symbol.sizes, symbol.dtype
+        value = symbol.value
+        if given != DTYPES[dtype]:
+            value = self.emit("Cast", [symbol], {"to": int(given)}, sizes=sizes, dtype=dtype).value
+            value.type = ir.TensorType(given)
+        elif value.producer() is None or value.is_graph_output():
+            value = self.emit("Identity", [symbol], sizes=sizes, dtype=dtype).value
+        value.name = name
+        self.graph.outputs.append(value)
+
+    def size(self, symbol, axis):
+        """The size of an axis: an int where it is static, else a scalar Symbol."""
+        number = symbol.sizes[axis]
+        if not is_dynamic(number):
+            return number
+        known = self._sizes.get(number)
+        if isinstance(known, Symbol):
+            return known
+        source, axis = known or (symbol, axis)
+        shape = self.emit(
+            "Shape",
+            [source],
+            {"start": axis % len(source.sizes), "end": axis % len(source.sizes) + 1},
+            sizes=(1,),
+            dtype="int64",
+        )
+        scalar = self.emit(
+            "Squeeze", [shape, self.constant(np.array([0]))], sizes=(), dtype="int64"
+        )
+        scalar.number = number
+        self._sizes[number] = scalar
+        return scalar
+
+    def numbers(self, shape, what):
+        """The sizes in a shape or a range, as ints.
+
+        Args:
+            shape: ints, scalar Symbols and None, which stays.
+            what: str, what they are for, for the message.
+
+        Raises:
+            ExportError: one depends on values of a tensor, not on its shape.
+        """
+        numbers = [n.number if isinstance(n, Symbol) else n for n in shape]
+        if any(n is None and given is not None for n, given in zip(numbers, shape, strict=True)):
+            raise ExportError(
+                f"{self.where()}: {what} depends on values, not on shapes; compute it from "
+                "ops.shape(x) with whole numbers (+, -, *, //, %, ops.minimum, ops.maximum)"
+            )
+        return numbers
+
+    def scalar(self, number):
+        """The Symbol of a registered dynamic size, or None."""
+        known = self._sizes.get(number)
+        if known is None or isinstance(known, Symbol):
+            return known
+        return self.size(*known)
+
+    def _known_scalar(self, number):
+        scalar = self.scalar(number)
+        if scalar is None:
+            raise ExportError(
+                f"{self.where()}: {self._operations[-1]} needs a length that is known only at run "
+                "time, and no tensor here has it; take it from ops.shape(x)"
+            )
+        return scalar
+
+    def register_number(self, symbol, number):
+        """Note that an integer scalar is a size, computed from sizes."""
+        symbol.number = number
+        if is_dynamic(number):
+            self._sizes.setdefault(number, symbol)
+
+    # ---- constants and weights
+
+    def constant(self, array, dtype=None):
+        """An initializer for an array; equal arrays share one. Returns a Symbol."""
+        array = np.asarray(array)
+        if array.dtype.kind in "iu":
+            array = array.astype(np.int64)
+        if dtype is not None:
+            array = array.astype(DTYPES[dtype].numpy())
+        elif array.dtype == np.float64:
+            array = array.astype(np.float32)
+        array = np.asarray(array, order="C")
+        self._check_no_stand_in(array)
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+        key = (digest, array.shape, str(array.dtype))
+        if key not in self._initializers:
+            name = self.unique_name("constant")
+            value = ir.Value(
+                name=name,
+                shape=ir.Shape(array.shape),
+                const_value=ir.Tensor(array, name=name),
+                type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            )
+            self.graph.register_initializer(value)
+            self._initializers[key] = Symbol(value, array.shape, _keras_dtype(array.dtype))
+        return self._initializers[key]
+
+    def _check_no_stand_in(self, array):
+        """A stand-in in the file would be a size that no input has.
+
+        Raises:
+            ExportError: a few numbers, as sizes come, are stand-ins or parts of them.
+        """
+        if dynamic.leaks(array, {*self._dimension_names.values(), *self._sizes}):
+            raise ExportError(
+                f"{self.where()}: {self._operations[-1]} would fix a length that is known only "
+                "at run time; take it from ops.shape(x), or give the input a fixed length"
+            )
+
+    def variable(self, variable, dtype=None):
+        """The initializer of a Keras variable, named by its path, read when it is written."""
+        dtype = dtype or variable.dtype
+        key = (id(variable), dtype)
+        if key not in self._initializers:
+            name = self.unique_name(variable.path)
+            value = lazy_initializer(
+                name, tuple(variable.shape), DTYPES[dtype], lambda: _read_variable(variable)
+            )
+            self.graph.register_initializer(value)
+            self._initializers[key] = Symbol(value, variable.shape, dtype)
+        return self._initializers[key]
+
+    def symbol(self, x, dtype=None):
+        """A Symbol for whatever keras.ops accept: variable, array, backend tensor, number."""
+        if isinstance(x, Symbol):
+            return x
+        if isinstance(x, keras.KerasTensor):
+            raise ExportError(
+                f"{self.where()}: a symbolic tensor from outside the model was used: {x}"
+            )
+        if isinstance(x, keras.Variable):
+            return self.variable(x, x.dtype if dtype is None or "int" in dtype else dtype)
+        if is_dynamic(x):
+            return self._known_scalar(x)
+        if isinstance(x, (list, tuple)) and any(isinstance(n, Symbol) or is_dynamic(n) for n in x):
+            return self.vector(x)
+        if isinstance(x, (bool, int, float, list, tuple, np.ndarray, np.generic)):
+            return self.constant(np.asarray(x), dtype)
+        return self.constant(keras.ops.convert_to_numpy(x), dtype)
+
+    def vector(self, numbers):
+        """A 1-D int64 Symbol from ints, Sizes and scalar Symbols."""
+        numbers = [self._known_scalar(n) if is_dynamic(n) else n for n in numbers]
+        if all(isinstance(n, (int, np.integer)) for n in numbers):
+            return self.constant(np.array(numbers, np.int64))
+        parts = []
+        for n in numbers:
+            if isinstance(n, Symbol):
+                if n.value.producer() is not None and n.value.producer().op_type == "Squeeze":
+                    n = Symbol(n.value.producer().inputs[0], (1,), "int64")
+                else:
+                    n = self.emit(
+                        "Reshape", [n, self.constant(np.array([1]))], sizes=(1,), dtype="int64"
+                    )
+            else:
+                n = self.constant(np.array([n]))
+            parts.append(n)
+        return self.emit("Concat", parts, {"axis": 0}, sizes=(len(parts),), dtype="int64")
+
+    # ---- nodes
+
+    def emit(
+        self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None
+    ):
+        """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes,
+        dtype), ...].
+
+        Returns a Symbol, or a list of them if `outputs` was given.
+        """
+        specs = [(sizes, dtype)] if outputs is None else outputs
+        name = self.unique_name("/".join([*self._scope, op_type]))
+        values = []
+        for i, spec in enumerate(specs):
+            suffix = "" if len(specs) == 1 else f"_{i}"
+            values.append(self._new_value(f"{name}{suffix}", spec))
+        operands = [None if x is None else x.value for x in inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        self._block.append(
+            ir.node(
+                op_type, operands, _attributes(attributes), domain=domain, outputs=values, name=name
+            )
+        )
+        symbols = [
+            Symbol(v, s, d) if s is not None else None
+            for v, (s, d) in zip(values, specs, strict=True)
+        ]
+        return symbols[0] if outputs is None else symbols
+
+    def once(self, key, build):
+        """`build()` once for a key, the same Symbol afterwards: what all layers share."""
+        if key not in self._memo:
+            scope, self._scope = self._scope, []
+            try:
+                self._memo[key] = build()
+            finally:
+                self._scope = scope
+        return self._memo[key]
+
+    @contextlib.contextmanager
+    def body(self, name):
+        """A graph inside a node, which gets the nodes that are emitted in the block.
+
+        It may read all that was made before it; what is made in it is not known outside. Weights
+        and constants still go into the main graph.
+        """
+        block, memo, sizes = self._block, self._memo, self._sizes
+        graph = ir.Graph((), (), nodes=(), name=self.unique_name("/".join([*self._scope, name])))
+        self._block, self._memo, self._sizes = graph, dict(memo), dict(sizes)
+        try:
+            yield graph
+        finally:
+            memo.update({k: x for k, x in self._memo.items() if _is_initializer(x)})
+            self._block, self._memo, self._sizes = block, memo, sizes
+
+    def body_input(self, graph, name, sizes, dtype):
+        """Declare an input of a body."""
+        name = self.unique_name(f"{graph.name}/{name}")
+        value = self._new_value(name, (sizes, dtype))
+        graph.inputs.append(value)
+        return Symbol(value, sizes, dtype)
+
+    def _new_value(self, name, spec):
+        sizes, dtype = spec
+        if sizes is None:
+            return ir.Value(name="")
+        names = self._size_labels
+        shape = ir.Shape([names.get(n) if is_dynamic(n) else int(n) for n in sizes])
+        return ir.Value(name=name, shape=shape, type=ir.TensorType(DTYPES[dtype]))
+
+    def unique_name(self, name):
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return name if count == 0 else self.unique_name(f"{name}_{count}")
+
+    def where(self):
+        """The path of the layer being traced, for messages."""
+        return "/".join(self._scope) or "the model"
+
+    def filled(self, shape, content, dtype):
+        """A tensor of one repeated value; `shape` holds ints and scalar Symbols."""
+        sizes = self.numbers(shape, "the size of a tensor")
+        return self.emit(
+            "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
+        )
+
+
+def _is_initializer(x):
+    return isinstance(x, Symbol) and x.value.const_value is not None
+
+
+def _read_variable(variable):
+    return keras.ops.convert_to_numpy(variable.value)
+
+
+def _attributes(attributes):
+    return {k: v for k, v in (attributes or {}).items() if v is not None}
+
+
+def _keras_dtype(dtype):
+    return str(np.dtype(dtype)) if str(np.dtype(dtype)) in DTYPES else "float32"
