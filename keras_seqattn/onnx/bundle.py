@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import onnx_ir as ir
+import onnxruntime
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
@@ -24,11 +25,11 @@ from keras_seqattn.onnx.companions import (
 )
 from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
+from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.onnx.report import write_report
-from keras_seqattn.onnx.targets import get_target
+from keras_seqattn.onnx.targets import check_onnxruntime, get_target
 from keras_seqattn.onnx.verify import verify as run_verify
 
-PRECISIONS = ("fp32", "int8", "int4")
 _ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
 # stops at 2 GiB.
@@ -57,8 +58,11 @@ def export(
             all others stay. Where the new bundle has files of these names, they stay beside it,
             ending in .kept, with a warning. Another process finds the old result or the new one
             at any time, also if this one is killed.
-        target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
-        precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
+        target: "ort" (onnxruntime's fused operators), "portable" (standard operators only), or
+            another that was registered.
+        precision: "fp32", "float16" (weights and activations), "int8" (dynamic, matrix products
+            only), "int4" (their weights only), "int4_int8_head" (int4 with an 8-bit head), or
+            another that was registered.
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first and, of a bundle, use what is in it:
             tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
@@ -82,7 +86,7 @@ def export(
     """
     check_model(model)
     place = _place(path)
-    check_choice("precision", precision, PRECISIONS)
+    precision = get_precision(precision)
     check_choice("route", route, _ROUTES)
     check_settings(target, verify, lengths, progress)
     if tokenizer is not None:
@@ -95,6 +99,8 @@ def export(
             f"not {place.path}"
         )
     target = get_target(target)
+    if verify:
+        check_onnxruntime(target, onnxruntime.__version__)
     files = {} if single else companion_files(model, tokenizer)
     if files and verify:
         # What takes no time comes before what does.
@@ -113,7 +119,11 @@ def export(
             written = os.path.join(folder, place.name) if single else folder
             with written_only_if_usable():
                 report = run_verify(
-                    written, model, lengths=lengths, progress=_stage(progress, "verify")
+                    written,
+                    model,
+                    lengths=lengths,
+                    progress=_stage(progress, "verify"),
+                    providers=target.providers,
                 )
             if not report.ok:
                 raise ExportError(f"nothing was written: {report.summary()}")
@@ -130,22 +140,20 @@ def _graphs(model, target, precision, route, progress):
         graphs = {"model": convert(model)}
     else:
         graphs = build_graphs(model, target)
-    if precision != "fp32":
-        from keras_seqattn.onnx.quantize import quantize
-
-        # Beside the layers of an encoder-decoder's encoder, its vocabulary weighs most.
-        tables = len(graphs) > 1
+    if precision.rewrite is not None:
         for graph in graphs.values():
-            quantize(graph, precision, tables=tables, progress=_stage(progress, "quantize"))
+            precision.rewrite(graph, parts=len(graphs), progress=_stage(progress, "quantize"))
     properties = {
         "version": keras_seqattn.__version__,
         "family": getattr(model, "family", None),
         "task": getattr(model, "task", None),
         "target": target.name,
-        "precision": precision,
+        "precision": precision.name,
+        "onnxruntime": target.onnxruntime,
     }
     for graph in graphs.values():
-        own = {"shared_cache": "true"} if shares_caches(graph.graph) else {}
+        shared = target.shares_caches and shares_caches(graph.graph)
+        own = {"shared_cache": "true"} if shared else {}
         known = {k: v for k, v in (properties | own).items() if v}
         graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in known.items()})
     return graphs

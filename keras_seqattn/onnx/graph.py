@@ -13,7 +13,7 @@ from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.refusals import reason, without_stand_ins
 from keras_seqattn.onnx.symbol import Symbol
-from keras_seqattn.onnx.targets import IR_VERSION, get_target
+from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.trace import Tracer
 
 # The dimension that a decoder's mask covers, and its name in the file.
@@ -107,7 +107,7 @@ def _finished(tracer, outputs, target):
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
         tracer.graph,
-        ir_version=IR_VERSION,
+        ir_version=target.ir_version,
         producer_name="keras_seqattn",
         producer_version=keras_seqattn.__version__,
     )

@@ -7,8 +7,7 @@ import pytest
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx import rounding
-from keras_seqattn.onnx.quantize import quantize
+from keras_seqattn.onnx.quantize import quantize, rounding
 
 pytestmark = pytest.mark.backend_free
 

@@ -1,0 +1,26 @@
+"""How the file of a model is judged: by its precision, and by what the model itself computes in."""
+
+import dataclasses
+
+from keras_seqattn.onnx.keras_internals import all_layers
+from keras_seqattn.onnx.measures import MEAN
+
+# What computing in half precision costs.
+_TOLERANCES = {"float16": 0.02, "bfloat16": 0.1}
+
+
+def judged_by(precision, model):
+    """The precision with the tolerance that a model allows which computes in half precision.
+
+    Each backend rounds such a model in other places, and so does onnxruntime.
+
+    Args:
+        precision: Precision of the file.
+        model: the Keras model.
+    """
+    types = {getattr(layer, "compute_dtype", None) for layer in all_layers(model)}
+    half = [tolerance for dtype, tolerance in _TOLERANCES.items() if dtype in types]
+    if not half:
+        return precision
+    tolerance = max(precision.tolerance, *half)
+    return dataclasses.replace(precision, tolerance=tolerance, measure=MEAN, exact=False)
