@@ -18,7 +18,10 @@ from keras_seqattn.onnx.passes.matching import is_op
 from keras_seqattn.onnx.symbol import lazy_initializer
 
 _FULL, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
-_LARGEST, _SMALLEST = float(np.finfo(np.float16).max), float(np.finfo(np.float16).smallest_subnormal)
+_LARGEST, _SMALLEST = (
+    float(np.finfo(np.float16).max),
+    float(np.finfo(np.float16).smallest_subnormal),
+)
 # Of products only those with weights: scores between activations may leave the range.
 _PRODUCTS = {"Conv", "ConvTranspose", "FusedMatMul", "Gemm", "MatMul"}
 _FUSED = {"Attention", "GroupQueryAttention"}
@@ -136,8 +139,16 @@ class _Rewriting:
         computed = [v for v in values if not _is_constant(v)]
         if mixed or not values or any(map(self._leaves_range, values)):
             return _FULL
-        if kind in _FUSED or (kind in _PRODUCTS and any(map(_is_weight, values))):
+        if kind in _FUSED or _multiplies_weight(node):
             return _HALF
+        if (
+            kind == "Transpose"
+            and computed
+            and any(map(_multiplies_computed, node.outputs[0].uses()))
+        ):
+            # onnxruntime's fusion of a Transpose with such a product ends the process if there is
+            # a Cast between them.
+            return _FULL
         if kind in _MOVING:
             half = any(v.dtype == _HALF for v in computed)
             return _HALF if half or (not computed and values[0].dtype == _HALF) else _FULL
@@ -203,8 +214,13 @@ def _is_constant(value):
     return node is not None and node.op_type == "Transpose" and _is_constant(node.inputs[0])
 
 
-def _is_weight(value):
-    return _is_constant(value) and len(value.shape) > 1
+def _multiplies_weight(node):
+    known = [len(v.shape) for v in _floats(node.inputs) if _is_constant(v)]
+    return node.op_type in _PRODUCTS and max(known, default=0) > 1
+
+
+def _multiplies_computed(use):
+    return use.node.op_type in _PRODUCTS and not _multiplies_weight(use.node)
 
 
 def _half_tensor(value, name):
