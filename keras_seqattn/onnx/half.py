@@ -13,8 +13,8 @@ import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.generation.steps import is_cache, output_for
-from keras_seqattn.onnx.passes.building import constant, initializer, insert, like
-from keras_seqattn.onnx.passes.matching import is_op
+from keras_seqattn.onnx.passes import bounded_masks
+from keras_seqattn.onnx.passes.building import initializer, insert
 from keras_seqattn.onnx.symbol import lazy_initializer
 
 _FULL, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -38,9 +38,6 @@ _POINTWISE = {
 _RESIDUAL = {"Add", "Sum"}
 # These read any type and give none of it.
 _READING = {"Cast", "Shape", "Size"}
-# The additive mask of GroupQueryAttention among its inputs, and what stands for minus infinity in
-# it: no score comes near, and the sum with a score stays in the range.
-_MASK, _LOWEST = 10, -(2.0**14)
 # Larger weights than this are stored in half precision also where float32 is computed with them.
 _SMALL = 1 << 12
 
@@ -62,6 +59,7 @@ def to_float16(model, progress=None):
         if progress is not None:
             progress(done + 1, len(nodes))
     rewriting.finish()
+    bounded_masks.apply(model.graph)
 
 
 class _Rewriting:
@@ -76,8 +74,6 @@ class _Rewriting:
         self.floats = {value for value in values if value.dtype == _FULL}
         # The same value in the other type.
         self.others = {}
-        # Additive masks without minus infinity, by mask.
-        self.bounded, self.lowest = {}, None
         for cache in self.caches:
             cache.type = ir.TensorType(_HALF)
         for value in self.floats & set(graph.initializers.values()):
@@ -93,8 +89,6 @@ class _Rewriting:
         for slot, value in enumerate(node.inputs):
             if value in self.floats:
                 node.replace_input_with(slot, self._typed(value, wanted, node))
-        if is_op(node, "GroupQueryAttention", "com.microsoft") and wanted == _HALF:
-            self._bound_mask(node)
         for body in _bodies(node):
             for inner in ir.traversal.RecursiveGraphIterator(body):
                 for slot, value in enumerate(inner.inputs):
@@ -116,21 +110,6 @@ class _Rewriting:
                 del self.graph.initializers[name]
                 if value in self.others:
                     self.others[value].name = name
-
-    def _bound_mask(self, node):
-        """onnxruntime's half kernel makes NaN of rows that are all minus infinity."""
-        mask = node.inputs[_MASK] if len(node.inputs) > _MASK else None
-        if mask is None:
-            return
-        if mask not in self.bounded:
-            name = f"{mask.name}/bounded"
-            if self.lowest is None:
-                self.lowest = constant(self.graph, "lowest_score", np.array(_LOWEST, np.float16))
-            (bounded,) = insert(
-                node, "Max", [mask, self.lowest], name=name, outputs=[like(name, mask)]
-            )
-            self.bounded[mask] = bounded
-        node.replace_input_with(_MASK, self.bounded[mask])
 
     def _type_of(self, node):
         values = _floats(node.inputs)
@@ -188,7 +167,7 @@ class _Rewriting:
 
     def _cast_output(self, output, wanted):
         """Let a Cast of an output take its place and its name."""
-        name, node = output.name, output.producer()
+        name = output.name
         final = ir.Value(name=name, shape=output.shape, type=ir.TensorType(wanted))
         output.name = f"{name}/{output.dtype.name.lower()}"
         places = [i for i, value in enumerate(self.graph.outputs) if value is output]
