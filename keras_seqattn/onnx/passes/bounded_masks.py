@@ -4,7 +4,7 @@ onnxruntime's half kernel of GroupQueryAttention makes NaN of a row that sees no
 float32 kernel makes zeros.
 
 Pattern: GroupQueryAttention with an additive mask.
-Condition: the mask is float16.
+Condition: the mask is float16, and not bounded yet.
 Rewrite: the larger of the mask and -16384: no score comes near, and the sum with a score stays in
     the range of float16.
 """
@@ -25,7 +25,7 @@ def apply(graph):
         if not is_op(node, "GroupQueryAttention", "com.microsoft") or len(node.inputs) <= _MASK:
             continue
         mask = node.inputs[_MASK]
-        if mask is None or mask.dtype != ir.DataType.FLOAT16:
+        if mask is None or mask.dtype != ir.DataType.FLOAT16 or is_op(mask.producer(), "Max"):
             continue
         if mask not in bounded:
             lowest = lowest or constant(graph, "bounded_masks/lowest", np.array(_LOWEST))

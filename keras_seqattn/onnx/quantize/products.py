@@ -21,11 +21,12 @@ class _Form:
         # The initializers of each rounded weight.
         self.rounded = {}
 
-    def once(self, product, make):
+    def once(self, product, make, dtype=None):
         """The initializers of a product's weight, made by `make()` when first asked for."""
-        if product.key not in self.rounded:
-            self.rounded[product.key] = make()
-        return self.rounded[product.key]
+        key = (*product.key, dtype or product.weight.dtype)
+        if key not in self.rounded:
+            self.rounded[key] = make()
+        return self.rounded[key]
 
     def rows(self, table):
         """(bits, values, scales, zero points) of a table that a product reads as packed rows in
@@ -39,17 +40,15 @@ class DynamicColumns(_Form):
 
     def rewrite(self, product):
         weight, scales, zeros = self.once(product, lambda: self._round(product))
-        x, dtype = product.node.inputs[0], product.weight.dtype
         last, bias = product.node, None
-        if dtype == ir.DataType.FLOAT:
+        if product.weight.dtype == ir.DataType.FLOAT:
             last, bias = self.graph.with_bias(product)
-        else:
-            x = self.graph.cast(last, x, ir.DataType.FLOAT)
-        inputs = [x, weight, scales, zeros, bias]
-        value = self.graph.emit(last, "DynamicQuantizeMatMul", inputs, domain="com.microsoft")
-        if dtype != ir.DataType.FLOAT:
-            value = self.graph.cast(last, value, dtype)
-        self.graph.replace_product(product, last, value)
+
+        def node(x):
+            inputs = [x, weight, scales, zeros, bias]
+            return self.graph.emit(last, "DynamicQuantizeMatMul", inputs, domain="com.microsoft")
+
+        self.graph.replace_product(product, last, self.graph.in_float32(last, product, node))
 
     def _round(self, product):
         q, scales = rounding.int8_columns(product.read())
@@ -98,29 +97,38 @@ class StandardColumns(_Form):
 
 
 class Blocks(_Form):
-    """com.microsoft.MatMulNBits, whose values are packed rows of blocks."""
+    """com.microsoft.MatMulNBits, whose values are packed rows of blocks.
+
+    In the body of a loop its float16 kernel for CPUs gives wrong numbers (onnxruntime 1.32: 27 %
+    off where float32 is 1 % off), so that it computes in float32 there.
+    """
 
     def rewrite(self, product):
         k, n = product.sizes
-        last, bias = self.graph.with_bias(product)
+        wide = product.weight.dtype == ir.DataType.FLOAT16 and not self.graph.is_outside(product)
+        last, bias = (product.node, None) if wide else self.graph.with_bias(product)
         bits, block = self.settings.layout(k, last.outputs[0].is_graph_output())
-        bits, *inputs = self.once(product, lambda: self._round(product, bits, block))
-        block = block_of(inputs[0], bits)
-        attributes = {"K": k, "N": n, "bits": bits, "block_size": block}
+        dtype = ir.DataType.FLOAT if wide else product.weight.dtype
+        bits, *weights = self.once(product, lambda: self._round(product, bits, block, dtype), dtype)
+        attributes = {"K": k, "N": n, "bits": bits, "block_size": _block_of(weights[0], bits)}
         if self.settings.accuracy_level:
             attributes["accuracy_level"] = self.settings.accuracy_level
-        inputs = [product.node.inputs[0], *inputs, *([None, bias] if bias is not None else [])]
-        value = self.graph.emit(last, "MatMulNBits", inputs, attributes, "com.microsoft")
+
+        def node(x):
+            inputs = [x, *weights, *([None, bias] if bias is not None else [])]
+            return self.graph.emit(last, "MatMulNBits", inputs, attributes, "com.microsoft")
+
+        value = self.graph.in_float32(last, product, node) if wide else node(product.node.inputs[0])
         self.graph.replace_product(product, last, value)
 
     def rows(self, table):
-        return self.rounded.get((table.name, True))
+        return self.rounded.get((table.name, True, table.dtype))
 
-    def _round(self, product, bits, block):
+    def _round(self, product, bits, block, dtype):
         q, scales, zeros = rounding.blocks(product.read().T, block, bits)
         if bits == 4:
             q, zeros = rounding.pack_nibbles(q), rounding.pack_nibbles(zeros)
-        return bits, *block_constants(self.graph, product.weight, bits, q, scales, zeros)
+        return bits, *block_constants(self.graph, product.weight, bits, q, scales, zeros, dtype)
 
 
 class StandardBlocks(_Form):
@@ -153,9 +161,9 @@ class StandardBlocks(_Form):
         )
 
 
-def block_constants(graph, weight, bits, q, scales, zeros):
-    """The initializers of a weight that is rounded in blocks."""
-    scales = scales.astype(weight.dtype.numpy(), copy=False)
+def block_constants(graph, weight, bits, q, scales, zeros, dtype=None):
+    """The initializers of a weight that is rounded in blocks; `dtype` is that of the scales."""
+    scales = scales.astype((dtype or weight.dtype).numpy(), copy=False)
     return (
         graph.constant(f"{weight.name}/int{bits}", q),
         graph.constant(f"{weight.name}/scales", scales),
@@ -163,6 +171,6 @@ def block_constants(graph, weight, bits, q, scales, zeros):
     )
 
 
-def block_of(values, bits):
+def _block_of(values, bits):
     """The block size of packed values (n, blocks, bytes)."""
     return int(values.shape[2]) * 8 // bits

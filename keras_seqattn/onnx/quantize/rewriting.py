@@ -134,6 +134,17 @@ class Rewriting:
         """The value as another type."""
         return self.emit(before, "Cast", [value], {"to": int(dtype)})
 
+    def in_float32(self, before, product, make):
+        """`make(x)` for the activation in float32; the result is of the weight's type."""
+        x, dtype = product.node.inputs[0], product.weight.dtype
+        if dtype == ir.DataType.FLOAT:
+            return make(x)
+        return self.cast(before, make(self.cast(before, x, ir.DataType.FLOAT)), dtype)
+
+    def is_outside(self, product):
+        """Whether a product is in the main graph, outside the bodies of loops."""
+        return product.node.graph is self.graph
+
     def replace(self, node, value):
         """Let `value` take the place and the name of a node's output, and remove the node."""
         replace_by_value(node, value)
