@@ -103,6 +103,9 @@ def _add_export(commands):
     command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
     command.add_argument("--target", default="ort", help="ort (default) or portable")
     command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
+    command.add_argument(
+        "--opset", type=int, metavar="N", help="a lower opset than the target's, for older runtimes"
+    )
     command.add_argument("--route", default="trace", help="trace (default) or tf2onnx")
     command.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not compare with Keras"
@@ -127,6 +130,7 @@ def _export(arguments):
             arguments.output,
             target=arguments.target,
             precision=arguments.precision,
+            opset=arguments.opset,
             verify=arguments.verify,
             lengths=arguments.lengths,
             route=arguments.route,

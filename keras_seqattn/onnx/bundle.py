@@ -25,6 +25,7 @@ from keras_seqattn.onnx.companions import (
 )
 from keras_seqattn.onnx.data_files import name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
+from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import check_onnxruntime, get_target
@@ -43,6 +44,7 @@ def export(
     *,
     target="ort",
     precision="fp32",
+    opset=None,
     tokenizer=None,
     verify=True,
     lengths=None,
@@ -63,6 +65,8 @@ def export(
         precision: "fp32", "float16" (weights and activations), "int8" (dynamic, matrix products
             only), "int4" (their weights only), "int4_int8_head" (int4 with an 8-bit head), or
             another that was registered.
+        opset: a lower version of the standard operators than the target's 23, for older runtimes,
+            where the model's operators allow it.
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first and, of a bundle, use what is in it:
             tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
@@ -89,6 +93,7 @@ def export(
     precision = get_precision(precision)
     check_choice("route", route, _ROUTES)
     check_settings(target, verify, lengths, progress)
+    check_opset(opset)
     if tokenizer is not None:
         tokenizer = checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
@@ -105,7 +110,7 @@ def export(
     if files and verify:
         # What takes no time comes before what does.
         check_files(files, task)
-    graphs = _graphs(model, target, precision, route, progress)
+    graphs = _graphs(model, target, precision, opset, route, progress)
     with place.staged() as folder:
         for name, graph in graphs.items():
             file = os.path.join(folder, f"{name}.onnx")
@@ -132,7 +137,7 @@ def export(
     return report
 
 
-def _graphs(model, target, precision, route, progress):
+def _graphs(model, target, precision, opset, route, progress):
     """{file name without suffix: graph}, quantised and labelled."""
     if route == "tf2onnx":
         from keras_seqattn.onnx.tf2onnx_route import convert
@@ -143,6 +148,7 @@ def _graphs(model, target, precision, route, progress):
     if precision.rewrite is not None:
         for graph in graphs.values():
             precision.rewrite(graph, parts=len(graphs), progress=_stage(progress, "quantize"))
+    lower_opset(graphs.values(), target.lower_opset(opset))
     properties = {
         "version": keras_seqattn.__version__,
         "family": getattr(model, "family", None),

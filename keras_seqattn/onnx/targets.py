@@ -48,8 +48,15 @@ class Target:
 
     @property
     def opset_imports(self):
-        """Domain versions that a file for this target declares."""
-        return {"": self.opset} | ({"com.microsoft": 1} if self.contrib else {})
+        """Domain versions that a graph declares as it is emitted."""
+        opset = max(self.opset, _OPSET)
+        return {"": opset} | ({"com.microsoft": 1} if self.contrib else {})
+
+    def lower_opset(self, asked=None):
+        """The version that a graph must be lowered to, what is asked for first; None if none."""
+        if asked is not None:
+            return asked
+        return self.opset if self.opset < _OPSET else None
 
 
 TARGETS = {}
