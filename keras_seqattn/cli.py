@@ -101,8 +101,8 @@ def _add_export(commands):
     command.add_argument("source", metavar="SRC", help="Hugging Face directory or .gguf file")
     command.add_argument("output", metavar="OUT", help="bundle folder, or a file ending in .onnx")
     command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
-    command.add_argument("--target", default="ort", help="ort (default) or portable")
-    command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
+    command.add_argument("--target", default="ort", help="where it runs (default: ort)")
+    command.add_argument("--precision", default="fp32", help="how exact it is (default: fp32)")
     command.add_argument(
         "--opset", type=int, metavar="N", help="a lower opset than the target's, for older runtimes"
     )
@@ -112,6 +112,15 @@ def _add_export(commands):
     )
     _add_lengths(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.notes = _choices
+
+
+def _choices():
+    from keras_seqattn.onnx.precisions import PRECISIONS
+    from keras_seqattn.onnx.targets import TARGETS
+
+    rows = [f"{row.name} ({row.description})" for row in PRECISIONS.values()]
+    return f"Targets: {', '.join(TARGETS)}. Precisions: {'; '.join(rows)}."
 
 
 def _export(arguments):

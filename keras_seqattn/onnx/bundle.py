@@ -29,7 +29,7 @@ from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import check_onnxruntime, get_target
-from keras_seqattn.onnx.verify import verify as run_verify
+from keras_seqattn.onnx.verification import verify as run_verify
 
 _ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
