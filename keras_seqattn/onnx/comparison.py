@@ -98,14 +98,14 @@ class Comparison:
         expected = tried[1] if tried else self.keras(inputs)
         name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
         name += " and less" if apart else ""
-        mask = self.sampler.mask(inputs)
-        case = compare(name, expected, self.ort(inputs), self.precision, mask)
+        masks = self.sampler.masks(inputs)
+        case = compare(name, expected, self.ort(inputs), self.precision, masks)
         above = math.isfinite(case.error) and case.error > self.precision.tolerance
         if self.precision.exact and above:
-            case.rounding = self._rounding(inputs, expected, mask)
+            case.rounding = self._rounding(inputs, expected, masks)
         return case
 
-    def _rounding(self, inputs, expected, mask):
+    def _rounding(self, inputs, expected, masks):
         """How far Keras's outputs move if weights and inputs change in their last bit."""
         moved = 0.0
         for seed in range(_CHANGES):
@@ -117,7 +117,7 @@ class Comparison:
             ]
             call = functools.partial(self.model.stateless_call, *variables, feeds, training=False)
             outputs = self._named(run_keras(self.model, call, inputs)[0])
-            moved = max(moved, compare("", expected, outputs, self.precision, mask).error)
+            moved = max(moved, compare("", expected, outputs, self.precision, masks).error)
         return moved
 
     def cached(self, batch, length, steps, side):
@@ -132,7 +132,7 @@ class Comparison:
             parts.append(outputs["logits"])
         name = f"batch {batch}, prefill {length} + {steps} cached steps{padded(side)}"
         actual = {"logits": np.concatenate(parts, axis=1)}
-        return compare(name, expected, actual, self.precision, mask)
+        return compare(name, expected, actual, self.precision, [mask])
 
     def greedy(self):
         """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
@@ -194,8 +194,8 @@ class Comparison:
         return outputs, {i.name: outputs[output_for(i.name)] for i in self.pasts}
 
 
-def compare(name, expected, actual, precision, mask=None):
-    """The `Case` of arrays by output name; where a mask (b, t) is 0 nothing counts."""
+def compare(name, expected, actual, precision, masks=()):
+    """The `Case` of arrays by output name; where a mask (b, t) is 0 nothing (b, t, ...) counts."""
     errors, rows, agreement = [], 0, None
     for output, value in expected.items():
         a, b = value.astype(np.float64), actual[output].astype(np.float64)
@@ -203,8 +203,9 @@ def compare(name, expected, actual, precision, mask=None):
             raise ExportError(
                 f"{name}: {output} has shape {b.shape} in the file, {a.shape} in Keras"
             )
-        if mask is not None and a.shape[:2] == mask.shape and a.ndim > 1:
-            a, b = a[mask != 0], b[mask != 0]
+        fitting = [mask != 0 for mask in masks if a.ndim > 1 and a.shape[:2] == mask.shape]
+        if fitting:
+            a, b = (x[np.logical_and.reduce(fitting)] for x in (a, b))
         errors.append(difference(a, b, precision))
         if np.isfinite(a).any():
             rows = max(rows, a.size // a.shape[-1] if a.ndim else 1)

@@ -144,18 +144,16 @@ class Sampler:
             arrays[name] = array.astype(_file_dtype(tensor.dtype), copy=False)
         return arrays
 
-    def mask(self, inputs):
-        """int or bool (b, t), nonzero where outputs count; None if everywhere.
+    def masks(self, inputs):
+        """list of int or bool (b, t), nonzero where outputs of (b, t, ...) count.
 
         At masked positions Keras's backends do not agree with each other, so there is nothing to
         compare with.
         """
         if "attention_mask" in inputs:
-            return inputs["attention_mask"]
+            return [inputs["attention_mask"]]
         ids = [n for n, tensor in self.tensors.items() if "int" in tensor.dtype]
-        if len(ids) == 1 and self._masks_zero:
-            return inputs[ids[0]] != 0
-        return None
+        return [inputs[n] != 0 for n in ids] if self._masks_zero else []
 
     def _array(self, name, tensor, shape, side=None):
         if name == "attention_mask":

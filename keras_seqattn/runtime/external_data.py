@@ -1,5 +1,7 @@
 """Finds the files in which an ONNX model keeps its weights, without the onnx package.
 
+On the way it refuses nodes that end the process when onnxruntime runs them.
+
 A protobuf message is a run of fields, each a key (number << 3 | wire type) and a value; the
 numbers below are those of the published onnx.proto.
 """
@@ -21,6 +23,9 @@ _FIELDS = {
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
 }
 _EXTERNAL_DATA = 13
+_NODE_INPUT, _NODE_OPERATOR = 1, 4
+# onnxruntime reads every input of these without asking whether it is there.
+_ALL_INPUTS_NEEDED = frozenset({b"Sum", b"Max", b"Min", b"Mean", b"Einsum", b"LayerNormalization"})
 _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Graphs of ten thousand nodes have some hundred thousand; reading a million takes a few seconds.
@@ -34,15 +39,17 @@ def external_files(path):
         path: the ONNX file.
 
     Raises:
-        BundleError: the file is no ONNX model, or is cut off.
+        BundleError: the file is no ONNX model, is cut off, or has a node that lacks an input.
     """
     try:
         if os.path.getsize(path) == 0:
-            raise BundleError(f"{path} is empty")
+            raise BundleError("the file is empty")
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _sizes(data)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
     except _TooMany:
         raise BundleError(
             f"{path} has more than {_MOST_FIELDS} fields: it is not a model"
@@ -71,6 +78,8 @@ def _external_tensors(data):
     pending, counter = [(_MODEL_FIELDS, 0, len(data))], itertools.count()
     while pending:
         fields, start, end = pending.pop()
+        if fields is _FIELDS[_NODE]:
+            _check_node(data, start, end)
         for number, begin, stop in _submessages(data, start, end, counter):
             message = fields.get(number)
             if message == _TENSOR:
@@ -79,6 +88,20 @@ def _external_tensors(data):
                     yield entries
             elif message is not None:
                 pending.append((_FIELDS[message], begin, stop))
+
+
+def _check_node(data, start, end):
+    """Raises:
+    BundleError: an input has no name where the operator needs one.
+    """
+    operator, is_complete = b"", True
+    for number, begin, stop in _submessages(data, start, end, itertools.count()):
+        if number == _NODE_OPERATOR:
+            operator = bytes(data[begin:stop])
+        elif number == _NODE_INPUT and begin == stop:
+            is_complete = False
+    if not is_complete and operator in _ALL_INPUTS_NEEDED:
+        raise BundleError(f"a node {operator.decode()} lacks an input")
 
 
 def _entries(data, start, end, counter):

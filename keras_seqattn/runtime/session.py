@@ -38,6 +38,12 @@ class Session(onnxruntime.InferenceSession):
                 "process, after the fork"
             )
 
+    def check_names(self):
+        """Raise UnicodeDecodeError if the graph holds names or metadata that are no text."""
+        for value in (*self.get_inputs(), *self.get_outputs()):
+            _ = value.name, value.shape
+        _ = self.get_modelmeta().custom_metadata_map
+
     def run(self, *arguments, **settings):
         with self._explained():
             return super().run(*arguments, **settings)
@@ -89,7 +95,9 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
         # Its own second try, on the CPU, begins with a print.
-        return Session(path, options, providers=providers, enable_fallback=int(_CUDA in names))
+        session = Session(path, options, providers=providers, enable_fallback=int(_CUDA in names))
+        session.check_names()
+        return session
     except Exception as error:  # onnxruntime's own errors share no public base class
         raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}") from None
 

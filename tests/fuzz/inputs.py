@@ -349,13 +349,17 @@ def feeds(random, session, changes=0):
             del inputs[name]
         elif action < 0.15:
             inputs[pick(random, ("x", "logits", "input_ids", 3, None, ""))] = anything(random)
-        elif action < 0.45 or not isinstance(inputs[name], np.ndarray) or inputs[name].size > 10**6:
+        elif action < 0.45 or not _is_small_array(inputs[name]):
             inputs[name] = anything(random)
         else:
             inputs[name] = pick(random, _CHANGES)(random, inputs[name])
         if not inputs:
             break
     return inputs
+
+
+def _is_small_array(x):
+    return isinstance(x, np.ndarray) and x.ndim > 0 and x.size <= 10**6
 
 
 def _array(random, value, sizes):

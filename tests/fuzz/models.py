@@ -15,6 +15,9 @@ from tests.helpers import randomise
 
 # float32 through some layers whose weights make much of small differences.
 TOLERANCE = 2e-3
+# Or so many times what the last bits of the weights move Keras: one case in thousands has a sum
+# that cancels, in which both sides are a thousandth from what float64 gives.
+ROUNDINGS = 4
 # What a report of `DIFFERS` must not be about.
 EQUAL = 1e-5
 LENGTHS = (1, 2, 3, 5, 8, 19, 40, 130)
@@ -38,8 +41,11 @@ def case(random, folder):
             assert not list(folder.iterdir()), "a refused export left something"
         raise
     shapes = [(int(random.integers(1, 5)), int(random.choice(LENGTHS))) for _ in range(4)]
-    errors = _errors(model, path, [[_array(x, *s, random) for x in model.inputs] for s in shapes])
+    batches = [[_array(x, *s, random) for x in model.inputs] for s in shapes]
+    errors = _errors(model, path, batches)
     worst = max(errors, default=0.0)
+    if worst > TOLERANCE and worst <= ROUNDINGS * _last_bits(model, path, batches):
+        return "verified, sensitive"
     assert worst <= TOLERANCE, f"verified, and {worst} apart: {_described(model)}"
     return "verified" if errors else "verified, not compared"
 
@@ -76,12 +82,24 @@ def _errors(model, path, batches):
     return errors
 
 
+def _last_bits(model, path, batches):
+    """How far the last bits of the weights move Keras from the file, beyond where it is."""
+    before, random = max(_errors(model, path, batches)), np.random.default_rng(0)
+    for variable in model.weights:
+        value = keras.ops.convert_to_numpy(variable.value)
+        if value.dtype.kind == "f":
+            ends = np.where(random.random(value.shape) < 0.5, np.inf, -np.inf)
+            variable.assign(np.nextafter(value, ends.astype(value.dtype)))
+    return abs(max(_errors(model, path, batches)) - before)
+
+
 def _error(expected, actual, ids):
     assert expected.shape == actual.shape, f"{expected.shape} in Keras, {actual.shape} in the file"
     expected, actual = expected.astype("float64"), actual.astype("float64")
     # At masked positions Keras's backends do not agree with each other.
     real = [x != 0 for x in ids if x.shape == expected.shape[:2]]
-    expected, actual = (x[real[0]] if real else x for x in (expected, actual))
+    if real:
+        expected, actual = (x[np.logical_and.reduce(real)] for x in (expected, actual))
     known = np.isfinite(expected)
     if not np.array_equal(expected[~known], actual[~known], equal_nan=True):
         return np.inf

@@ -345,3 +345,13 @@ def test_whatever_a_layer_raises_while_it_is_traced(error, tmp_path):
     with pytest.raises(ExportError, match="cannot be traced: .*while tracing raises"):
         exported(tmp_path, lambda x: Raises(name="raises")(x))
     assert not list(tmp_path.iterdir())
+
+
+def test_padding_beside_other_integers(tmp_path):
+    """Of two inputs of ids either may be the one whose zeros are padding."""
+    ids, others = (layers.Input((None,), dtype="int32", name=name) for name in ("ids", "others"))
+    x = layers.Embedding(13, 5, mask_zero=True)(ids)
+    x = layers.GroupQueryAttention(4, 4, 2)(x, x)
+    y = layers.Embedding(17, 3)(others)
+    model = randomise(keras.Model([ids, others], [x, y]))
+    assert export(model, tmp_path / "model.onnx").ok

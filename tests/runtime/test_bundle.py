@@ -77,6 +77,39 @@ def test_external_files_are_found_wherever_they_are(folder, place):
     assert external_files(folder / "model.onnx") == {}
 
 
+@pytest.mark.parametrize(
+    "operator, inputs",
+    [
+        ("Sum", ["x", ""]),
+        ("Max", ["x", "", "weight"]),
+        ("Min", ["x", ""]),
+        ("Mean", ["x", ""]),
+        ("Einsum", ["x", ""]),
+        ("LayerNormalization", ["x", "weight", ""]),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_node_that_would_end_the_process(folder, operator, inputs, nested):
+    write_model(folder, numpy_helper.from_array(WEIGHT, "weight"), "branch" if nested else "")
+    model = onnx.load(folder / "model.onnx")
+    graph = model.graph.node[-1].attribute[0].g if nested else model.graph
+    graph.node[0].op_type = operator
+    graph.node[0].input[:] = inputs
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=rf"model.onnx: a node {operator} lacks an input$"):
+        runtime.load(folder)
+
+
+def test_names_that_are_no_text(folder):
+    write_model(folder, numpy_helper.from_array(WEIGHT, "weight"))
+    whole = (folder / "model.onnx").read_bytes()
+    model = onnx.load_from_string(whole)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "tokens"
+    (folder / "model.onnx").write_bytes(model.SerializeToString().replace(b"tokens", b"toke\xffs"))
+    with pytest.raises(BundleError, match="cannot load .*model.onnx"):
+        runtime.load(folder)
+
+
 @pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
 @pytest.mark.parametrize("location", ["../secret", "a/../../secret", "{absolute}", "link"])
 def test_external_data_outside_the_bundle(folder, place, location):
