@@ -182,6 +182,12 @@ def write_onnx(model, file, inline=False, progress=None):
         _write(model, file, inline, progress)
     except OSError as error:
         raise ExportError(f"cannot write {file}: {error.strerror or error}") from error
+    except ir.serde.SerdeError as error:
+        # A weight that is made when it is written may be refused, deep inside.
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ExportError(str(cause)) from error
 
 
 def _write(model, file, inline, progress):

@@ -5,8 +5,10 @@ import dataclasses
 from keras_seqattn.onnx.keras_internals import all_layers
 from keras_seqattn.onnx.measures import MEAN
 
-# What computing in half precision costs.
-_TOLERANCES = {"float16": 0.02, "bfloat16": 0.1}
+# What computing in half precision costs. Measured on tiny re-randomised models of 24 families and
+# tasks on PyTorch, as the mean over all positions: float16 0.001 to 0.006, and 0.0084 with 11
+# layers; bfloat16, whose steps are eight times as wide, 0.008 to 0.05, and 0.067 with 11 layers.
+_TOLERANCES = {"float16": 0.02, "bfloat16": 0.16}
 
 
 def judged_by(precision, model):

@@ -80,6 +80,8 @@ def _float16(model, parts=1, progress=None):
 
 # Different summation orders, over up to some tens of layers.
 register_precision(Precision("fp32", "float32, as Keras computes", 1e-4, LARGEST, exact=True))
+# Measured: SmolLM2 and MiniLM 0.001, tiny re-randomised models of all families 0.0004 to 0.004, and
+# 0.0074 with 11 layers. A mask or a scale that is wrong gives 0.1 and more.
 register_precision(Precision("float16", "float16 weights and activations", 0.02, rewrite=_float16))
 # What rounding weights (and activations to 8 bits) costs on random tokens, which is more than on
 # text. Measured: SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as onnxruntime's own
