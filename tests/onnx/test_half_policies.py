@@ -37,7 +37,11 @@ LIMITS = {"mixed_float16": 0.006, "float16": 0.006, "mixed_bfloat16": 0.05}
 
 
 @pytest.mark.parametrize("policy", POLICIES, indirect=True)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name",
+    # JAX compiles families slowly.
+    ["stock", *(pytest.param(n, marks=pytest.mark.backend_free) for n in ("bert", "lfm2"))],
+)
 def test_it_is_exported_and_judged_as_it_computes(name, policy, tmp_path):
     report = export(MAKERS[name](), tmp_path / "out")
     assert report.precision == "fp32" and report.tolerance == (
