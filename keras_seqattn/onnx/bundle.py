@@ -122,18 +122,23 @@ def export(
         report = None
         if verify:
             written = os.path.join(folder, place.name) if single else folder
-            with written_only_if_usable():
-                report = run_verify(
-                    written,
-                    model,
-                    lengths=lengths,
-                    progress=_stage(progress, "verify"),
-                    providers=target.providers,
-                )
-            if not report.ok:
-                raise ExportError(f"nothing was written: {report.summary()}")
+            report = _verified(written, model, lengths, progress, target.providers)
         if not single:
             write_report(report, folder, _description(graphs, folder))
+    return report
+
+
+def _verified(path, model, lengths, progress, providers):
+    """The report on what was written.
+
+    Raises:
+        ExportError: it differs from Keras, or a file cannot be used.
+    """
+    progress = _stage(progress, "verify")
+    with written_only_if_usable():
+        report = run_verify(path, model, lengths=lengths, progress=progress, providers=providers)
+    if not report.ok:
+        raise ExportError(f"nothing was written: {report.summary()}")
     return report
 
 
