@@ -94,8 +94,7 @@ def export(
     check_choice("route", route, _ROUTES)
     check_settings(target, verify, lengths, progress)
     check_opset(opset)
-    if tokenizer is not None:
-        tokenizer = checked_path(tokenizer, "tokenizer")
+    tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
     task = getattr(model, "task", None)
     if single and task == "seq2seq_lm":
