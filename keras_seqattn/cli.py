@@ -101,14 +101,26 @@ def _add_export(commands):
     command.add_argument("source", metavar="SRC", help="Hugging Face directory or .gguf file")
     command.add_argument("output", metavar="OUT", help="bundle folder, or a file ending in .onnx")
     command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
-    command.add_argument("--target", default="ort", help="ort (default) or portable")
-    command.add_argument("--precision", default="fp32", help="fp32 (default), int8 or int4")
+    command.add_argument("--target", default="ort", help="where it runs (default: ort)")
+    command.add_argument("--precision", default="fp32", help="how exact it is (default: fp32)")
+    command.add_argument(
+        "--opset", type=int, metavar="N", help="a lower opset than the target's, for older runtimes"
+    )
     command.add_argument("--route", default="trace", help="trace (default) or tf2onnx")
     command.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not compare with Keras"
     )
     _add_lengths(command)
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    command.notes = _choices
+
+
+def _choices():
+    from keras_seqattn.onnx.precisions import PRECISIONS
+    from keras_seqattn.onnx.targets import TARGETS
+
+    rows = [f"{row.name} ({row.description})" for row in PRECISIONS.values()]
+    return f"Targets: {', '.join(TARGETS)}. Precisions: {'; '.join(rows)}."
 
 
 def _export(arguments):
@@ -127,6 +139,7 @@ def _export(arguments):
             arguments.output,
             target=arguments.target,
             precision=arguments.precision,
+            opset=arguments.opset,
             verify=arguments.verify,
             lengths=arguments.lengths,
             route=arguments.route,

@@ -14,7 +14,18 @@ _LONGEST = 1000
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose error is one line."""
+    """A parser whose error is one line.
+
+    Attributes:
+        notes: None, or a function that gives the last paragraph of the help.
+    """
+
+    notes = None
+
+    def format_help(self):
+        if self.notes is not None:
+            self.epilog = self.notes()
+        return super().format_help()
 
     def error(self, message):
         _complain(f"{message} (see {self.prog} --help)")

@@ -1,9 +1,33 @@
-"""ONNX export: trace the Keras model, lower it for a target, write it, prove it."""
+"""ONNX export: trace the Keras model, lower it for a target, write it, prove it.
 
-from keras_seqattn.onnx.bundle import export, write_onnx
-from keras_seqattn.onnx.graph import build_graph, build_graphs
-from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.report import Report
-from keras_seqattn.onnx.verify import verify
+Names are imported on first use: the tables of targets and precisions need no Keras.
+"""
 
-__all__ = ["Report", "build_graph", "build_graphs", "export", "lowers", "verify", "write_onnx"]
+import importlib
+
+_NAMES = {
+    "Measure": "measures",
+    "Precision": "precisions",
+    "Report": "report",
+    "Target": "targets",
+    "build_graph": "graph",
+    "build_graphs": "graph",
+    "export": "bundle",
+    "lowers": "lower.registry",
+    "register_precision": "precisions",
+    "register_target": "targets",
+    "verify": "verification",
+    "write_onnx": "bundle",
+}
+
+__all__ = list(_NAMES)
+
+
+def __getattr__(name):
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

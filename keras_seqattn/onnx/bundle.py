@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import onnx_ir as ir
+import onnxruntime
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError
@@ -24,11 +25,12 @@ from keras_seqattn.onnx.companions import (
 )
 from keras_seqattn.onnx.data_files import data_file, name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
+from keras_seqattn.onnx.opset import check_opset, lower_opset
+from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.onnx.report import write_report
-from keras_seqattn.onnx.targets import get_target
-from keras_seqattn.onnx.verify import verify as run_verify
+from keras_seqattn.onnx.targets import check_onnxruntime, get_target
+from keras_seqattn.onnx.verification import verify as run_verify
 
-PRECISIONS = ("fp32", "int8", "int4")
 _ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
 # stops at 2 GiB.
@@ -42,6 +44,7 @@ def export(
     *,
     target="ort",
     precision="fp32",
+    opset=None,
     tokenizer=None,
     verify=True,
     lengths=None,
@@ -57,8 +60,13 @@ def export(
             all others stay. Where the new bundle has files of these names, they stay beside it,
             ending in .kept, with a warning. Another process finds the old result or the new one
             at any time, also if this one is killed.
-        target: "ort" (onnxruntime's fused operators) or "portable" (standard operators only).
-        precision: "fp32", "int8" (dynamic, matrix products only) or "int4" (their weights only).
+        target: "ort" (onnxruntime's fused operators), "portable" (standard operators only), or
+            another that was registered.
+        precision: "fp32", "float16" (weights and activations), "int8" (dynamic, matrix products
+            only), "int4" (their weights only), "int4_int8_head" (int4 with an 8-bit head), or
+            another that was registered.
+        opset: a lower version of the standard operators than the target's 23, for older runtimes,
+            where the model's operators allow it.
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first and, of a bundle, use what is in it:
             tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
@@ -82,11 +90,11 @@ def export(
     """
     check_model(model)
     place = _place(path)
-    check_choice("precision", precision, PRECISIONS)
+    precision = get_precision(precision)
     check_choice("route", route, _ROUTES)
     check_settings(target, verify, lengths, progress)
-    if tokenizer is not None:
-        tokenizer = checked_path(tokenizer, "tokenizer")
+    check_opset(opset)
+    tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
     task = getattr(model, "task", None)
     if single and task == "seq2seq_lm":
@@ -95,11 +103,13 @@ def export(
             f"not {place.path}"
         )
     target = get_target(target)
+    if verify:
+        check_onnxruntime(target, onnxruntime.__version__)
     files = {} if single else companion_files(model, tokenizer)
     if files and verify:
         # What takes no time comes before what does.
         check_files(files, task)
-    graphs = _graphs(model, target, precision, route, progress)
+    graphs = _graphs(model, target, precision, opset, route, progress)
     with place.staged() as folder:
         for name, graph in graphs.items():
             file = os.path.join(folder, f"{name}.onnx")
@@ -111,22 +121,27 @@ def export(
         report = None
         if verify:
             written = os.path.join(folder, place.name) if single else folder
-            report = _verified(written, model, lengths, progress)
+            report = _verified(written, model, lengths, progress, target.providers)
         if not single:
             write_report(report, folder, _description(graphs, folder))
     return report
 
 
-def _verified(written, model, lengths, progress):
-    """The report of a verification that found nothing wrong."""
+def _verified(path, model, lengths, progress, providers):
+    """The report on what was written.
+
+    Raises:
+        ExportError: it differs from Keras, or a file cannot be used.
+    """
+    progress = _stage(progress, "verify")
     with written_only_if_usable():
-        report = run_verify(written, model, lengths=lengths, progress=_stage(progress, "verify"))
+        report = run_verify(path, model, lengths=lengths, progress=progress, providers=providers)
     if not report.ok:
         raise ExportError(f"nothing was written: {report.summary()}")
     return report
 
 
-def _graphs(model, target, precision, route, progress):
+def _graphs(model, target, precision, opset, route, progress):
     """{file name without suffix: graph}, quantised and labelled."""
     if route == "tf2onnx":
         from keras_seqattn.onnx.tf2onnx_route import convert
@@ -134,22 +149,21 @@ def _graphs(model, target, precision, route, progress):
         graphs = {"model": convert(model)}
     else:
         graphs = build_graphs(model, target)
-    if precision != "fp32":
-        from keras_seqattn.onnx.quantize import quantize
-
-        # Beside the layers of an encoder-decoder's encoder, its vocabulary weighs most.
-        tables = len(graphs) > 1
+    if precision.rewrite is not None:
         for graph in graphs.values():
-            quantize(graph, precision, tables=tables, progress=_stage(progress, "quantize"))
+            precision.rewrite(graph, parts=len(graphs), progress=_stage(progress, "quantize"))
+    lower_opset(graphs.values(), target.lower_opset(opset))
     properties = {
         "version": keras_seqattn.__version__,
         "family": getattr(model, "family", None),
         "task": getattr(model, "task", None),
         "target": target.name,
-        "precision": precision,
+        "precision": precision.name,
+        "onnxruntime": target.onnxruntime,
     }
     for graph in graphs.values():
-        own = {"shared_cache": "true"} if shares_caches(graph.graph) else {}
+        shared = target.shares_caches and shares_caches(graph.graph)
+        own = {"shared_cache": "true"} if shared else {}
         known = {k: v for k, v in (properties | own).items() if v}
         graph.metadata_props.update({f"keras_seqattn.{k}": v for k, v in known.items()})
     return graphs
@@ -172,6 +186,12 @@ def write_onnx(model, file, inline=False, progress=None):
         _write(model, file, inline, progress)
     except OSError as error:
         raise ExportError(f"cannot write {file}: {error.strerror or error}") from error
+    except ir.serde.SerdeError as error:
+        # A weight that is made when it is written may be refused, deep inside.
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ExportError(str(cause)) from error
 
 
 def _write(model, file, inline, progress):

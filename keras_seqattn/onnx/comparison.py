@@ -14,7 +14,7 @@ from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.graph import output_name
 from keras_seqattn.onnx.refusals import reason
-from keras_seqattn.onnx.report import TOLERANCES, Case, difference
+from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.feeds import declared_dtype
 from keras_seqattn.runtime.values import empty_past
@@ -31,7 +31,7 @@ class Comparison:
     Args:
         model: the Keras model.
         session: onnxruntime.InferenceSession of the file.
-        precision: of the file.
+        precision: Precision, how the results are judged.
         lengths: of the inputs of full passes; None chooses them.
     """
 
@@ -101,11 +101,8 @@ class Comparison:
         name += " and less" if apart else ""
         masks = self.sampler.masks(inputs)
         case = compare(name, expected, self.ort(inputs), self.precision, masks)
-        if (
-            self.precision == "fp32"
-            and math.isfinite(case.error)
-            and (case.error > TOLERANCES["fp32"])
-        ):
+        above = math.isfinite(case.error) and case.error > self.precision.tolerance
+        if self.precision.exact and above:
             case.rounding = self._rounding(inputs, expected, masks)
         return case
 
@@ -231,8 +228,8 @@ def compare_tokens(tokens, logits, precision):
     """The `Case` of greedy tokens (b, t) and Keras's logits (b, t, v) in their places."""
     agreement = float((logits.argmax(-1) == tokens).mean())
     name = f"{tokens.size} greedy tokens"
-    # A quantised file may prefer another token; that is information, not a failure.
-    if precision != "fp32":
+    # A rounded file may prefer another token; that is information, not a failure.
+    if not precision.exact:
         return Case(name, 0.0, 0, agreement)
     return Case(name, 1.0 - agreement, tokens.size, agreement)
 

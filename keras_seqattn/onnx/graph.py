@@ -12,10 +12,11 @@ from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.lower import load_tables
+from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.refusals import reason, without_stand_ins
 from keras_seqattn.onnx.symbol import Symbol
-from keras_seqattn.onnx.targets import IR_VERSION, get_target
+from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.trace import Tracer
 
 # The dimension that a decoder's mask covers, and its name in the file.
@@ -32,12 +33,13 @@ EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 
 
-def build_graphs(model, target="ort"):
+def build_graphs(model, target="ort", opset=None):
     """Trace a model into the graphs that its bundle has, in float precision.
 
     Args:
         model: as for `build_graph`, or an encoder-decoder.
         target: target name.
+        opset: a lower version of the standard operators than the target's, or None.
 
     Returns:
         dict of file name without suffix -> `onnx_ir.Model`: "model", or "encoder_model" and
@@ -48,12 +50,16 @@ def build_graphs(model, target="ort"):
     """
     check_model(model)
     if getattr(model, "task", None) != "seq2seq_lm":
-        return {"model": build_graph(model, target)}
+        return {"model": build_graph(model, target, opset)}
+    check_opset(opset)
+    target = get_target(target)
     parts = {ENCODER: model.encoder_model(), DECODER: model.step_model()}
-    return {name: _build(part, get_target(target), True, name) for name, part in parts.items()}
+    graphs = {name: _build(part, target, True, name) for name, part in parts.items()}
+    lower_opset(graphs.values(), target.lower_opset(opset))
+    return graphs
 
 
-def build_graph(model, target="ort"):
+def build_graph(model, target="ort", opset=None):
     """Trace a model into an `onnx_ir.Model` in float precision.
 
     Args:
@@ -61,18 +67,23 @@ def build_graph(model, target="ort"):
             keras.Input). A SequenceModel that decodes is traced through its step model, with past
             and present.
         target: target name.
+        opset: a lower version of the standard operators than the target's, or None.
 
     Raises:
-        ExportError: if an operation has no ONNX form, or the model has no known inputs, or is an
-            encoder-decoder, which has two graphs.
+        ExportError: if an operation has no ONNX form or needs a higher opset, or the model has no
+            known inputs, or is an encoder-decoder, which has two graphs.
     """
     check_model(model)
     task = getattr(model, "task", None)
     if task == "seq2seq_lm":
         raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
+    check_opset(opset)
+    target = get_target(target)
     # Our families live in the world of checkpoints, whose integers are int64.
     ours = isinstance(model, SequenceModel)
-    return _build(model.step_model() if task == "causal_lm" else model, get_target(target), ours)
+    graph = _build(model.step_model() if task == "causal_lm" else model, target, ours)
+    lower_opset([graph], target.lower_opset(opset))
+    return graph
 
 
 def shares_caches(graph):
@@ -122,7 +133,7 @@ def _finished(tracer, outputs, target, ours):
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
         tracer.graph,
-        ir_version=IR_VERSION,
+        ir_version=target.ir_version,
         producer_name="keras_seqattn",
         producer_version=keras_seqattn.__version__,
     )

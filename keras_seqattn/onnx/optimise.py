@@ -8,12 +8,14 @@ from onnx_ir.passes.common import (
 
 from keras_seqattn.onnx.passes import (
     bias_gelu,
+    bounded_masks,
     compact_padding,
     packed_projections,
     residual_sum,
     sigmoid_digits,
     skip_rms_norm,
     transposed_weights,
+    widen_floats,
 )
 
 # Each with the operator that a target must have for it, or None. The order matters: projections
@@ -27,11 +29,13 @@ _PASSES = (
     (residual_sum, "BiasGelu"),
     (transposed_weights, "FusedMatMul"),
     (sigmoid_digits, None),
+    (bounded_masks, "GroupQueryAttention"),
 )
 
 
 def optimise(model, target):
     """Simplify the graph of `model` in place for a target."""
+    widen_floats.apply(model.graph, target)
     clean = Sequential(RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass())
     clean(model)
     for rewrite, needs in _PASSES:

@@ -2,17 +2,13 @@
 
 import dataclasses
 import json
-import math
 import os
 
 import numpy as np
 
-# fp32: different summation orders, over up to some tens of layers. int8, int4: what rounding
-# weights (and activations to 8 bits) costs on random tokens, which is more than on text. Measured:
-# SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as onnxruntime's own quantize_dynamic), tiny
-# re-randomised models up to 0.05 and 0.5, whose Gaussian weights are the worst case for int4. A
-# wrong scale, nibble order or zero point gives 1 and more.
-TOLERANCES = {"fp32": 1e-4, "int8": 0.3, "int4": 0.6}
+from keras_seqattn.onnx import measures
+from keras_seqattn.onnx.precisions import Precision, get_precision
+
 # A softmax of large scores or a normalisation of small values can make much of the last bit.
 # Measured on 455 stacks of one to four gated delta, gated linear, state-space, attention, LSTM and
 # GRU layers with re-randomised weights: Keras and onnxruntime are about equally far from float64
@@ -31,13 +27,13 @@ class Case:
 
     Attributes:
         name: batch size, length, padding, cached steps.
-        error: fp32: the largest difference over max(1, the largest magnitude). Quantised: the
-            relative root-mean-square difference.
+        error: by the measure of the precision. fp32: the largest difference over max(1, the
+            largest magnitude). Others: the relative root-mean-square difference.
         rows: how many output positions were compared; 0 if no number was, because everything was
             empty, NaN or infinite.
         agreement: for logits, the share of positions where both prefer the same token.
-        rounding: where the error is above the tolerance of fp32, how far Keras's own outputs move
-            if each weight and input changes in its last bit; else None.
+        rounding: where the error of an exact file is above the tolerance, how far Keras's own
+            outputs move if each weight and input changes in its last bit; else None.
     """
 
     name: str
@@ -64,6 +60,7 @@ class Report:
         rehearsed: what else of a bundle was used, such as its chat template: list of str.
         equal_lengths: str, which inputs have one length and which layer needs that; empty if each
             has its own.
+        judgement: Precision, how the cases are judged; by default as the file's precision says.
     """
 
     precision: str
@@ -71,6 +68,11 @@ class Report:
     cases: list
     rehearsed: list = dataclasses.field(default_factory=list)
     equal_lengths: str = ""
+    judgement: Precision | None = None
+
+    def __post_init__(self):
+        if self.judgement is None:
+            self.judgement = get_precision(self.precision)
 
     @property
     def worst(self):
@@ -85,15 +87,11 @@ class Report:
     @property
     def error(self):
         """What is held against the tolerance: the worst case for fp32, but for those that rounding
-        explains; the mean over all compared positions for quantised files, whose error on a single
-        token is mostly chance.
+        explains; the mean over all compared positions for others.
         """
-        if self.precision == "fp32" or not self.compared:
+        if not self.compared:
             return max((case.error for case in self.cases if not case.is_rounding), default=0.0)
-        compared = [case for case in self.cases if case.rows]
-        return float(
-            np.average([case.error for case in compared], weights=[case.rows for case in compared])
-        )
+        return self.judgement.measure.total(self.cases)
 
     @property
     def ok(self):
@@ -118,7 +116,7 @@ class Report:
             text += f"; {len(rounded)} with up to {max(c.error for c in rounded):.1e}, where the "
             text += f"last bit of the weights moves Keras by {max(c.rounding for c in rounded):.1e}"
         agreements = [(c.agreement, c.rows) for c in self.cases if c.agreement is not None]
-        if agreements and self.precision != "fp32":
+        if agreements and not self.judgement.exact:
             share = np.average(
                 [a for a, _ in agreements], weights=[max(r, 1) for _, r in agreements]
             )
@@ -139,22 +137,11 @@ class Report:
 
 
 def difference(expected, actual, precision):
-    """How far apart two arrays are: see `Report`.
+    """How far apart two float64 arrays are by the measure of a precision, or of its name.
 
     NaN and infinities count as equal where both arrays have the same, else as infinitely far apart.
     """
-    known = np.isfinite(expected)
-    if not known.all():
-        if not np.array_equal(expected[~known], actual[~known], equal_nan=True):
-            return math.inf
-        expected, actual = expected[known], actual[known]
-    if expected.size == 0:
-        return 0.0
-    if not np.isfinite(actual).all():
-        return math.inf
-    if precision == "fp32":
-        return float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max()))
-    return float(np.sqrt(np.mean((expected - actual) ** 2) / max(1e-12, np.mean(expected**2))))
+    return measures.difference(expected, actual, get_precision(precision).measure)
 
 
 def write_report(report, folder, extra):

@@ -221,4 +221,4 @@ def padding_mask(shape, side):
 
 def _file_dtype(dtype):
     """The NumPy type of an input in the file, whose integers are all int64."""
-    return "int64" if "int" in dtype else dtype
+    return "int64" if "int" in dtype else "float32" if dtype == "bfloat16" else dtype

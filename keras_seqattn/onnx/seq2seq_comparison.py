@@ -28,7 +28,7 @@ class Seq2SeqComparison:
     Args:
         model: the Keras model.
         encoder, decoder: onnxruntime.InferenceSession of the two files.
-        precision: of the files.
+        precision: Precision, how the results are judged.
         lengths: of the sources; None chooses them.
     """
 

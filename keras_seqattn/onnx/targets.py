@@ -1,13 +1,20 @@
-"""What each export target can run, as data; lowerings ask `target.supports(op_type)`."""
+"""What each export target can run, as data; lowerings ask `target.supports(op_type)`.
+
+Another target is one more row: `register_target(Target("mine", opset=21))`.
+"""
 
 import dataclasses
+import re
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError
 
 # Opset 23 has Attention, RMSNormalization and RotaryEmbedding as single nodes; IR 10 is what the
 # oldest runtime that knows opset 23 reads.
-OPSET = 23
-IR_VERSION = 10
+_OPSET = 23
+_IR_VERSION = 10
+_ONNXRUNTIME = "1.24"
+_CPU = "CPUExecutionProvider"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +24,23 @@ class Target:
     Attributes:
         name: what users write.
         contrib: the com.microsoft operators that may be emitted.
+        opset: the version of the standard operators.
+        ir_version: the highest version of the file format that may be written.
+        onnxruntime: the lowest version of onnxruntime that runs the files.
+        providers: the execution providers to verify with, the preferred one first.
+        floats: the float types that it computes in; values of others become float32.
+        shares_caches: whether a decoder's past and present may be one buffer, where every
+            attention works in place. Else caches grow by a copy at each step.
     """
 
     name: str
     contrib: frozenset = frozenset()
+    opset: int = _OPSET
+    ir_version: int = _IR_VERSION
+    onnxruntime: str = _ONNXRUNTIME
+    providers: tuple = (_CPU,)
+    floats: frozenset = frozenset({"float16", "float32", "float64"})
+    shares_caches: bool = False
 
     def supports(self, op_type):
         """Whether the operator of the domain com.microsoft may be used."""
@@ -28,25 +48,64 @@ class Target:
 
     @property
     def opset_imports(self):
-        """Domain versions that a file for this target declares."""
-        return {"": OPSET} | ({"com.microsoft": 1} if self.contrib else {})
+        """Domain versions that a graph declares as it is emitted."""
+        opset = max(self.opset, _OPSET)
+        return {"": opset} | ({"com.microsoft": 1} if self.contrib else {})
+
+    def lower_opset(self, asked=None):
+        """The version that a graph must be lowered to, what is asked for first; None if none."""
+        if asked is not None:
+            return asked
+        return self.opset if self.opset < _OPSET else None
 
 
-TARGETS = {
-    "portable": Target("portable"),
-    "ort": Target(
-        "ort",
-        frozenset(
-            {
-                "BiasGelu",
-                "FusedMatMul",
-                "GroupQueryAttention",
-                "QuickGelu",
-                "SkipSimplifiedLayerNormalization",
-            }
-        ),
-    ),
-}
+TARGETS = {}
+
+
+def register_target(target):
+    """Add a target, so that `export(..., target=name)` and the command line know it.
+
+    Args:
+        target: Target.
+
+    Returns:
+        `target`.
+
+    Raises:
+        ExportError: it is not a Target, or another one has its name.
+    """
+    return add_row(TARGETS, Target, "target", target)
+
+
+def add_row(table, kind, word, row):
+    """Put a row into a table by its name; the same row may come again.
+
+    Raises:
+        ExportError: it is of another kind, its name is none, or another row has it.
+    """
+    if not isinstance(row, kind):
+        raise ExportError(f"a {word} must be a {kind.__name__}, not {shown(row)}")
+    if not isinstance(row.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", row.name):
+        raise ExportError(
+            f"the name of a {word} is made of letters, digits, '_', '-' and '.', "
+            f"not {shown(row.name)}"
+        )
+    if table.setdefault(row.name, row) != row:
+        raise ExportError(f"there is a {word} {row.name!r} already; choose another name")
+    return row
+
+
+def find_row(table, kind, word, name):
+    """The row of that name; a row is itself.
+
+    Raises:
+        ExportError: for an unknown name.
+    """
+    if isinstance(name, kind):
+        return name
+    if not isinstance(name, str) or name not in table:
+        raise ExportError(f"unknown {word} {shown(name)}; choose one of {', '.join(table)}")
+    return table[name]
 
 
 def get_target(name):
@@ -55,8 +114,35 @@ def get_target(name):
     Raises:
         ExportError: for an unknown name.
     """
-    if isinstance(name, Target):
-        return name
-    if not isinstance(name, str) or name not in TARGETS:
-        raise ExportError(f"unknown target {name!r}; choose one of {', '.join(sorted(TARGETS))}")
-    return TARGETS[name]
+    return find_row(TARGETS, Target, "target", name)
+
+
+def check_onnxruntime(target, installed):
+    """Raise ExportError if the installed version, str, is older than the target asks for."""
+    if _numbers(installed) < _numbers(target.onnxruntime):
+        raise ExportError(
+            f"files for the target {target.name} need onnxruntime {target.onnxruntime}, and "
+            f"{installed} is installed: upgrade it, or export with verify=False"
+        )
+
+
+def _numbers(version):
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+register_target(
+    Target(
+        "ort",
+        contrib=frozenset(
+            {
+                "BiasGelu",
+                "FusedMatMul",
+                "GroupQueryAttention",
+                "QuickGelu",
+                "SkipSimplifiedLayerNormalization",
+            }
+        ),
+        shares_caches=True,
+    )
+)
+register_target(Target("portable"))

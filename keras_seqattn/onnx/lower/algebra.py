@@ -220,17 +220,25 @@ def layer_norm(tracer, operation, x, gamma=None, beta=None):
             f"{tracer.where()}: LayerNormalization(rms_scaling=True); use RMSNormalization"
         )
     inputs = [x, scale, None if beta is None else tracer.symbol(beta, x.dtype)]
-    attributes = {"axis": axis, "epsilon": float(epsilon)}
-    return tracer.emit("LayerNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
+    return _norm(tracer, "LayerNormalization", inputs, axis, epsilon)
 
 
 @lowers("RMSNorm")
 def rms_norm(tracer, operation, x, scale=None):
     axis = _last_axis(tracer, operation, x)
     epsilon = _epsilon(operation)
-    attributes = {"axis": axis, "epsilon": float(epsilon)}
     inputs = [x, _scale(tracer, scale, x, axis)]
-    return tracer.emit("RMSNormalization", inputs, attributes, sizes=x.sizes, dtype=x.dtype)
+    return _norm(tracer, "RMSNormalization", inputs, axis, epsilon)
+
+
+def _norm(tracer, op_type, inputs, axis, epsilon):
+    """The node, in the widest type of its inputs: the result is of the type of the first."""
+    dtype = inputs[0].dtype
+    wide = keras.backend.result_type(*(x.dtype for x in inputs if x is not None))
+    inputs = [None if x is None else cast(tracer, x, wide) for x in inputs]
+    attributes = {"axis": axis, "epsilon": float(epsilon)}
+    result = tracer.emit(op_type, inputs, attributes, sizes=inputs[0].sizes, dtype=wide)
+    return cast(tracer, result, dtype)
 
 
 def _epsilon(operation):

@@ -227,7 +227,7 @@ class _Call:
             and self.head_dim == self.value_dim
             and self.head_dim % 8 == 0
             and (window is None or (window[0] is not None and not window[1]))
-            and self.query.dtype in ("float32", "float16")
+            and self.query.dtype != "float64"
         )
 
     def group_query_attention(self):

@@ -1,1 +1,1 @@
-"""Rewrites of the ONNX graph, one a file; each states its pattern and its conditions."""
+"""Rewrites of the ONNX graph, one a file, each with its pattern, condition and rewrite."""

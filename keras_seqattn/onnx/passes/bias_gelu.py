@@ -1,6 +1,8 @@
 """A bias and the exact GELU that follows it become onnxruntime's BiasGelu.
 
-Pattern: Add(x, 1-D weight) read only by Gelu(approximate="none").
+Pattern: Add(x, 1-D weight), then Gelu.
+Condition: nothing else reads the sum, and the Gelu is not approximate.
+Rewrite: BiasGelu(x, weight).
 """
 
 from keras_seqattn.onnx.passes.building import replace_nodes

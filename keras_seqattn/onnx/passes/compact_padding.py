@@ -8,15 +8,16 @@ its own (two more nodes and unpacked projections). Instead the new tokens of eac
 once, real ones first, and the last hidden states are permuted back before the logits. What a cache
 then holds is each row's real tokens, one after the other.
 
-Pattern: the tokens reach the logits only through operators that treat each token by itself and
-through GroupQueryAttention, each with the same padding mask, no window, and rotary tables (or
-none).
-Result: no mask, the rotation inside the attention node, per-row lengths.
+Pattern: GroupQueryAttention nodes with a padding mask, behind RotaryEmbedding or not.
+Condition: the tokens reach the logits only through operators that treat each token by itself and
+    through these nodes, which all have the same mask and no window.
+Rewrite: no mask, the rotation inside the attention node, lengths per row; the tokens are permuted
+    before the model, and the last hidden states after it.
 """
 
 import onnx_ir as ir
 
-from keras_seqattn.onnx.passes.building import integer_constant
+from keras_seqattn.onnx.passes.building import insert, integer_constant, like
 from keras_seqattn.onnx.passes.matching import is_op, is_weight
 
 # Input slots of GroupQueryAttention.
@@ -132,13 +133,13 @@ def _permute_tokens(graph, ids, build):
     logits = next(v for v in graph.outputs if v.producer().op_type != "GroupQueryAttention")
     head = logits.producer()
     hidden = head.inputs[0]
-    restored = ir.Value(name="compact/restored", shape=hidden.shape, type=hidden.type)
-    attributes = {"batch_dims": 1}
-    graph.insert_before(
+    (restored,) = insert(
         head,
-        ir.node(
-            "GatherND", [hidden, build.places], attributes, outputs=[restored], name=restored.name
-        ),
+        "GatherND",
+        [hidden, build.places],
+        {"batch_dims": 1},
+        name="compact/restored",
+        outputs=[like("compact/restored", hidden)],
     )
     head.replace_input_with(0, restored)
 
@@ -182,8 +183,6 @@ class _Builder:
 
     def emit(self, op_type, inputs, attributes=None):
         self.count += 1
-        name = f"compact/{op_type}_{self.count}"
-        value = ir.Value(name=name)
-        node = ir.node(op_type, inputs, attributes or {}, outputs=[value], name=name)
-        self.graph.insert_before(self.first, node)
-        return value
+        return insert(
+            self.first, op_type, inputs, attributes, name=f"compact/{op_type}_{self.count}"
+        )

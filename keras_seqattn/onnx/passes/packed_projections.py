@@ -1,20 +1,19 @@
 """Projections of one input are computed by one MatMul.
 
 Pattern: several MatMuls with the same first input and constant 2-D weights (query, key and value;
-    gate and up),
-each with a bias that follows it or none with one.
-Result: one MatMul over the weights side by side, one Add if there were biases, and a Split, unless
-    all parts go,
-in order, into one GroupQueryAttention, which takes them packed.
-
-Keys and values of a context that a cache may hold already, so that only the rest is cut off and
-projected, are left alone: each is laid out anew for its cache, and a Split copies them once more.
+    gate and up).
+Condition: each has a bias that follows it, or none has one; the graph returns none of them; the
+    input is no Slice. Keys and values of a context that a cache may hold already, so that only the
+    rest is cut off and projected, are laid out anew for their caches, and a Split would copy them
+    once more.
+Rewrite: one MatMul over the weights side by side, one Add if there were biases, and a Split,
+    unless all parts go, in order, into one GroupQueryAttention, which takes them packed.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from keras_seqattn.onnx.passes.building import integer_constant
+from keras_seqattn.onnx.passes.building import insert, integer_constant, like
 from keras_seqattn.onnx.passes.matching import added_bias, is_op, is_weight
 from keras_seqattn.onnx.symbol import joined_name, lazy_initializer
 
@@ -52,13 +51,13 @@ def _pack(graph, nodes, packed, count):
     first = nodes[0]
     name = f"{name}_{count}" if again else name
     lead = list(first.outputs[0].shape)[:-1]
-    product = _node(graph, first, "MatMul", [first.inputs[0], weight], name, [*lead, sum(widths)])
+    product = _node(first, "MatMul", [first.inputs[0], weight], name, [*lead, sum(widths)])
     ends = [n.outputs[0] for n in nodes]
     adds = [added_bias(end) for end in ends]
     if adds[0][0] is not None:
         biases = [bias for _, bias in adds]
         bias = _side_by_side(graph, packed, joined_name([b.name for b in biases]), biases)
-        product = _node(graph, first, "Add", [product, bias], name + "/bias", [*lead, sum(widths)])
+        product = _node(first, "Add", [product, bias], name + "/bias", [*lead, sum(widths)])
         ends = [add.outputs[0] for add, _ in adds]
     if not _into_group_query_attention(product, ends):
         _split(graph, first, product, ends, widths, name)
@@ -80,9 +79,10 @@ def _side_by_side(graph, packed, name, values):
     return joined
 
 
-def _node(graph, before, op_type, inputs, name, shape):
-    output = ir.Value(name=f"{name}/{op_type}", shape=ir.Shape(shape), type=before.outputs[0].type)
-    graph.insert_before(before, ir.node(op_type, inputs, outputs=[output], name=output.name))
+def _node(before, op_type, inputs, name, shape):
+    name = f"{name}/{op_type}"
+    output = like(name, before.outputs[0], ir.Shape(shape))
+    insert(before, op_type, inputs, name=name, outputs=[output])
     return output
 
 
@@ -101,12 +101,6 @@ def _into_group_query_attention(packed, ends):
 
 def _split(graph, before, packed, ends, widths, name):
     sizes = integer_constant(graph, f"{name}/lengths", widths)
-    parts = [
-        ir.Value(name=f"{name}/Split_{i}", shape=end.shape, type=end.type)
-        for i, end in enumerate(ends)
-    ]
-    graph.insert_before(
-        before,
-        ir.node("Split", [packed, sizes], {"axis": -1}, outputs=parts, name=f"{name}/Split"),
-    )
+    parts = [like(f"{name}/Split_{i}", end) for i, end in enumerate(ends)]
+    insert(before, "Split", [packed, sizes], {"axis": -1}, name=f"{name}/Split", outputs=parts)
     ir.convenience.replace_all_uses_with(ends, parts)

@@ -5,15 +5,16 @@ for -10 they have four digits, and for -15 and less none. A normalisation makes 
 much of that: gated delta and state-space layers with small heads were up to 0.09 away from Keras
 and from float64. Exp has all digits, but four nodes take two to six times as long as one.
 
-Pattern: float32 Sigmoid, or QuickGelu with alpha 1, but where every reader, behind products and
-reshapes, is a matrix product, a convolution, a sum or the graph's output: what a feed-forward layer
-does with it.
+Pattern: float32 Sigmoid, or QuickGelu with alpha 1.
+Condition: some reader, behind products and reshapes, is none of a matrix product, a convolution, a
+    sum and the graph's output, which are what a feed-forward layer does with it.
+Rewrite: 1 / (1 + exp(-x)), or x over that sum.
 """
 
 import numpy as np
 import onnx_ir as ir
 
-from keras_seqattn.onnx.passes.building import constant, replace_nodes
+from keras_seqattn.onnx.passes.building import constant, insert, like, replace_nodes
 from keras_seqattn.onnx.passes.matching import is_op
 
 # These add many values up, so that the errors of small ones do not count.
@@ -50,10 +51,8 @@ def _replace(graph, node, one):
     """`1 / (1 + exp(-x))`, or x over that sum, where infinity is the right sum for small x."""
     x, total = node.inputs[0], node.inputs[0]
     for op_type, others in (("Neg", []), ("Exp", []), ("Add", [one])):
-        step = ir.node(op_type, [total, *others], name=f"{node.name}/{op_type}")
-        total = step.outputs[0]
-        total.name, total.shape, total.type = step.name, x.shape, x.type
-        graph.insert_before(node, step)
+        name = f"{node.name}/{op_type}"
+        (total,) = insert(node, op_type, [total, *others], name=name, outputs=[like(name, x)])
     if node.op_type == "Sigmoid":
         replace_nodes(graph, [node], "Reciprocal", [total])
     else:

@@ -1,12 +1,13 @@
 """A residual addition and the RMS normalisation behind it become SkipSimplifiedLayerNormalization.
 
-Pattern: Add of two non-constant values, read by an RMSNormalization over the last axis. Other
-    readers of the sum,
-the next residual addition for one, read the fused node's copy of it.
+Pattern: Add of two non-constant values, read by an RMSNormalization over the last axis.
+Condition: both values have the same shape, since the fused kernel does not broadcast.
+Rewrite: one node. Other readers of the sum, the next residual addition for one, read its copy.
 """
 
 import onnx_ir as ir
 
+from keras_seqattn.onnx.passes.building import insert, like
 from keras_seqattn.onnx.passes.matching import is_op, is_weight
 
 
@@ -32,21 +33,17 @@ def _same_shape(add):
 
 def _fuse(graph, add, norm):
     total, normed = add.outputs[0], norm.outputs[0]
-    outputs = [
-        ir.Value(name=normed.name, shape=normed.shape, type=normed.type),
-        ir.Value(name=""),
-        ir.Value(name=""),
-        ir.Value(name=total.name, shape=total.shape, type=total.type),
-    ]
-    fused = ir.node(
+    unused = (ir.Value(name=""), ir.Value(name=""))
+    outputs = [like(normed.name, normed), *unused, like(total.name, total)]
+    insert(
+        add,
         "SkipSimplifiedLayerNormalization",
         [*add.inputs, norm.inputs[1]],
         {"epsilon": norm.attributes.get_float("epsilon", 1e-5)},
-        domain="com.microsoft",
-        outputs=outputs,
+        "com.microsoft",
         name=norm.name,
+        outputs=outputs,
     )
-    graph.insert_before(add, fused)
     new = [outputs[0], outputs[3]]
     ir.convenience.replace_all_uses_with([normed, total], new, replace_graph_outputs=True)
     graph.remove([norm, add], safe=True)

@@ -1,0 +1,56 @@
+"""Values of float types that a target does not compute in become float32.
+
+No kernel of onnxruntime for CPUs computes in bfloat16: a model under a bfloat16 policy keeps the
+values of its weights, which float32 holds exactly, and computes in float32, which is more exact
+than what Keras does.
+
+Pattern: values, casts and tensors of a float type.
+Condition: the target does not compute in it.
+Rewrite: the same of float32; casts to what a value is already go.
+"""
+
+import onnx_ir as ir
+
+from keras_seqattn.onnx.passes.matching import is_op
+from keras_seqattn.onnx.symbol import DTYPES, lazy_initializer
+
+_FLOAT = ir.DataType.FLOAT
+_TYPES = {name: DTYPES[name] for name in ("float16", "bfloat16", "float64")}
+
+
+def apply(graph, target):
+    """Rewrite `graph` and its bodies in place."""
+    narrow = {kind for name, kind in _TYPES.items() if name not in target.floats}
+    for value in _values(graph):
+        if value.dtype in narrow:
+            if value.const_value is not None:
+                value.const_value = _widened(value.const_value)
+            value.type = ir.TensorType(_FLOAT)
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and attribute.value.dtype in narrow:
+                node.attributes[name] = ir.AttrTensor(name, _widened(attribute.value))
+        if is_op(node, "Cast") and node.attributes["to"].value in narrow:
+            node.attributes["to"] = ir.AttrInt64("to", int(_FLOAT))
+            _drop_cast(node)
+
+
+def _values(graph):
+    yield from (*graph.inputs, *graph.initializers.values())
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        yield from node.outputs
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from (*attribute.value.inputs, *attribute.value.initializers.values())
+
+
+def _widened(tensor):
+    shape = tuple(tensor.shape)
+    return lazy_initializer(tensor.name, shape, _FLOAT, tensor.numpy).const_value
+
+
+def _drop_cast(node):
+    source, result = node.inputs[0], node.outputs[0]
+    if source.dtype == _FLOAT and not result.is_graph_output():
+        ir.convenience.replace_all_uses_with(result, source)
+        node.graph.remove(node, safe=True)
