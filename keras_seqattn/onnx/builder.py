@@ -53,6 +53,11 @@ class GraphBuilder:
             self._dimension_names[name] = dynamic.dimension(index)
         return self._dimension_names[name]
 
+    @property
+    def dimension_names(self):
+        """tuple of the names of dynamic dimensions."""
+        return tuple(self._dimension_names)
+
     def label(self, name, label):
         """Give the size of a named dimension, or of a sum of two, another name in the file."""
         self._size_labels[self.dimension(name)] = label

@@ -28,8 +28,11 @@ def trace_with_equal_lengths(attempt):
         if joined is None:
             raise error
         same |= joined
-        inputs = _inputs_of(first, {*joined, *joined.values()})
-        reasons.append(f"{' and '.join(inputs)} have one length, which {stopped} needs")
+        dimensions = dict.fromkeys([*joined.values(), *joined])
+        inputs = _inputs_of(first, dimensions)
+        # The length of an input may be a part of its axis, as behind a past.
+        equal = inputs if len(inputs) > 1 else dimensions
+        reasons.append(f"{' and '.join(equal)} have one length, which {stopped} needs")
     return tracer, outputs, "; ".join(reasons)
 
 
@@ -56,8 +59,9 @@ def _next(attempt, first, stopped, same):
 
 def _lengths(tracer):
     """Names of the dynamic dimensions of inputs, but the first ones, which are the batch."""
-    names = (d for i in tracer.graph.inputs for d in i.shape.dims[1:])
-    return list(dict.fromkeys(d.value for d in names if not isinstance(d, int)))
+    firsts = (i.shape.dims[0] for i in tracer.graph.inputs if i.shape.dims)
+    batches = {d.value for d in firsts if not isinstance(d, int)}
+    return [name for name in tracer.dimension_names if name not in batches]
 
 
 def _inputs_of(tracer, names):

@@ -167,9 +167,15 @@ def _trace(tracer, model, ours, part, same):
 
 
 def _joined(dimension, same):
-    while dimension in same:
-        dimension = same[dimension]
-    return dimension
+    """The dimension, or the parts of a sum, under the name of those that they equal."""
+    if isinstance(dimension, int):
+        return dimension
+    parts = dimension.split("+")
+    for index, part in enumerate(parts):
+        while part in same:
+            part = same[part]
+        parts[index] = part
+    return "+".join(parts)
 
 
 def _input_struct(model):
