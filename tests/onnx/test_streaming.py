@@ -12,6 +12,7 @@ from keras_seqattn.layers import GatedLinearAttention, LatentAttention, RotaryPo
 from keras_seqattn.layers.mechanisms import Hierarchical, Linear, Local
 from keras_seqattn.onnx import export
 from keras_seqattn.onnx.comparison import Comparison
+from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.runtime.session import create_session
 from keras_seqattn.runtime.values import empty_past
 from tests.models import streaming
@@ -150,7 +151,7 @@ def test_every_length(name, target, tmp_path):
     model = tiny.decoder(name, **FAMILIES[name])
     export(model, tmp_path / "model.onnx", target=target, verify=False)
     session = create_session(tmp_path / "model.onnx")
-    comparison = Comparison(model, session, "fp32")
+    comparison = Comparison(model, session, get_precision("fp32"))
     cases = [comparison.full(1, length, None) for length in (1, 17, 333, 4099)]
     cases += [comparison.full(2, length, "left") for length in (17, 333)]
     # float32, summed in another order.
