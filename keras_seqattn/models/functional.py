@@ -3,7 +3,7 @@
 import keras
 
 from keras_seqattn.ports import Port, Ports
-from keras_seqattn.ports.names import guess, guess_outputs
+from keras_seqattn.ports.names import guess, guess_outputs, in_order
 
 
 class PortModel(keras.Model):
@@ -23,9 +23,10 @@ class PortModel(keras.Model):
     def __init__(self, inputs, outputs, limits=None, totals=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         ports = tuple(port_of(name, tensor) for name, tensor in inputs.items())
+        # Backends order dicts differently.
         given = [
-            Port(name, axes=_axes(tensor), dtype=file_dtype(tensor.dtype))
-            for name, tensor in outputs.items()
+            Port(name, axes=_axes(outputs[name]), dtype=file_dtype(outputs[name].dtype))
+            for name in in_order(outputs)
         ]
         self.ports = Ports(ports, guess_outputs(given, ports), limits or {}, totals or {})
 

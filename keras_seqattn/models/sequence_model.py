@@ -12,6 +12,7 @@ from keras_seqattn.models.functional import PortModel, port_of
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sizes import check_model_memory
 from keras_seqattn.ports import names
+from keras_seqattn.tasks import task_of_model
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
@@ -74,7 +75,7 @@ class SequenceModel(PortModel):
             ConfigError: the model does not generate text.
         """
         family = self._family()
-        if family.step is None or self.task not in ("causal_lm", "seq2seq_lm"):
+        if family.step is None or not task_of_model(self).generates:
             raise ConfigError(
                 f"{self.family} for {self.task} has no decoding step; load it for causal_lm or "
                 "seq2seq_lm."
@@ -102,6 +103,20 @@ class SequenceModel(PortModel):
         if family.encoder is None:
             raise ConfigError(f"{self.family} is not an encoder-decoder, so it has no encoder.")
         return family.encoder(self, static)
+
+    def parts(self):
+        """The models that become files: file name without suffix -> `PortModel`.
+
+        One that reads a source has an encoder and a step; another one that generates has a step;
+        any other is its own.
+        """
+        task = task_of_model(self)
+        models = (self,)
+        if task.reads_source:
+            models = self.encoder_model(), self.step_model()
+        elif task.generates:
+            models = (self.step_model(),)
+        return dict(zip(task.graphs, models, strict=True))
 
     @property
     def settings(self):

@@ -97,7 +97,7 @@ def export(
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
     task = getattr(model, "task", None)
-    if single and task == "seq2seq_lm":
+    if single and task.reads_source:
         raise ExportError(
             f"{model.name} becomes two files, {ENCODER}.onnx and {DECODER}.onnx: name a folder, "
             f"not {place.path}"

@@ -12,6 +12,7 @@ from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.data_files import graphs_with_data
 from keras_seqattn.runtime.rehearsal import check_companions
+from keras_seqattn.tasks import task_of_model
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -42,7 +43,7 @@ def companion_files(model, tokenizer):
         files.update(_tokenizer_files(tokenizer))
     config = stored_config(model) if isinstance(model, SequenceModel) else {}
     files["config.json"] = _json(config)
-    if getattr(model, "task", None) in ("causal_lm", "seq2seq_lm"):
+    if task_of_model(model).generates:
         # Older checkpoints keep these settings in config.json, where other runtimes do not look.
         generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)
         files.setdefault(_SETTINGS, _json(generation))
@@ -83,7 +84,7 @@ def write_companions(files, folder, graph):
     Args:
         files: dict of relative name -> bytes.
         folder: the bundle's.
-        graph: the `onnx_ir.Graph` of a causal_lm, or None.
+        graph: the `onnx_ir.Graph` of a decoder, or None.
     """
     config = json.loads(files["config.json"])
     files = files | {"config.json": _json(_with_data_files(config, graphs_with_data(folder)))}

@@ -9,14 +9,14 @@ import keras
 import numpy as np
 
 from keras_seqattn.errors import BundleError, ExportError, InputError, SeqAttnError
-from keras_seqattn.generation.steps import is_streaming, output_for, varies_per_beam
 from keras_seqattn.models.compiled import compiled
+from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.onnx.declared import named_inputs
 from keras_seqattn.onnx.graph import output_name
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.sampler import Sampler, padding_mask
-from keras_seqattn.runtime.feeds import declared_dtype
 from keras_seqattn.runtime.values import empty_past
 
 # The filters of warnings belong to the process: who leaves last would restore what is no longer so.
@@ -38,20 +38,21 @@ class Comparison:
     def __init__(self, model, session, precision, lengths=None):
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
-        self.pasts = [i for i in session.get_inputs() if varies_per_beam(i.name)]
-        self.streams = is_streaming([i.name for i in self.pasts])
-        self.sampler = Sampler(model, lengths)
+        self.ports = session.ports
+        self.pasts = self.ports.pasts
+        self._check_inputs()
+        self.sampler = Sampler(model, lengths, None if isinstance(model, PortModel) else self.ports)
         self._call = caller(model)
         # What was computed to find out whether the model takes a shape, until it is compared.
         self._tried = {}
-        self._check_inputs()
 
     def _check_inputs(self):
-        file = {i.name for i in self.session.get_inputs()} - {i.name for i in self.pasts}
-        if not self.pasts and file != set(self.sampler.tensors):
+        file = {port.name for port in self.ports.inputs}
+        own = set(named_inputs(self.model))
+        if not self.pasts and file != own:
             raise BundleError(
                 f"the file is of another model: it takes {', '.join(sorted(file))}, and "
-                f"{self.model.name} {', '.join(sorted(self.sampler.tensors))}"
+                f"{self.model.name} {', '.join(sorted(own))}"
             )
 
     def jobs(self):
@@ -89,7 +90,7 @@ class Comparison:
 
     def _lengths_differ(self):
         """Whether inputs of the file have dynamic lengths that are not the same ones."""
-        axes = [[n for n in i.shape[1:] if isinstance(n, str)] for i in self.session.get_inputs()]
+        axes = [[n for n in port.axes[1:] if isinstance(n, str)] for port in self.ports.inputs]
         return len({tuple(lengths) for lengths in axes if lengths}) > 1
 
     def full(self, batch, length, side, apart=False):
@@ -124,29 +125,28 @@ class Comparison:
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
         inputs = self.sampler.inputs(batch, length + steps, None)
-        inputs["attention_mask"][:, :length] = padding_mask((batch, length), side)
+        ids, mask = (inputs[self.sampler.ports.first(role).name] for role in ("tokens", "mask"))
+        mask[:, :length] = padding_mask((batch, length), side)
         expected = self.keras(inputs)
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
         past, parts = empty_pasts(self.pasts, batch), []
         for start, end in self._calls(length, steps):
             outputs, past = self._step(ids[:, start:end], mask[:, :end], past)
-            parts.append(outputs["logits"])
+            parts.append(outputs[self._logits])
         name = f"batch {batch}, prefill {length} + {steps} cached steps{padded(side)}"
-        actual = {"logits": np.concatenate(parts, axis=1)}
+        actual = {self._logits: np.concatenate(parts, axis=1)}
         return compare(name, expected, actual, self.precision, [mask])
 
     def greedy(self):
         """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
-        inputs = self.sampler.inputs(1, 7, None)
-        ids, past, step = inputs["input_ids"], empty_pasts(self.pasts, 1), inputs["input_ids"]
+        tokens, mask = (self.sampler.ports.first(role).name for role in ("tokens", "mask"))
+        ids = step = self.sampler.inputs(1, 7, None)[tokens]
+        past = empty_pasts(self.pasts, 1)
         for _ in range(self.sampler.steps()):
             outputs, past = self._step(step, np.ones_like(ids), past)
-            step = outputs["logits"][:, -1:].argmax(-1)
+            step = outputs[self._logits][:, -1:].argmax(-1)
             ids = np.concatenate([ids, step], axis=1)
-        expected = self.keras(
-            {"input_ids": ids[:, :-1], "attention_mask": np.ones_like(ids[:, :-1])}
-        )
-        return compare_tokens(ids[:, 7:], expected["logits"][:, 6:], self.precision)
+        expected = self.keras({tokens: ids[:, :-1], mask: np.ones_like(ids[:, :-1])})
+        return compare_tokens(ids[:, 7:], expected[self._logits][:, 6:], self.precision)
 
     def keras(self, inputs):
         """The Keras model's outputs by name.
@@ -177,22 +177,28 @@ class Comparison:
     def ort(self, inputs):
         """The file's outputs by name."""
         if self.pasts and self.pasts[0].name not in inputs:
-            inputs = {**inputs, **empty_pasts(self.pasts, len(inputs["input_ids"]))}
+            rows = len(inputs[self.ports.first("tokens").name])
+            inputs = {**inputs, **empty_pasts(self.pasts, rows)}
         return run_session(self.session, inputs)
 
     def _calls(self, length, steps):
         """The (start, end) of each call; a streaming prefill comes in two parts."""
         calls = prefill_and_steps(length, steps)
-        if not self.streams:
+        if not self.ports.is_streaming:
             return calls
         return [(0, length // 2), (length // 2, length), *calls[1:]]
 
     def _step(self, ids, mask, past):
         """The outputs after the next tokens, and the past that the next step takes."""
-        if self.streams:
+        if self.ports.is_streaming:
             mask = mask[:, -ids.shape[1] :]
-        outputs = self.ort({"input_ids": ids, "attention_mask": mask, **past})
-        return outputs, {i.name: outputs[output_for(i.name)] for i in self.pasts}
+        named = {self.ports.first("tokens").name: ids, self.ports.first("mask").name: mask}
+        outputs = self.ort({**named, **past})
+        return outputs, {port.name: outputs[port.follows] for port in self.pasts}
+
+    @property
+    def _logits(self):
+        return self.ports.given("logits").name
 
 
 def compare(name, expected, actual, precision, masks=()):
@@ -240,8 +246,8 @@ def prefill_and_steps(length, steps):
 
 
 def empty_pasts(pasts, batch):
-    """What a session's inputs of the past are at first, by name."""
-    return {i.name: empty_past(i, batch) for i in pasts}
+    """What the ports of a past are at first, by name."""
+    return {port.name: empty_past(port, batch) for port in pasts}
 
 
 def padded(side):
@@ -266,7 +272,7 @@ def run_keras(model, call, inputs):
 
 def run_session(session, inputs):
     """The outputs of a session by name, for inputs in the types that it declares."""
-    types = {i.name: declared_dtype(i) for i in session.get_inputs()}
+    types = {port.name: port.dtype for port in session.ports.inputs}
     inputs = {n: np.asarray(x).astype(types.get(n, x.dtype), copy=False) for n, x in inputs.items()}
     try:
         values = session.run(None, inputs)

@@ -2,11 +2,12 @@
 
 from keras_seqattn.generation.checkpoint import checkpoint_defaults, is_set, position_limit
 from keras_seqattn.generation.settings import GenerationConfig
-from keras_seqattn.generation.steps import is_cache, varies_per_beam
 from keras_seqattn.onnx.graph import shares_caches
+from keras_seqattn.onnx.passes.matching import inputs_of_role, port_of
+from keras_seqattn.ports.names import CACHE_FORMS
 
 # What onnxruntime-genai gives a decoder beside its past.
-_INPUTS = {"input_ids", "attention_mask", "position_ids"}
+_INPUTS = {"tokens": "input_ids", "mask": "attention_mask", "positions": "position_ids"}
 # What attention nodes call the number of their heads.
 _HEADS = ("num_heads", "q_num_heads")
 
@@ -66,13 +67,13 @@ def config(model_config, generation, graph):
 
 def _decoder(model_config, graph):
     """The section about the graph, or None."""
-    pasts = [i for i in graph.inputs if varies_per_beam(i.name)]
-    shapes = {_heads(i) for i in pasts if is_cache(i.name)}
-    others = {i.name for i in graph.inputs} - {i.name for i in pasts}
+    caches = inputs_of_role(graph, "cache")
+    shapes = {_heads(value) for value in caches}
+    others = {port_of(value).role: value.name for value in graph.inputs if value not in caches}
     heads, width = _query_heads(graph), _width(graph)
     heads = heads or _known(model_config, "num_attention_heads", "n_head")
     width = width or _known(model_config, "hidden_size", "n_embd", "d_model")
-    fits = all(is_cache(i.name) for i in pasts) and len(shapes) == 1 and others <= _INPUTS
+    fits = others.items() <= _INPUTS.items() and len(shapes) == 1
     groups, head_size = shapes.pop() if fits else (None, None)
     if not all(isinstance(n, int) for n in (groups, head_size, heads, width)):
         return None
@@ -84,16 +85,16 @@ def _decoder(model_config, graph):
         "inputs": {
             "input_ids": "input_ids",
             "attention_mask": "attention_mask",
-            "past_key_names": "past_key_values.%d.key",
-            "past_value_names": "past_key_values.%d.value",
+            "past_key_names": CACHE_FORMS["past_key"],
+            "past_value_names": CACHE_FORMS["past_value"],
         },
         "outputs": {
             "logits": "logits",
-            "present_key_names": "present.%d.key",
-            "present_value_names": "present.%d.value",
+            "present_key_names": CACHE_FORMS["present_key"],
+            "present_value_names": CACHE_FORMS["present_value"],
         },
         "num_attention_heads": heads,
-        "num_hidden_layers": len(pasts) // 2,
+        "num_hidden_layers": len(caches) // 2,
         "num_key_value_heads": groups,
     }
 

@@ -12,9 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.generation.steps import is_cache, output_for
 from keras_seqattn.onnx.passes import bounded_masks
 from keras_seqattn.onnx.passes.building import initializer, insert
+from keras_seqattn.onnx.passes.matching import inputs_of_role, port_of
 from keras_seqattn.onnx.symbol import lazy_initializer
 
 _FULL, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -67,7 +67,8 @@ class _Rewriting:
 
     def __init__(self, graph):
         self.graph = graph
-        self.caches = [v for v in graph.inputs if is_cache(v.name) and v.dtype == _FULL]
+        caches = inputs_of_role(graph, "cache", "source_cache")
+        self.caches = [value for value in caches if value.dtype == _FULL]
         values = [*graph.inputs, *graph.initializers.values()]
         values += [value for node in graph for value in node.outputs]
         # What was float32 in the graph; other types stay as they are.
@@ -100,7 +101,7 @@ class _Rewriting:
 
     def finish(self):
         """Give the outputs of the graph their types, and drop weights that nothing reads."""
-        presents = {output_for(value.name) for value in self.caches}
+        presents = {port_of(value).follows for value in self.caches}
         for output in list(self.graph.outputs):
             wanted = _HALF if output.name in presents else _FULL
             if output in self.floats and output.dtype != wanted:

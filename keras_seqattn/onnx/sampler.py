@@ -8,6 +8,7 @@ import numpy as np
 from keras_seqattn.errors import InputError
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.onnx.declared import input_ports, named_inputs
 from keras_seqattn.onnx.keras_internals import all_layers
 from keras_seqattn.onnx.lengths import lengths_taken
 
@@ -19,24 +20,21 @@ _LONGEST = 1 << 20
 
 
 class Sampler:
-    """Draws inputs for a model by the names, shapes and ranges that the model declares.
+    """Draws inputs for a model by the roles, shapes and ranges that its ports declare.
 
     Args:
         model: the Keras model.
         lengths: of the inputs of full passes; None chooses them.
+        ports: `Ports` of its inputs; None are those that the model declares.
         seed: of the generator.
     """
 
-    def __init__(self, model, lengths=None, seed=0):
+    def __init__(self, model, lengths=None, ports=None, seed=0):
         self.model = model
         self._lengths = lengths
         self.random = np.random.default_rng(seed)
-        struct = model.input
-        self.tensors = (
-            dict(struct)
-            if isinstance(struct, dict)
-            else {t.name: t for t in keras.tree.flatten(struct)}
-        )
+        self.tensors = named_inputs(model)
+        self.ports = input_ports(model) if ports is None else ports
         self.large = model.count_params() > _LARGE
         ours = isinstance(model, SequenceModel)
         self._family = get_family(model.family) if ours else None
@@ -63,7 +61,7 @@ class Sampler:
         if takes is not None and self._lengths is None:
             lengths = lengths_taken(lengths, lambda n: takes(batches[0], n))
         cases = [(batches[0], n, None) for n in lengths]
-        sides = ("left", "right") if "attention_mask" in self.tensors else (None,)
+        sides = ("left", "right") if self.ports.first("mask") else (None,)
         return cases + [(b, n, side) for b in batches[1:] for n in lengths for side in sides]
 
     def lengths(self, default):
@@ -94,38 +92,39 @@ class Sampler:
 
     def targets(self, batch, length):
         """int64 (b, t), the tokens that an encoder-decoder's decoder is given."""
-        return self._array("decoder_input_ids", self.tensors["decoder_input_ids"], (batch, length))
+        return self._array(self.ports.first("targets"), (batch, length))
 
     def steps(self):
         """How many cached steps to run after 7 tokens.
 
         No more than equal a full pass.
         """
-        limits = [20, self.max_length("decoder") - 7]
+        role = "targets" if self.ports.first("targets") else "tokens"
+        limits = [20, self.max_length(role) - 7]
         equal = self._family and self._family.equal_steps(self.config)
         if equal is not None:
             limits.append(equal - 7)
         return max(0, min(limits))
 
-    def max_length(self, side="encoder"):
-        """The longest input, of an encoder-decoder that of one side.
+    def max_length(self, role=None):
+        """The longest input: of a role, or the first that has a length.
 
         Dynamic rotary scaling is about what lies beyond the table.
         """
-        return min(_LONGEST, self._declared_length(side))
+        return min(_LONGEST, self._declared_length(role))
 
-    def _declared_length(self, side):
+    def _declared_length(self, role):
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         if rope.get("rope_type") == "dynamic":
             return sys.maxsize
         names = ("max_sequence_length", "sequence_length", "max_length")
         layers = all_layers(self.model)
-        if "decoder_input_ids" in self.tensors:
-            other = "decoder_" if side == "encoder" else "encoder_"
+        if self.ports.first("targets"):
+            other = "encoder_" if role == "targets" else "decoder_"
             layers = [layer for layer in layers if not layer.name.startswith(other)]
         limits = [getattr(layer, name, None) for layer in layers for name in names]
-        if self._family is not None:
-            limits.append(self._family.longest(self.config, side))
+        port = self.ports.first(role) if role else self.ports.inputs[0]
+        limits += [self.ports.limits.get(axis) for axis in port.axes]
         return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
     def inputs(self, batch, length, side, apart=False):
@@ -142,7 +141,7 @@ class Sampler:
                 n if n is not None else own if axis else batch
                 for axis, n in enumerate(tensor.shape)
             ]
-            array = self._array(name, tensor, shape, side)
+            array = self._array(self.ports[name], shape, side)
             arrays[name] = array.astype(_file_dtype(tensor.dtype), copy=False)
         return arrays
 
@@ -152,22 +151,24 @@ class Sampler:
         At masked positions Keras's backends do not agree with each other, so there is nothing to
         compare with.
         """
-        if "attention_mask" in inputs:
-            return [inputs["attention_mask"]]
+        mask = self.ports.first("mask")
+        if mask is not None:
+            return [inputs[mask.name]]
         ids = [n for n, tensor in self.tensors.items() if "int" in tensor.dtype]
         return [inputs[n] != 0 for n in ids] if self._masks_zero else []
 
-    def _array(self, name, tensor, shape, side=None):
-        if name == "attention_mask":
+    def _array(self, port, shape, side=None):
+        if port.role == "mask":
             return padding_mask(shape, side)
-        if name == "global_attention_mask":
-            return self._global_mask(shape)
-        limit = 2 if tensor.dtype == "bool" else self._limit(name)
-        if "int" not in tensor.dtype and tensor.dtype != "bool":
+        if port.role == "global_mask":
+            return self._global_mask(shape, port.most_ones or 1)
+        least, below = port.least or 0, port.below or self._smallest_table
+        below = 2 if port.dtype == "bool" else max(below, least + 1)
+        if not port.is_integer and port.dtype != "bool":
             return self.random.normal(size=shape)
-        if limit == 2:
+        if (least, below) == (0, 2):
             return self._flags(shape)
-        ids = self.random.integers(0, limit, shape)
+        ids = self.random.integers(least, below, shape)
         if self._masks_zero:
             # Where 0 is padding a row of nothing else would see nothing, as with `_flags`.
             ids[..., :1] = np.maximum(ids[..., :1], 1)
@@ -183,20 +184,13 @@ class Sampler:
             flags |= np.eye(*shape[-2:], dtype=bool)
         return flags
 
-    def _global_mask(self, shape):
+    def _global_mask(self, shape, most):
         """Up to three tokens of each row, which may be padding."""
-        most = self._family and self._family.most_global_tokens(self.config)
-        count = min(3, shape[1], most or 1)
+        count = min(3, shape[1], most)
         mask = np.zeros(shape, np.int64)
         for row in mask:
             row[self.random.choice(shape[1], count, replace=False)] = 1
         return mask
-
-    def _limit(self, name):
-        keys = {"token_type_ids": "type_vocab_size"}
-        keys |= dict.fromkeys(("input_ids", "decoder_input_ids"), "vocab_size")
-        key = keys.get(name)
-        return self.config[key] if key in self.config else self._smallest_table
 
     def for_keras(self, inputs):
         """The same inputs in the structure and widths that the Keras model takes."""

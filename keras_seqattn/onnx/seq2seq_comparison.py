@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 
-from keras_seqattn.generation.steps import is_cache, output_for
 from keras_seqattn.onnx.comparison import (
     caller,
     compare,
@@ -74,25 +73,31 @@ class Seq2SeqComparison:
 
     def keras(self, inputs, targets):
         """The Keras model's logits."""
-        feeds = self.sampler.for_keras({**inputs, "decoder_input_ids": targets})
+        name = self.sampler.ports.first("targets").name
+        feeds = self.sampler.for_keras({**inputs, name: targets})
         outputs = run_keras(self.model, lambda: self._call(feeds), feeds)
         return keras.ops.convert_to_numpy(outputs["logits"])
 
 
 class _Decoding:
-    """Decodes the targets of one batch of sources, by the names of inputs and outputs alone."""
+    """Decodes the targets of one batch of sources, by the ports of both files."""
 
     def __init__(self, encoder, decoder, inputs):
-        self.decoder = decoder
-        self.values = run_session(encoder, {i.name: inputs[i.name] for i in encoder.get_inputs()})
-        self.values["encoder_attention_mask"] = inputs["attention_mask"]
-        caches = [i for i in decoder.get_inputs() if is_cache(i.name)]
-        for name, cache in empty_pasts(caches, len(inputs["input_ids"])).items():
-            self.values[output_for(name)] = cache
+        self.decoder, ports = decoder, decoder.ports
+        given = {port.name: inputs[port.name] for port in encoder.ports.inputs}
+        self.values = run_session(encoder, given)
+        mask = encoder.ports.first("mask")
+        for port in ports.of_role("source_mask"):
+            self.values[port.name] = inputs[mask.name]
+        caches = ports.of_role("cache", "source_cache")
+        rows = len(next(iter(given.values())))
+        for name, cache in empty_pasts(caches, rows).items():
+            self.values[ports[name].follows] = cache
 
     def step(self, input_ids):
         """The logits of the next tokens."""
-        self.values["input_ids"] = input_ids
-        names = [i.name for i in self.decoder.get_inputs()]
-        self.values |= run_session(self.decoder, {n: self.values[output_for(n)] for n in names})
-        return self.values["logits"]
+        ports = self.decoder.ports
+        self.values[ports.first("tokens").name] = input_ids
+        given = {port.name: self.values[port.follows or port.name] for port in ports.inputs}
+        self.values |= run_session(self.decoder, given)
+        return self.values[ports.given("logits").name]

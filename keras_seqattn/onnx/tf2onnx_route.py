@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.tasks import task_of_model
 
 # The newest opset that tf2onnx writes.
 _OPSET = 18
@@ -17,7 +18,7 @@ def convert(model):
         ExportError: on another backend, for an encoder-decoder, or if tf2onnx is not installed or
             cannot convert the model.
     """
-    if getattr(model, "task", None) == "seq2seq_lm":
+    if task_of_model(model).reads_source:
         raise ExportError("route 'tf2onnx' writes one graph; an encoder-decoder needs 'trace'")
     if keras.backend.backend() != "tensorflow":
         raise ExportError(

@@ -14,6 +14,7 @@ from keras_seqattn.runtime.bundle import open_bundle
 from keras_seqattn.runtime.model import BundleModel
 from keras_seqattn.runtime.rehearsal import rehearse
 from keras_seqattn.runtime.session import create_session
+from keras_seqattn.tasks import task_of_model
 
 _CPU = "CPUExecutionProvider"
 
@@ -55,7 +56,7 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait for work by spinning would take it from Keras's and the other session's.
     sessions = [create_session(file, providers, spinning=False) for file in files]
-    if (len(sessions) > 1) != (getattr(model, "task", None) == "seq2seq_lm"):
+    if len(sessions) != len(task_of_model(model).graphs):
         raise BundleError(f"the bundle is of another model: it has {len(sessions)} graphs")
     # The bundle is the one that the runtime would load, over the same sessions.
     loaded = BundleModel(bundle, *sessions) if bundle else None

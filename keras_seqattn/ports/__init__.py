@@ -7,4 +7,7 @@ values are called. Nothing here imports Keras or a backend.
 from keras_seqattn.ports.port import ROLES, Port
 from keras_seqattn.ports.ports import Ports, matching
 
-__all__ = ["ROLES", "Port", "Ports", "matching"]
+# The entry of a file's metadata that holds what `Ports.declaration` gives, as JSON.
+METADATA = "keras_seqattn.ports"
+
+__all__ = ["METADATA", "ROLES", "Port", "Ports", "matching"]

@@ -120,6 +120,15 @@ def guess_outputs(outputs, inputs):
     )
 
 
+def in_order(names):
+    """Names sorted with numbers by their value: layer 2 before layer 10."""
+
+    def key(name):
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+    return sorted(names, key=key)
+
+
 def tokens(vocabulary_size, name="input_ids", role="tokens", length=TOKENS):
     """The `Port` of ids int64 (b, t)."""
     return Port(name, role, (BATCH, length), "int64", 0, vocabulary_size)

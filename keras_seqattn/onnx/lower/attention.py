@@ -1,13 +1,12 @@
 """Attention and rotary positions as single nodes, or traced from their definition if none fits."""
 
-import re
-
 import numpy as np
 from keras import ops
 
 from keras_seqattn.onnx.lower.elementwise import as_int32, cast, int32
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
+from keras_seqattn.onnx.passes.matching import inputs_of_role, port_of
 from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.ops.attention import Attention
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
@@ -221,7 +220,7 @@ class _Call:
         return (
             self.tracer.target.supports("GroupQueryAttention")
             and self.extends
-            and _is_cache_of_a_decoder(self.past_key.value)
+            and self._is_cache_of_a_decoder(self.past_key.value)
             and operation.causal
             and not operation.return_scores
             and self.head_dim == self.value_dim
@@ -265,6 +264,12 @@ class _Call:
             tracer.emit("Expand", [as_int32(last), shape], sizes=(self.batch,), dtype="int32")
         )
 
+    def _is_cache_of_a_decoder(self, value):
+        """Whether a value is an input that keeps the keys of a decoder without an encoder."""
+        graph = self.tracer.graph
+        is_cache = value in graph.inputs and port_of(value).role == "cache"
+        return is_cache and not inputs_of_role(graph, "source_mask")
+
     def _group_query_bias(self):
         """None without mask and bias, else both as one additive tensor (b|1, h|1, t, s)."""
         if self.mask is None:
@@ -275,11 +280,6 @@ class _Call:
         )
         blocked.value.meta["padding_of"] = self.mask.value
         return blocked if self.bias is None else ops.add(self.bias, blocked)
-
-
-def _is_cache_of_a_decoder(value):
-    """Whether a value is the input of a decoder bundle that holds the keys of a layer."""
-    return bool(re.fullmatch(r"past_key_values\.\d+\.key", value.name))
 
 
 def _value(x):

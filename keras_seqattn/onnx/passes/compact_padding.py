@@ -18,7 +18,7 @@ Rewrite: no mask, the rotation inside the attention node, lengths per row; the t
 import onnx_ir as ir
 
 from keras_seqattn.onnx.passes.building import insert, integer_constant, like
-from keras_seqattn.onnx.passes.matching import is_op, is_weight
+from keras_seqattn.onnx.passes.matching import inputs_of_role, is_op, is_weight
 
 # Input slots of GroupQueryAttention.
 _LENGTHS, _COS, _SIN, _BIAS = 5, 7, 8, 10
@@ -31,8 +31,7 @@ _TOKENWISE = {
 
 def apply(graph):
     """Rewrite `graph` in place, where the pattern holds throughout; else leave it as it is."""
-    inputs = {value.name: value for value in graph.inputs}
-    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    ids, mask = (next(iter(inputs_of_role(graph, role)), None) for role in ("tokens", "mask"))
     attentions = [n for n in graph if is_op(n, "GroupQueryAttention", "com.microsoft")]
     if ids is None or mask is None or not attentions or any(n.op_type == "Scan" for n in graph):
         return

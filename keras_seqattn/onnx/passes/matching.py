@@ -1,5 +1,18 @@
 """What the rewrites ask about nodes and values."""
 
+from keras_seqattn.ports import Port
+from keras_seqattn.ports.names import guess
+
+
+def port_of(value):
+    """The `Port` of a graph's input: the one it was declared by, else one guessed from its name."""
+    return value.meta.get("port") or guess(Port(value.name))
+
+
+def inputs_of_role(graph, *roles):
+    """list of the inputs of a graph that have one of the roles."""
+    return [value for value in graph.inputs if port_of(value).role in roles]
+
 
 def is_op(node, op_type, domain=""):
     """Whether a node is that operator."""

@@ -11,9 +11,9 @@ A form for products and a form for embedding tables make one rewriting. Which ar
 | tables | GatherBlockQuantized; a tied head lends its bytes | Gather of 8-bit rows |
 """
 
-import re
 
 from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.passes.matching import port_of
 from keras_seqattn.onnx.quantize import products, tables
 from keras_seqattn.onnx.quantize.rewriting import SMALLEST_BLOCK, Rewriting, Settings
 
@@ -81,4 +81,4 @@ def _decodes(model):
     decoders have outliers, so "int8" gives every block of a row its own (with SmolLM2-135M the
     divergence from the float model falls from 0.5 to 0.006).
     """
-    return any(re.match("past_(key_values|states)", v.name) for v in model.graph.inputs)
+    return any(port_of(value).is_past for value in model.graph.inputs)

@@ -1,0 +1,101 @@
+"""The ports of any Keras model: declared by ours, read off `keras.Input` for those of others."""
+
+import dataclasses
+
+import keras
+
+from keras_seqattn.errors import ExportError, InputError
+from keras_seqattn.models.functional import PortModel
+from keras_seqattn.ports import Port, Ports, matching
+from keras_seqattn.ports import names as port_names
+
+# Inputs of these roles have one length, that of the tokens.
+_OF_TOKENS = ("tokens", "mask", "token_types", "positions", "global_mask")
+
+
+def input_struct(model):
+    """The structure of symbolic inputs of a model.
+
+    Raises:
+        ExportError: it has none.
+    """
+    try:
+        return model.input
+    except (AttributeError, ValueError) as error:
+        raise ExportError(
+            f"{model.name} has no declared inputs; build it as a functional model on keras.Input"
+        ) from error
+
+
+def named_inputs(model):
+    """dict of name -> symbolic input, in the model's order."""
+    struct = input_struct(model)
+    if isinstance(struct, dict):
+        return dict(struct)
+    return {tensor.name: tensor for tensor in keras.tree.flatten(struct)}
+
+
+def input_ports(model, given=()):
+    """The `Ports` of a model, whose outputs are declared by our models only.
+
+    Args:
+        model: a Keras model with declared inputs.
+        given: `Port` for inputs that say more than keras.Input does.
+
+    Raises:
+        ExportError: the model has no declared inputs, or those that are given do not fit it.
+    """
+    own = model.ports if isinstance(model, PortModel) else _foreign(model)
+    try:
+        return matching(own, given) if given else own
+    except InputError as error:
+        raise ExportError(f"{model.name}: {error}") from error
+
+
+def with_outputs(ports, outputs):
+    """The ports with the outputs of a file.
+
+    Args:
+        ports: `Ports`.
+        outputs: list of `onnx_ir.Value`, in order.
+    """
+    known = {port.name: port for port in ports.outputs}
+    given = port_names.guess_outputs([Port(value.name) for value in outputs], ports.inputs)
+    given = tuple(known.get(port.name, port) for port in given)
+    return dataclasses.replace(ports, outputs=given)
+
+
+def _foreign(model):
+    tensors = named_inputs(model)
+    # bfloat16 is declared as it is; a target without it has float32 in its place.
+    guessed = [port_names.guess(Port(name, dtype=x.dtype)) for name, x in tensors.items()]
+    grows = any(port.role == "cache" for port in guessed)
+    # A buffer of fixed size has room for all tokens, also for those that are not there yet.
+    is_static = any(port.role == "slot" for port in guessed)
+    of_mask = port_names.PAST if is_static else port_names.TOTAL if grows else port_names.TOKENS
+    ports = [
+        dataclasses.replace(port, axes=_axes(port, tensors[port.name].shape, of_mask))
+        for port in guessed
+    ]
+    totals = port_names.TOTALS if of_mask == port_names.TOTAL else {}
+    return Ports(tuple(ports), (), totals=totals)
+
+
+def _axes(port, shape, of_mask):
+    """Names for the dynamic axes, sizes for the others."""
+    first = f"{port.name}_length"
+    if port.role in _OF_TOKENS:
+        first = of_mask if port.role == "mask" else port_names.TOKENS
+    axes = []
+    for axis, size in enumerate(shape):
+        if size is not None:
+            axes.append(size)
+        elif axis == 0:
+            axes.append(port_names.BATCH)
+        elif port.role in ("cache", "source_cache"):
+            axes.append(port_names.PAST)
+        elif axis == 1:
+            axes.append(first)
+        else:
+            axes.append(f"{'' if port.role in _OF_TOKENS else port.name + '_'}length_{axis}")
+    return tuple(axes)

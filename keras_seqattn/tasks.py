@@ -1,0 +1,54 @@
+"""What models are for: a row for each task, by the names that checkpoints and files use."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as in the metadata of a file.
+        generates: the model makes tokens, one step after the other.
+        reads_source: it encodes a source first: the model has an encoder and a decoder.
+        output: None, or the role and the number of axes of the output that the runtime reads.
+        method: None, or the method of a loaded bundle that takes a text.
+    """
+
+    name: str
+    generates: bool = False
+    reads_source: bool = False
+    output: tuple | None = None
+    method: str | None = None
+
+    @property
+    def graphs(self):
+        """The names of the files, without the suffix, which other runtimes know."""
+        return ENCODER_DECODER if self.reads_source else (MODEL,)
+
+
+MODEL = "model"
+ENCODER_DECODER = ENCODER, DECODER = "encoder_model", "decoder_model_merged"
+CAUSAL_LM = Task("causal_lm", generates=True, method="generate")
+SEQ2SEQ_LM = Task("seq2seq_lm", generates=True, reads_source=True, method="generate")
+EMBEDDING = Task("embedding", output=("hidden_states", 3), method="embed")
+_TASKS = {
+    task.name: task
+    for task in (
+        CAUSAL_LM,
+        SEQ2SEQ_LM,
+        EMBEDDING,
+        Task("sequence_classification", output=("logits", 2), method="classify"),
+        Task("token_classification", output=("logits", 3), method="tag"),
+    )
+}
+
+
+def find_task(name):
+    """The `Task` of that name; of another name, or None, one that only runs."""
+    return _TASKS.get(name) or Task(name or "unknown")
+
+
+def task_of_model(model):
+    """The `Task` of a Keras model; of another maker's one that only runs."""
+    return find_task(getattr(model, "task", None))
