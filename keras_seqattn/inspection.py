@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError
 from keras_seqattn.memory import size_text
+from keras_seqattn.ports import METADATA, Port
 from keras_seqattn.runtime.bundle import graph_names
+from keras_seqattn.runtime.graph_ports import graph_ports
 
 _BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}
 _PROTOBUF_BYTES = 2 << 30
@@ -19,15 +21,20 @@ _PROTOBUF_BYTES = 2 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A named tensor of the graph; a dimension is an int, or the name of a dynamic one."""
+    """A named tensor of the graph; a dimension is an int, or the name of a dynamic one.
+
+    `role` is what an input or output is for, one of `keras_seqattn.ports.ROLES`.
+    """
 
     name: str
     dtype: str
     shape: tuple
     size: int | None = None
+    role: str | None = None
 
     def __str__(self):
-        return f"{self.name}  {self.dtype} ({', '.join(map(str, self.shape))})"
+        text = f"{self.name}  {self.dtype} ({', '.join(map(str, self.shape))})"
+        return text if self.role in (None, "data") else f"{text}  {self.role}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +101,12 @@ def _graph(name, model):
     bodies = [model.graph, *model.functions]
     nodes = [node for body in bodies for node in _nodes(body.node)]
     initializers = [_initializer(tensor) for tensor in model.graph.initializer]
+    inputs, outputs = _sides(model)
     return Graph(
         file=name,
         opsets={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        inputs=tuple(_value(value) for value in model.graph.input),
-        outputs=tuple(_value(value) for value in model.graph.output),
+        inputs=inputs,
+        outputs=outputs,
         operators=dict(collections.Counter(_operator(node) for node in nodes).most_common()),
         initializers=tuple(sorted(initializers, key=lambda tensor: -tensor.size)),
     )
@@ -131,6 +139,17 @@ def _nodes(nodes):
 
 def _operator(node):
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def _sides(model):
+    """The inputs and the outputs, with their roles."""
+    sides = [[_value(value) for value in side] for side in (model.graph.input, model.graph.output)]
+    known = [[Port(tensor.name or "?") for tensor in side] for side in sides]
+    ports = graph_ports(*known, {entry.key: entry.value for entry in model.metadata_props})
+    return tuple(
+        tuple(dataclasses.replace(t, role=port.role) for t, port in zip(side, own, strict=True))
+        for side, own in zip(sides, (ports.inputs, ports.outputs), strict=True)
+    )
 
 
 def _value(value):
@@ -177,7 +196,9 @@ def _files(path, graph):
 
 def _report(summary):
     yield f"{summary.path}"
-    yield from (f"  {key}: {value}" for key, value in summary.metadata.items())
+    # What the ports are stands beside each input and output.
+    known = {key: value for key, value in summary.metadata.items() if key != METADATA}
+    yield from (f"  {key}: {value}" for key, value in known.items())
     for graph in summary.graphs:
         if len(summary.graphs) > 1:
             yield graph.file

@@ -32,15 +32,11 @@ ENCODER_DECODER = ENCODER, DECODER = "encoder_model", "decoder_model_merged"
 CAUSAL_LM = Task("causal_lm", generates=True, method="generate")
 SEQ2SEQ_LM = Task("seq2seq_lm", generates=True, reads_source=True, method="generate")
 EMBEDDING = Task("embedding", output=("hidden_states", 3), method="embed")
+SEQUENCE_CLASSIFICATION = Task("sequence_classification", output=("logits", 2), method="classify")
+TOKEN_CLASSIFICATION = Task("token_classification", output=("logits", 3), method="tag")
 _TASKS = {
     task.name: task
-    for task in (
-        CAUSAL_LM,
-        SEQ2SEQ_LM,
-        EMBEDDING,
-        Task("sequence_classification", output=("logits", 2), method="classify"),
-        Task("token_classification", output=("logits", 3), method="tag"),
-    )
+    for task in (CAUSAL_LM, SEQ2SEQ_LM, EMBEDDING, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION)
 }
 
 

@@ -8,7 +8,8 @@ length.
 
 The decoder of an encoder-decoder has two things more: `encode(input_ids, attention_mask)`, both
 int64 (b, s), padded on the right, which is called before `start` (whose batch_size is sources x
-beams), and the attribute `source_vocabulary_size`.
+beams), and the attribute `source_vocabulary_size`. One that reads features, float (b, s, f), in
+place of ids has the attribute `source_features`, which is f.
 
 A decoder may have `room(rows, prompt_length, max_length, sources, source_length)`, the least bytes
 that a generation takes: what does not fit into memory is then refused before it begins.

@@ -8,6 +8,7 @@ from keras_seqattn.generation.checkpoint import checkpoint_defaults, position_li
 from keras_seqattn.generation.generator import Generator
 from keras_seqattn.generation.pool import DecoderPool
 from keras_seqattn.json_objects import parse_object
+from keras_seqattn.tasks import task_of_model
 
 _MAKING = threading.Lock()
 
@@ -20,9 +21,9 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
     Args:
         model: SequenceModel of task causal_lm or seq2seq_lm.
         inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer array
-            (t,) or (b, t).
-        attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left,
-            or for seq2seq_lm on either side.
+            (t,) or (b, t). Of a model that reads features: float (b, t, f).
+        attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
+            seq2seq_lm on either side.
         tokenizer: None for the one in `model.assets`, else an object with
             `encode(text, special_tokens)` and `decode(ids)`.
         **settings: names of `keras_seqattn.generation.GenerationConfig`, such as max_new_tokens,
@@ -39,11 +40,11 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
         >>> model = keras_seqattn.models.load("SmolLM2-135M-Instruct.gguf")
         >>> keras_seqattn.generate(model, "The capital of France is", max_new_tokens=8)
     """
-    task = getattr(model, "task", None)
-    if task not in ("causal_lm", "seq2seq_lm"):
+    task = task_of_model(model)
+    if not task.generates:
         raise InputError(
             "generate needs a model of task causal_lm or seq2seq_lm, and this one's is "
-            f"{task or 'unknown'} ({type(model).__name__})"
+            f"{task.name} ({type(model).__name__})"
         )
     assets = model.assets or {}
     if tokenizer is None and "tokenizer.json" in assets:
@@ -69,7 +70,8 @@ def _decoders_of(model):
             # Imported here: this package must not import Keras.
             from keras_seqattn.models.decoding import KerasDecoder, KerasEncoderDecoder
 
-            decoder = (KerasEncoderDecoder if model.task == "seq2seq_lm" else KerasDecoder)(model)
+            reads_source = task_of_model(model).reads_source
+            decoder = (KerasEncoderDecoder if reads_source else KerasDecoder)(model)
             # `start` makes the past anew, so that there is nothing to keep for the next generation.
             decoders = DecoderPool(lambda: copy.copy(decoder), most_idle=0)
             model._decoders = decoders

@@ -19,22 +19,19 @@ POSITION_KEYS = (
 )
 
 
-def position_limit(config, side="decoder"):
+def position_limit(config, side="decoder", ports=None):
     """The most tokens of a row that a model has positions for, or None if it knows no such limit.
 
     Args:
         config: dict of config.json.
         side: "encoder" or "decoder", of those that have both.
+        ports: the `Ports` of the graph of that side, which may say it too. The lower limit counts.
     """
     name = f"max_{side}_position_embeddings"
     name = name if name in config else "max_position_embeddings"
-    if config.get(name) is None:
-        return None
-    limit = _count(config, name)
-    if config.get("model_type") == "longformer":
-        # The first rows of its table are those of padding.
-        limit -= _count({"pad_token_id": 1} | config, "pad_token_id") + 1
-    return limit
+    limits = {None if config.get(name) is None else _count(config, name)}
+    limits.add(ports and ports.longest)
+    return min(limits - {None}, default=None)
 
 
 def _count(config, name):

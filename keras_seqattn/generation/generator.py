@@ -10,7 +10,11 @@ from keras_seqattn.errors import InputError
 from keras_seqattn.generation.beam import beam_search
 from keras_seqattn.generation.loop import decode
 from keras_seqattn.generation.pool import DecoderPool
-from keras_seqattn.generation.prompts import check_token_ids, prepare_prompts
+from keras_seqattn.generation.prompts import (
+    check_token_ids,
+    prepare_features,
+    prepare_prompts,
+)
 from keras_seqattn.generation.room import check_room
 from keras_seqattn.generation.settings import GenerationConfig, check_names
 from keras_seqattn.generation.stopping import TextStream
@@ -62,9 +66,9 @@ class Generator:
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
-                array (t,) or (b, t).
-            attention_mask: int (b, t) beside an array of ids, 1 = real token; padding on the left,
-                or for an encoder-decoder on either side.
+                array (t,) or (b, t). For a decoder with `source_features` f: float (b, t, f).
+            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
+                an encoder-decoder on either side.
             special_tokens: bool, whether the tokenizer adds its special tokens to texts.
             as_text: bool, answer with text though the prompts are ids.
             **settings: names of `GenerationConfig`.
@@ -125,16 +129,7 @@ class Generator:
         if tokenizer is None and (config.stop_strings or as_text):
             asked = "stop_strings" if config.stop_strings else "as_text"
             raise InputError(f"{asked} needs a tokenizer, but the model has none")
-        prompts = prepare_prompts(
-            inputs,
-            attention_mask,
-            encode=tokenizer and (lambda text: tokenizer.encode(text, special_tokens)),
-            vocabulary_size=(
-                self.decoder.source_vocabulary_size if encodes else self.decoder.vocabulary_size
-            ),
-            padding=config.padding,
-            side="right" if encodes else "left",
-        )
+        prompts = self._prompts(inputs, attention_mask, special_tokens, config, encodes)
         if as_text:
             prompts = dataclasses.replace(prompts, kind="text")
         begin, source = (prompts.input_ids, prompts.attention_mask), None
@@ -148,6 +143,21 @@ class Generator:
             contexts = [()] * len(begin[0]) if encodes else prompts.rows()
             texts = _Texts(tokenizer.decode, contexts, config.stop_strings)
         return _Task(prompts, begin, source, config, steps, texts)
+
+    def _prompts(self, inputs, attention_mask, special_tokens, config, encodes):
+        features, tokenizer = getattr(self.decoder, "source_features", None), self.tokenizer
+        if features is not None:
+            return prepare_features(inputs, attention_mask, features)
+        return prepare_prompts(
+            inputs,
+            attention_mask,
+            encode=tokenizer and (lambda text: tokenizer.encode(text, special_tokens)),
+            vocabulary_size=(
+                self.decoder.source_vocabulary_size if encodes else self.decoder.vocabulary_size
+            ),
+            padding=config.padding,
+            side="right" if encodes else "left",
+        )
 
     def _possible(self, config):
         """The settings without what no answer can end with; InputError where ids do not exist."""

@@ -25,8 +25,8 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
         max_new_tokens: int, the number of steps at most.
         stop: None, or a callable `(tokens int64 (b,), active bool (b,)) -> bool (b,)` that says
             which rows end after these tokens, besides those that end with an eos_token_id.
-        source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
-            the right, which are encoded first.
+        source: None, or for an encoder-decoder ids int64 (b, s), or features float (b, s, f), and
+            mask int64 (b, s), padded on the right, which are encoded first.
 
     Returns:
         Iterator of tokens int64 (b,) and active bool (b,): rows that ended at an earlier step hold

@@ -253,7 +253,7 @@ def build_processors(config, attention_mask, max_length, source=None):
         config: GenerationConfig.
         attention_mask: int (b, t), of the prompt.
         max_length: int, the most tokens of a row, its prompt included.
-        source: None, or what the encoder read: ids int64 (b, s) and mask int (b, s).
+        source: None, or what the encoder read: ids int64 (b, s), or features, and mask int (b, s).
 
     Returns:
         List of callables `(ids int64 (b, n), scores float32 (b, v)) -> float32 (b, v)`.
@@ -277,6 +277,11 @@ def _penalties(config, attention_mask, source):
     if config.no_repeat_ngram_size > 0:
         yield NoRepeatNGram(config.no_repeat_ngram_size)
     if config.encoder_no_repeat_ngram_size > 0 and source is not None:
+        if source[0].dtype.kind == "f":
+            raise InputError(
+                "encoder_no_repeat_ngram_size needs a source of tokens, and this model reads "
+                "features"
+            )
         yield NoRepeatSourceNGram(config.encoder_no_repeat_ngram_size, *source)
 
 

@@ -15,7 +15,7 @@ class Prompts:
     """A batch of prompts.
 
     Args:
-        input_ids: int64 (b, t), padded on one side.
+        input_ids: int64 (b, t), padded on one side; or features, float32 (b, t, f).
         attention_mask: int64 (b, t), 1 = real token.
         kind: "text", "list" or "array", the form in which answers are given back.
         single: bool, one prompt was given, not a batch.
@@ -65,6 +65,39 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding,
         )
     check_token_ids(ids, vocabulary_size)
     return Prompts(ids, mask, kind, single)
+
+
+def prepare_features(inputs, attention_mask, count):
+    """Make a batch of what the user gave to a model that reads features.
+
+    Args:
+        inputs: float (t, f) or (b, t, f), or what can be such an array.
+        attention_mask: None, or int (b, t): 1 = real, padded on the right.
+        count: int f.
+
+    Raises:
+        InputError: they are of another type or shape, or not finite.
+    """
+    if isinstance(inputs, str):
+        raise InputError(f"the model reads features, float (b, t, {count}), and no text")
+    array = as_array(inputs, "the features")
+    single = array.ndim == 2
+    array = array[None] if single else array
+    if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] != count:
+        raise InputError(
+            f"the features must be numbers (b, t, {count}), not {array.dtype} {array.shape}"
+        )
+    if not array.size or not np.isfinite(array).all():
+        raise InputError("the features must be finite numbers, and at least one row of them")
+    mask = np.ones(array.shape[:2], np.int64)
+    if attention_mask is not None:
+        mask = np.atleast_2d(as_integers(attention_mask, _MASK))
+        if mask.shape != array.shape[:2]:
+            raise InputError(f"{_MASK} is {mask.shape}, but the features are {array.shape}")
+        _check_mask(mask, "right")
+        if (mask[:, 0] == 0).any():
+            raise InputError(f"{_MASK} must be padded on the right: ones first, then zeros")
+    return Prompts(array.astype(np.float32), mask, "array", single)
 
 
 def first_tokens(attention_mask):

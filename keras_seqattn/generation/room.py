@@ -6,6 +6,8 @@ from keras_seqattn.errors import InputError
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.memory import check_memory
 
+# The most tokens that a decoder with states reads at once: what it keeps of them has a fixed size.
+LARGEST_CHUNK = 1024
 # The scores of a step, what is left of them after processing, and their order.
 _SCORES = 3 * 4
 # The ids of a row, and of a beam those of its candidates and finished rows too.
@@ -45,13 +47,22 @@ def check_room(decoder, prompts, length, config, steps, source_length=0):
 
 
 def check_run(input_ids, attention_mask, config, max_new_tokens, source):
-    """Refuse what `decode` and `beam_search` cannot run; their arguments."""
+    """Refuse what `decode` and `beam_search` cannot run; their arguments.
+
+    The source may be features, float (b, s, f), in the place of ids.
+    """
     if not isinstance(config, GenerationConfig):
         raise InputError(f"config must be a GenerationConfig, not {type(config).__name__}")
-    pairs = [(input_ids, attention_mask)] + ([] if source is None else [source])
-    for ids, mask in pairs:
-        arrays = [x for x in (ids, mask) if isinstance(x, np.ndarray) and x.dtype.kind in "iu"]
-        if len(arrays) < 2 or ids.ndim != 2 or ids.shape != mask.shape or not ids.size:
-            raise InputError("ids and masks must be integer arrays (b, t) of one shape, not empty")
+    _check_ids(input_ids, attention_mask)
+    if source is not None:
+        values, mask = source
+        is_float = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim == 3
+        _check_ids(np.zeros(values.shape[:2], np.int64) if is_float else values, mask)
     if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
         raise InputError(f"max_new_tokens={max_new_tokens!r} must be an integer of at least 1")
+
+
+def _check_ids(ids, mask):
+    arrays = [x for x in (ids, mask) if isinstance(x, np.ndarray) and x.dtype.kind in "iu"]
+    if len(arrays) < 2 or ids.ndim != 2 or ids.shape != mask.shape or not ids.size:
+        raise InputError("ids and masks must be integer arrays (b, t) of one shape, not empty")

@@ -153,10 +153,10 @@ def step_model(model, static):
     blocks = numbered_layers(layers, "layers_")
     pasts = [symbolic(*_pasts(block, index)) for index, block in enumerate(blocks)]
     grows = any(block.state_shapes() is None for block in blocks)
-    inputs = symbolic(
-        names.tokens(layers["token_embedding"].vocabulary_size),
-        names.mask(length=names.TOTAL if grows else names.TOKENS),
-    )
+    # The mask of a buffer has its length.
+    read = names.TOKENS if not grows else names.PAST if static else names.TOTAL
+    vocabulary_size = layers["token_embedding"].vocabulary_size
+    inputs = symbolic(names.tokens(vocabulary_size), names.mask(length=read))
     positions, new_mask, presents = _growing(inputs, static) if grows else _streaming(inputs)
     x = _embed(layers, inputs["input_ids"], positions)
     for block, past in zip(blocks, pasts, strict=True):
@@ -174,8 +174,8 @@ def step_model(model, static):
     return PortModel(
         inputs,
         {"logits": _logits(layers, _finish(layers, x)), **presents},
-        limits={names.TOTAL: longest} if grows and longest else None,
-        totals=names.TOTALS if grows else None,
+        limits={read: longest} if grows and longest else None,
+        totals=names.TOTALS if read == names.TOTAL else None,
         name=f"{model.name}_step",
     )
 

@@ -7,14 +7,9 @@ from keras import ops
 
 from keras_seqattn.errors import InputError
 from keras_seqattn.generation.prompts import first_tokens
-from keras_seqattn.generation.steps import (
-    LARGEST_CHUNK,
-    is_cache,
-    is_streaming,
-    output_for,
-    varies_per_beam,
-)
+from keras_seqattn.generation.room import LARGEST_CHUNK
 from keras_seqattn.models.compiled import compiled
+from keras_seqattn.models.functional import keras_dtype
 from keras_seqattn.models.registry import get_family
 
 _SMALLEST_BUCKET = 16
@@ -36,13 +31,16 @@ class KerasDecoder:
     """
 
     def __init__(self, model):
-        self.vocabulary_size = model.output["logits"].shape[-1]
         step = model.step_model(static=True)
-        self.is_streaming = is_streaming(step.input)
+        ports = step.ports
+        self.vocabulary_size = ports.given("logits").axes[-1]
+        self.is_streaming = ports.is_streaming
         self._positions = get_family(model.family).longest(model.settings, "decoder")
-        self._pasts = {name: x for name, x in step.input.items() if varies_per_beam(name)}
-        self._has_states = not all(map(is_cache, self._pasts))
-        self._step = _compiled_step(step, self._pasts)
+        self._tokens, self._mask = ports.first("tokens").name, ports.first("mask").name
+        self._slot = ports.first("slot")
+        self._pasts = ports.pasts
+        self._has_states = any(port.role != "cache" for port in self._pasts)
+        self._step = _compiled_step(step)
 
     def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
         """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
@@ -91,13 +89,13 @@ class KerasDecoder:
     def _read(self, input_ids, attention_mask):
         length = width = input_ids.shape[1]
         if self.is_streaming:
-            fed = {"attention_mask": _integers(attention_mask[:, -length:])}
+            fed = {self._mask: _integers(attention_mask[:, -length:])}
         else:
-            fed = {"attention_mask": _padded(attention_mask, self._slots)}
-            fed["cache_position"] = _integers([self._used])
+            fed = {self._mask: _padded(attention_mask, self._slots)}
+            fed[self._slot.name] = _integers([self._used])
         if length > 1 and not self._has_states:
             width = min(_bucket(length), self._slots - self._used)
-        fed["input_ids"] = _padded(input_ids, width)
+        fed[self._tokens] = _padded(input_ids, width)
         logits, self._past = self._step(self._past, fed, _integers(length - 1))
         self._used += length
         return logits
@@ -123,23 +121,24 @@ class KerasEncoderDecoder:
 
     Attributes:
         vocabulary_size: number of tokens v that can be generated.
-        source_vocabulary_size: number of tokens of the source.
+        source_vocabulary_size: number of tokens of the source, or None.
+        source_features: None, or the number of features of each moment of a source.
     """
 
     def __init__(self, model):
-        self.vocabulary_size = model.output["logits"].shape[-1]
-        self.source_vocabulary_size = model.config["vocab_size"]
         family, settings = get_family(model.family), model.settings
         self._positions = family.longest(settings, "decoder")
         self._source_positions = family.longest(settings, "encoder")
         self._source_multiple = family.source_multiple(settings)
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
-        self._has_global_tokens = "global_attention_mask" in encoder.input
-        self._inputs = list(step.input)
-        self._carried = [name for name in self._inputs if varies_per_beam(name)]
-        self._caches = {n: step.input[n] for n in self._carried if is_cache(n)}
+        self._reads, self._ports = encoder.ports, step.ports
+        features = encoder.ports.first("features")
+        self.source_features = None if features is None else features.axes[-1]
+        self.source_vocabulary_size = None if features else encoder.ports.first("tokens").below
+        self.vocabulary_size = step.ports.given("logits").axes[-1]
+        self._carried, self._caches = step.ports.pasts, step.ports.of_role("cache")
         self._encode = compiled(encoder)
-        self._step = _compiled_step(step, self._carried)
+        self._step = _compiled_step(step)
 
     def room(self, rows, prompt_length, max_length, sources, source_length):
         """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
@@ -152,7 +151,7 @@ class KerasEncoderDecoder:
         """Read the sources.
 
         Args:
-            input_ids: int64 (b, s), padded on the right.
+            input_ids: int64 (b, s), padded on the right, or features float (b, s, f).
             attention_mask: int64 (b, s), 1 = real token.
 
         Raises:
@@ -162,13 +161,15 @@ class KerasEncoderDecoder:
         _check_length(length, self._source_positions)
         width = self._source_width(length)
         mask = _padded(attention_mask, width)
-        fed = {"input_ids": _padded(input_ids, width), "attention_mask": mask}
-        if self._has_global_tokens:
-            fed["global_attention_mask"] = _padded(first_tokens(attention_mask), width)
-        outputs = self._encode({}, fed) | {"encoder_attention_mask": mask}
+        given = {"tokens": input_ids, "features": input_ids, "mask": attention_mask}
+        given["global_mask"] = first_tokens(attention_mask)
+        fed = {p.name: _padded(given[p.role], width) for p in self._reads.inputs}
+        outputs = self._encode({}, fed)
         self._sources = len(input_ids)
         self._encoded = {
-            name: outputs[output_for(name)] for name in self._inputs if output_for(name) in outputs
+            port.name: mask if port.role == "source_mask" else outputs[port.follows]
+            for port in self._ports.inputs
+            if port.role == "source_mask" or port.follows in outputs
         }
 
     def _source_width(self, length):
@@ -194,7 +195,8 @@ class KerasEncoderDecoder:
         # A copy even for one beam: what is carried may be overwritten.
         values = {name: ops.repeat(x, beams, axis=0) for name, x in self._encoded.items()}
         self._past = _empty(self._caches, batch_size, self._slots)
-        self._past |= {name: values.pop(name) for name in self._carried if name in values}
+        carried = [port.name for port in self._carried]
+        self._past |= {name: values.pop(name) for name in carried if name in values}
         self._fixed = values
 
     def __call__(self, input_ids, attention_mask):
@@ -212,9 +214,10 @@ class KerasEncoderDecoder:
         """
         length = input_ids.shape[1]
         _check_room(self._used + length, self._slots)
-        fed = {"input_ids": _integers(input_ids), **self._fixed}
-        if "cache_position" in self._inputs:
-            fed["cache_position"] = _integers([self._used])
+        fed = {self._ports.first("tokens").name: _integers(input_ids), **self._fixed}
+        slot = self._ports.first("slot")
+        if slot is not None:
+            fed[slot.name] = _integers([self._used])
         logits, self._past = self._step(self._past, fed, _integers(length - 1))
         self._used += length
         return _as_float32(logits)
@@ -228,34 +231,37 @@ class KerasEncoderDecoder:
         self._past = _reordered(self._past, rows)
 
 
-def _compiled_step(step, carried):
+def _compiled_step(step):
     """The step as `(carried, fed, last int) -> (logits (b, v) at `last`, the next carried)`."""
+    logits, pasts = step.ports.given("logits").name, step.ports.pasts
 
     def finish(outputs, last):
-        logits = ops.take(outputs["logits"], last, axis=1)
-        return logits, {name: outputs[output_for(name)] for name in carried}
+        return ops.take(outputs[logits], last, axis=1), {
+            port.name: outputs[port.follows] for port in pasts
+        }
 
     return compiled(step, finish)
 
 
 def _empty(pasts, batch_size, slots):
-    """Zeros for each past; of a cache, the axis without a size has the slots."""
+    """Zeros for each past, as Keras has them; of a cache, the axis that grows has the slots."""
     return {
-        name: ops.zeros([batch_size, *_past_sizes(x, slots)], x.dtype) for name, x in pasts.items()
+        port.name: ops.zeros([batch_size, *_past_sizes(port, slots)], keras_dtype(port.dtype))
+        for port in pasts
     }
 
 
 def _past_bytes(pasts, batch_size, slots):
     """The bytes of what `_empty` makes, of a type of two bytes at least."""
     sizes = (
-        math.prod(_past_sizes(x, slots)) * (4 if "32" in str(x.dtype) else 2)
-        for x in pasts.values()
+        math.prod(_past_sizes(port, slots)) * (2 if port.dtype in ("float16", "bfloat16") else 4)
+        for port in pasts
     )
     return batch_size * sum(sizes)
 
 
-def _past_sizes(past, slots):
-    return [slots if size is None else size for size in past.shape[1:]]
+def _past_sizes(port, slots):
+    return [slots if isinstance(size, str) else size for size in port.axes[1:]]
 
 
 def _reordered(values, rows):
@@ -277,8 +283,9 @@ def _check_room(length, slots):
 
 
 def _padded(array, width):
-    """`array` int (b, n) as int32 (b, width), zeros behind."""
-    padded = np.zeros((len(array), width), "int32")
+    """`array` (b, n, ...) as int32 or float32 (b, width, ...), zeros behind."""
+    dtype = "int32" if array.dtype.kind in "iu" else "float32"
+    padded = np.zeros((len(array), width, *array.shape[2:]), dtype)
     padded[:, : array.shape[1]] = array
     return ops.convert_to_tensor(padded)
 

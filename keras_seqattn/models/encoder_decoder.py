@@ -229,7 +229,7 @@ def step_model(model, static):
         inputs,
         {"logits": _logits(layers, _finish(layers, x)), **presents},
         limits=names.renamed_limits(model.ports, names.TARGET, names.TOTAL_TARGET),
-        totals=names.TARGET_TOTALS,
+        totals=None if static else names.TARGET_TOTALS,
         name=f"{model.name}_step",
     )
 

@@ -36,8 +36,8 @@ def symbolic(*ports):
     inputs = {}
     for port in ports:
         batch, *sizes = (size if isinstance(size, int) else None for size in port.axes)
-        dtype = "int32" if port.dtype == "int64" else port.dtype
-        inputs[port.name] = keras.Input(batch_shape=(batch, *sizes), dtype=dtype, name=port.name)
+        dtype, shape = keras_dtype(port.dtype), (batch, *sizes)
+        inputs[port.name] = keras.Input(batch_shape=shape, dtype=dtype, name=port.name)
         inputs[port.name].port = port
     return inputs
 
@@ -51,6 +51,11 @@ def port_of(name, tensor):
 def file_dtype(dtype):
     """The type in a file of what Keras holds as `dtype`, for models of the checkpoint world."""
     return "int64" if "int" in dtype else dtype
+
+
+def keras_dtype(dtype):
+    """The type in Keras of what a file of the checkpoint world holds as `dtype`."""
+    return "int32" if dtype == "int64" else dtype
 
 
 def named_layers(model):

@@ -24,12 +24,14 @@ from keras_seqattn.onnx.companions import (
     written_only_if_usable,
 )
 from keras_seqattn.onnx.data_files import data_file, name_by_content, stale_data_files
-from keras_seqattn.onnx.graph import DECODER, ENCODER, build_graphs, shares_caches
+from keras_seqattn.onnx.graph import build_graphs, shares_caches
 from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.precisions import get_precision
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import check_onnxruntime, get_target
 from keras_seqattn.onnx.verification import verify as run_verify
+from keras_seqattn.ports import METADATA
+from keras_seqattn.tasks import DECODER, ENCODER, MODEL, task_of_model
 
 _ROUTES = ("trace", "tf2onnx")
 # Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
@@ -45,6 +47,7 @@ def export(
     target="ort",
     precision="fp32",
     opset=None,
+    ports=(),
     tokenizer=None,
     verify=True,
     lengths=None,
@@ -67,6 +70,9 @@ def export(
             another that was registered.
         opset: a lower version of the standard operators than the target's 23, for older runtimes,
             where the model's operators allow it.
+        ports: list of `keras_seqattn.ports.Port` for inputs and outputs of which keras.Input does
+            not say enough: the role, the names of dimensions (of equal names, equal sizes), the
+            range of valid integers.
         tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
         verify: compare the result with the Keras model first and, of a bundle, use what is in it:
             tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
@@ -96,7 +102,7 @@ def export(
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
-    task = getattr(model, "task", None)
+    task = task_of_model(model)
     if single and task.reads_source:
         raise ExportError(
             f"{model.name} becomes two files, {ENCODER}.onnx and {DECODER}.onnx: name a folder, "
@@ -108,8 +114,8 @@ def export(
     files = {} if single else companion_files(model, tokenizer)
     if files and verify:
         # What takes no time comes before what does.
-        check_files(files, task)
-    graphs = _graphs(model, target, precision, opset, route, progress)
+        check_files(files, task.name)
+    graphs = _graphs(model, target, precision, opset, ports, route, progress)
     with place.staged() as folder:
         for name, graph in graphs.items():
             file = os.path.join(folder, f"{name}.onnx")
@@ -117,7 +123,8 @@ def export(
         if single:
             name_by_content(file, place.name)
         else:
-            write_companions(files, folder, graphs["model"].graph if task == "causal_lm" else None)
+            is_decoder = task.generates and not task.reads_source
+            write_companions(files, folder, graphs[MODEL].graph if is_decoder else None)
         report = None
         if verify:
             written = os.path.join(folder, place.name) if single else folder
@@ -141,14 +148,16 @@ def _verified(path, model, lengths, progress, providers):
     return report
 
 
-def _graphs(model, target, precision, opset, route, progress):
+def _graphs(model, target, precision, opset, ports, route, progress):
     """{file name without suffix: graph}, quantised and labelled."""
     if route == "tf2onnx":
+        if ports:
+            raise ExportError("ports= needs route 'trace': tf2onnx writes no declaration of ports")
         from keras_seqattn.onnx.tf2onnx_route import convert
 
-        graphs = {"model": convert(model)}
+        graphs = {MODEL: convert(model)}
     else:
-        graphs = build_graphs(model, target)
+        graphs = build_graphs(model, target, ports=ports)
     if precision.rewrite is not None:
         for graph in graphs.values():
             precision.rewrite(graph, parts=len(graphs), progress=_stage(progress, "quantize"))
@@ -215,7 +224,7 @@ def _description(graphs, folder):
         if os.path.isfile(file):
             files[name] = {"sha256": digest(file), "size": os.path.getsize(file)}
     labels = next(iter(graphs.values())).metadata_props
-    properties = {k.removeprefix("keras_seqattn."): v for k, v in labels.items()}
+    properties = {k.removeprefix("keras_seqattn."): v for k, v in labels.items() if k != METADATA}
     return {**properties, "files": files}
 
 

@@ -14,9 +14,9 @@ from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.declared import named_inputs
 from keras_seqattn.onnx.graph import output_name
+from keras_seqattn.onnx.inputs import InputGenerator, padding_mask
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
-from keras_seqattn.onnx.sampler import Sampler, padding_mask
 from keras_seqattn.runtime.values import empty_past
 
 # The filters of warnings belong to the process: who leaves last would restore what is no longer so.
@@ -41,8 +41,10 @@ class Comparison:
         self.ports = session.ports
         self.pasts = self.ports.pasts
         self._check_inputs()
-        self.sampler = Sampler(model, lengths, None if isinstance(model, PortModel) else self.ports)
-        self._call = caller(model)
+        self.generator = InputGenerator(
+            model, lengths, None if isinstance(model, PortModel) else self.ports
+        )
+        self._call = model_function(model)
         # What was computed to find out whether the model takes a shape, until it is compared.
         self._tried = {}
 
@@ -63,7 +65,7 @@ class Comparison:
         """
         # A family's own model takes what its configuration says; another one is asked.
         takes = None if isinstance(self.model, SequenceModel) else self._takes
-        cases = self.sampler.cases(takes)
+        cases = self.generator.cases(takes)
         if not cases:
             raise InputError(
                 f"{self.model.name} takes no length that was tried: {self._refusal}. Say at which "
@@ -75,12 +77,12 @@ class Comparison:
             yield lambda: self.full(cases[-1][0], 7, None, apart=True)
         if self.pasts:
             for batch, side in ((1, None), (3, "left"), (3, "right")):
-                yield lambda b=batch, s=side: self.cached(b, 7, self.sampler.steps(), s)
+                yield lambda b=batch, s=side: self.cached(b, 7, self.generator.steps(), s)
             yield self.greedy
 
     def _takes(self, batch, length, apart=False):
         """Whether Keras can run the model on inputs of a length."""
-        inputs = self.sampler.inputs(batch, length, None, apart)
+        inputs = self.generator.inputs(batch, length, None, apart)
         try:
             self._tried[batch, length, apart] = inputs, self.keras(inputs)
         except InputError as error:
@@ -94,13 +96,13 @@ class Comparison:
         return len({tuple(lengths) for lengths in axes if lengths}) > 1
 
     def full(self, batch, length, side, apart=False):
-        """One pass over whole sequences; `apart` as in `Sampler.inputs`."""
+        """One pass over whole sequences; `apart` as in `InputGenerator.inputs`."""
         tried = None if side else self._tried.pop((batch, length, apart), None)
-        inputs = tried[0] if tried else self.sampler.inputs(batch, length, side, apart)
+        inputs = tried[0] if tried else self.generator.inputs(batch, length, side, apart)
         expected = tried[1] if tried else self.keras(inputs)
         name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
         name += " and less" if apart else ""
-        masks = self.sampler.masks(inputs)
+        masks = self.generator.masks(inputs)
         case = compare(name, expected, self.ort(inputs), self.precision, masks)
         above = math.isfinite(case.error) and case.error > self.precision.tolerance
         if self.precision.exact and above:
@@ -112,7 +114,7 @@ class Comparison:
         moved = 0.0
         for seed in range(_CHANGES):
             nudge = functools.partial(_nudged, random=np.random.default_rng(seed))
-            feeds = keras.tree.map_structure(nudge, self.sampler.for_keras(inputs))
+            feeds = keras.tree.map_structure(nudge, self.generator.for_keras(inputs))
             variables = [
                 [nudge(keras.ops.convert_to_numpy(v.value)) for v in part]
                 for part in (self.model.trainable_variables, self.model.non_trainable_variables)
@@ -124,8 +126,8 @@ class Comparison:
 
     def cached(self, batch, length, steps, side):
         """Prefill and single steps against one full pass."""
-        inputs = self.sampler.inputs(batch, length + steps, None)
-        ids, mask = (inputs[self.sampler.ports.first(role).name] for role in ("tokens", "mask"))
+        inputs = self.generator.inputs(batch, length + steps, None)
+        ids, mask = (inputs[self.generator.ports.first(role).name] for role in ("tokens", "mask"))
         mask[:, :length] = padding_mask((batch, length), side)
         expected = self.keras(inputs)
         past, parts = empty_pasts(self.pasts, batch), []
@@ -138,10 +140,10 @@ class Comparison:
 
     def greedy(self):
         """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
-        tokens, mask = (self.sampler.ports.first(role).name for role in ("tokens", "mask"))
-        ids = step = self.sampler.inputs(1, 7, None)[tokens]
+        tokens, mask = (self.generator.ports.first(role).name for role in ("tokens", "mask"))
+        ids = step = self.generator.inputs(1, 7, None)[tokens]
         past = empty_pasts(self.pasts, 1)
-        for _ in range(self.sampler.steps()):
+        for _ in range(self.generator.steps()):
             outputs, past = self._step(step, np.ones_like(ids), past)
             step = outputs[self._logits][:, -1:].argmax(-1)
             ids = np.concatenate([ids, step], axis=1)
@@ -155,7 +157,7 @@ class Comparison:
             InputError: it cannot run on them.
             BundleError: they are not those of the file.
         """
-        call = functools.partial(self._call, self.sampler.for_keras(inputs))
+        call = functools.partial(self._call, self.generator.for_keras(inputs))
         return self._named(run_keras(self.model, call, inputs))
 
     def _named(self, outputs):
@@ -168,7 +170,7 @@ class Comparison:
                 )
             outputs = dict(zip(self.outputs, flat, strict=True))
         else:
-            outputs = {output_name(k, self.sampler.tensors): v for k, v in outputs.items()}
+            outputs = {output_name(k, self.generator.tensors): v for k, v in outputs.items()}
         missing = sorted(set(outputs) - set(self.outputs))
         if missing:
             raise BundleError(f"the file is of another model: it has no output {missing[0]}")
@@ -262,7 +264,7 @@ def run_keras(model, call, inputs):
         InputError: it did.
     """
     try:
-        return quietly(call)
+        return without_gradients(call)
     except SeqAttnError:
         raise
     except Exception as error:  # of Keras, of its backend, or of a layer of the user's own
@@ -281,7 +283,7 @@ def run_session(session, inputs):
     return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
 
 
-def caller(model):
+def model_function(model):
     """A function that calls the model. JAX would compile each operation for each shape on its own:
     it compiles the whole, once for all verifications of a model.
     """
@@ -292,7 +294,7 @@ def caller(model):
     return lambda inputs: model._compiled({}, inputs)
 
 
-def quietly(function):
+def without_gradients(function):
     """Run Keras for its numbers only: no gradients, and no advice about an axis of length 1."""
     with _FILTERING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using a softmax over axis")

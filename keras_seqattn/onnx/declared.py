@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError, InputError
 from keras_seqattn.models.functional import PortModel
 from keras_seqattn.ports import Port, Ports, matching
@@ -40,29 +41,51 @@ def input_ports(model, given=()):
 
     Args:
         model: a Keras model with declared inputs.
-        given: `Port` for inputs that say more than keras.Input does.
+        given: list of `Port`; those of inputs say more than keras.Input does, the others count
+            in `with_outputs`.
 
     Raises:
         ExportError: the model has no declared inputs, or those that are given do not fit it.
     """
     own = model.ports if isinstance(model, PortModel) else _foreign(model)
+    inputs = {port.name for port in own.inputs}
+    return _matching(model, own, [port for port in _checked(given) if port.name in inputs])
+
+
+def with_outputs(model, ports, outputs, given=()):
+    """The ports with the outputs of a file.
+
+    Args:
+        model: the Keras model.
+        ports: `Ports` of its inputs.
+        outputs: list of `onnx_ir.Value`, in order.
+        given: as for `input_ports`.
+
+    Raises:
+        ExportError: one that is given fits neither an input nor an output.
+    """
+    known = {port.name: port for port in ports.outputs}
+    made = port_names.guess_outputs([_port(value) for value in outputs], ports.inputs)
+    made = tuple(known.get(port.name, port) for port in made)
+    return _matching(model, dataclasses.replace(ports, outputs=made), given)
+
+
+def _checked(given):
+    if not isinstance(given, (list, tuple)) or not all(isinstance(port, Port) for port in given):
+        raise ExportError(f"ports must be a list of keras_seqattn.ports.Port, not {shown(given)}")
+    return given
+
+
+def _matching(model, own, given):
     try:
         return matching(own, given) if given else own
     except InputError as error:
         raise ExportError(f"{model.name}: {error}") from error
 
 
-def with_outputs(ports, outputs):
-    """The ports with the outputs of a file.
-
-    Args:
-        ports: `Ports`.
-        outputs: list of `onnx_ir.Value`, in order.
-    """
-    known = {port.name: port for port in ports.outputs}
-    given = port_names.guess_outputs([Port(value.name) for value in outputs], ports.inputs)
-    given = tuple(known.get(port.name, port) for port in given)
-    return dataclasses.replace(ports, outputs=given)
+def _port(value):
+    axes = [n if isinstance(n, int) else str(n) for n in value.shape or ()]
+    return Port(value.name, axes=axes, dtype=value.dtype.name.lower())
 
 
 def _foreign(model):

@@ -45,7 +45,7 @@ def build_graphs(model, target="ort", opset=None, ports=()):
     check_model(model)
     check_opset(opset)
     target = get_target(target)
-    graphs = {name: _build(part, target, ports) for name, part in _parts(model).items()}
+    graphs = {name: _build(part, target, ports) for name, part in _parts(model, ports).items()}
     lower_opset(graphs.values(), target.lower_opset(opset))
     return graphs
 
@@ -82,9 +82,15 @@ def shares_caches(graph):
     return bool(readers) and all(types == {"GroupQueryAttention"} for types in readers)
 
 
-def _parts(model):
+def _parts(model, ports):
     """The functional model of each file, by the name of the file."""
-    return model.parts() if isinstance(model, SequenceModel) else {MODEL: model}
+    if not isinstance(model, SequenceModel):
+        return {MODEL: model}
+    if ports:
+        raise ExportError(
+            f"{model.name} declares its own ports: ports= is for models of another maker"
+        )
+    return model.parts()
 
 
 def _build(model, target, given):
@@ -109,7 +115,9 @@ def _build(model, target, given):
         text = without_stand_ins(reason(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     try:
-        graph = _finished(tracer, outputs, target, ports)
+        _declare_outputs(tracer, outputs, ports)
+        ports = with_outputs(model, ports, tracer.graph.outputs, given)
+        graph = _finished(tracer, target, ports)
     except SeqAttnError:
         raise
     except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
@@ -119,8 +127,7 @@ def _build(model, target, given):
     return graph
 
 
-def _finished(tracer, outputs, target, ports):
-    _declare_outputs(tracer, outputs, ports)
+def _finished(tracer, target, ports):
     tracer.graph.opset_imports.update(target.opset_imports)
     graph_model = ir.Model(
         tracer.graph,
@@ -128,8 +135,8 @@ def _finished(tracer, outputs, target, ports):
         producer_name="keras_seqattn",
         producer_version=keras_seqattn.__version__,
     )
-    declared = with_outputs(ports, tracer.graph.outputs).declaration()
-    graph_model.metadata_props[METADATA] = json.dumps(declared, separators=(",", ":"))
+    declaration = json.dumps(ports.declaration(), separators=(",", ":"))
+    graph_model.metadata_props[METADATA] = declaration
     optimise(graph_model, target)
     return graph_model
 

@@ -4,16 +4,16 @@ import keras
 import numpy as np
 
 from keras_seqattn.onnx.comparison import (
-    caller,
     compare,
     compare_tokens,
     empty_pasts,
+    model_function,
     padded,
     prefill_and_steps,
     run_keras,
     run_session,
 )
-from keras_seqattn.onnx.sampler import Sampler
+from keras_seqattn.onnx.inputs import InputGenerator
 
 _SOURCE_LENGTHS = (1, 5, 29)
 _CACHED_SOURCE = 5
@@ -34,15 +34,15 @@ class Seq2SeqComparison:
     def __init__(self, model, encoder, decoder, precision, lengths=None):
         self.model, self.precision = model, precision
         self.encoder, self.decoder = encoder, decoder
-        self.sampler = Sampler(model, lengths)
+        self.generator = InputGenerator(model, lengths)
         # All targets have one length, so that Keras meets few shapes.
-        self.targets = _PREFILL + self.sampler.steps()
-        self._call = caller(model)
+        self.targets = _PREFILL + self.generator.steps()
+        self._call = model_function(model)
 
     def jobs(self):
         """Functions without arguments, each of which makes one comparison."""
         rows = [(1, None), (3, "left"), (3, "right")]
-        for length in self.sampler.lengths(_SOURCE_LENGTHS):
+        for length in self.generator.lengths(_SOURCE_LENGTHS):
             for batch, side in rows:
                 yield lambda b=batch, n=length, s=side: self.steps(b, n, s, self.targets)
         for batch, side in rows:
@@ -51,8 +51,8 @@ class Seq2SeqComparison:
 
     def steps(self, batch, length, side, prefill):
         """The encoder, a prefill and cached single steps against one full pass."""
-        inputs = self.sampler.inputs(batch, length, side)
-        targets, steps = self.sampler.targets(batch, self.targets), self.targets - prefill
+        inputs = self.generator.inputs(batch, length, side)
+        targets, steps = self.generator.targets(batch, self.targets), self.targets - prefill
         decoding = _Decoding(self.encoder, self.decoder, inputs)
         parts = [decoding.step(targets[:, a:b]) for a, b in prefill_and_steps(prefill, steps)]
         name = f"batch {batch}, source length {length}{padded(side)}, prefill {prefill}"
@@ -62,9 +62,9 @@ class Seq2SeqComparison:
 
     def greedy(self):
         """Greedy tokens of the files, each checked against Keras's choice after the same tokens."""
-        inputs = self.sampler.inputs(1, _CACHED_SOURCE, None)
+        inputs = self.generator.inputs(1, _CACHED_SOURCE, None)
         decoding = _Decoding(self.encoder, self.decoder, inputs)
-        tokens = [self.sampler.targets(1, 1)]
+        tokens = [self.generator.targets(1, 1)]
         for _ in range(self.targets):
             tokens.append(decoding.step(tokens[-1])[:, -1:].argmax(-1))
         targets = np.concatenate(tokens, axis=1)
@@ -73,8 +73,8 @@ class Seq2SeqComparison:
 
     def keras(self, inputs, targets):
         """The Keras model's logits."""
-        name = self.sampler.ports.first("targets").name
-        feeds = self.sampler.for_keras({**inputs, name: targets})
+        name = self.generator.ports.first("targets").name
+        feeds = self.generator.for_keras({**inputs, name: targets})
         outputs = run_keras(self.model, lambda: self._call(feeds), feeds)
         return keras.ops.convert_to_numpy(outputs["logits"])
 

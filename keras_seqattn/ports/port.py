@@ -32,6 +32,7 @@ ROLES = {
 }
 # What a decoder keeps of its own tokens from one step to the next.
 _PASTS = frozenset({"cache", "state", "length"})
+_CACHES = frozenset({"cache", "source_cache"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,14 @@ class Port:
     def is_past(self):
         """Whether a decoder keeps it of its own tokens: each beam has its own."""
         return self.role in _PASTS
+
+    @property
+    def grown_axis(self):
+        """The axis of a cache that grows with its tokens, or None."""
+        if self.role not in _CACHES:
+            return None
+        named = (axis for axis, size in enumerate(self.axes) if axis and isinstance(size, str))
+        return next(named, None)
 
     @property
     def is_integer(self):

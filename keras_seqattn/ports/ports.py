@@ -4,9 +4,10 @@ import dataclasses
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import InputError
-from keras_seqattn.ports.port import Port
 
-_DECLARED = ("role", "least", "below", "most_ones", "follows")
+# What a file's own declarations of its inputs and outputs lack, and what each is if it is not said.
+_EMPTY = {"role": "data", "least": None, "below": None, "most_ones": None, "follows": None}
+_DECLARED = tuple(_EMPTY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,11 @@ class Ports:
     def with_declaration(self, declaration):
         """The same ports with what a `declaration` says of them.
 
+        Names that it lacks stay as they are, and those that only it has are ignored: another
+        program may have renamed or removed some.
+
         Raises:
-            InputError: it is not valid, or is not of these inputs and outputs.
+            InputError: it is not valid.
         """
         if not isinstance(declaration, dict):
             raise InputError(f"ports must be an object, not {shown(declaration)}")
@@ -104,11 +108,9 @@ def matching(ports, given):
         given: list of `Port` for some inputs or outputs.
 
     Raises:
-        InputError: one is not a `Port`, has another number of axes or other sizes, or there is no
-            input and no output of its name.
+        InputError: one has another number of axes or other sizes, or there is no input and no
+            output of its name.
     """
-    if not isinstance(given, (list, tuple)) or not all(isinstance(port, Port) for port in given):
-        raise InputError(f"ports must be a list of Port, not {shown(given)}")
     better = {port.name: port for port in given}
     known = {port.name: port for port in (*ports.outputs, *ports.inputs)}
     for name, port in better.items():
@@ -139,16 +141,13 @@ def _declared(port):
 
 def _completed(side, ports, declaration):
     entries = _object(side, declaration)
-    names = [port.name for port in ports]
-    if sorted(entries) != sorted(names):
-        raise InputError(f"{side}: they are not those of the graph, {', '.join(names[:8])}")
-    completed = []
-    for port in ports:
-        entry = entries[port.name]
+    for name, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) - set(_DECLARED):
-            raise InputError(f"{side}: {port.name} must be an object with {', '.join(_DECLARED)}")
-        completed.append(dataclasses.replace(port, **entry))
-    return tuple(completed)
+            raise InputError(f"{side}: {shown(name)} must be an object with {', '.join(_DECLARED)}")
+    return tuple(
+        dataclasses.replace(port, **_EMPTY | entries[port.name]) if port.name in entries else port
+        for port in ports
+    )
 
 
 def _object(name, declaration):

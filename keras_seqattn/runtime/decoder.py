@@ -4,14 +4,8 @@ import numpy as np
 from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
-from keras_seqattn.generation.steps import (
-    LARGEST_CHUNK,
-    is_cache,
-    is_streaming,
-    output_for,
-    varies_per_beam,
-)
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past, past_bytes
+from keras_seqattn.generation.room import LARGEST_CHUNK
+from keras_seqattn.runtime.values import Logits, bind_array, device_of, empty_past, past_bytes
 
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _ROOM = 128
@@ -26,11 +20,10 @@ class OrtDecoder:
     take turns, so that nothing is allocated per token.
 
     Args:
-        session: onnxruntime.InferenceSession of a graph with inputs input_ids int64 (b, t),
-            attention_mask int64 (b, total), perhaps position_ids int64 (b, t), and of each layer
-            either past_key_values.{i}.key/value (b, g, past, d) or past_states.{i}.{name} of a
-            fixed size; outputs logits (b, t, v), present.{i}.key/value, present_states.{i}.{name}.
-            With past_states.length (b,) it is streaming: attention_mask is (b, t).
+        session: Session of a graph. By the roles of its `Ports`: inputs tokens int (b, t), a mask
+            int (b, total) and perhaps positions int (b, t); for each layer either caches
+            (b, g, past, d) or states of a fixed size, each of which an output follows; an output
+            logits (b, t, v). With a length (b,) it is streaming: the mask is (b, t).
         vocabulary_size: int, ids are below it.
         shared_cache: bool, the graph's attention works in place (GroupQueryAttention).
 
@@ -42,17 +35,18 @@ class OrtDecoder:
         self.vocabulary_size = vocabulary_size
         self._session = session
         self._device = device_of(session)
-        inputs = {value.name: value for value in session.get_inputs()}
-        self._has_positions = "position_ids" in inputs
-        self.is_streaming = is_streaming(inputs)
-        self._pasts = {n: value for n, value in inputs.items() if varies_per_beam(n)}
-        _check_decoder(session, self._pasts)
-        caches = [n for n in self._pasts if is_cache(n)]
+        ports = session.ports
+        _check_decoder(ports)
+        self._tokens, self._mask = ports.first("tokens"), ports.first("mask")
+        self._positions = ports.first("positions")
+        self.is_streaming = ports.is_streaming
+        self._pasts = {port.name: port for port in ports.pasts}
+        caches = [port.name for port in ports.of_role("cache")]
         self.shared_cache = shared_cache
         self._shared, self._growing = (caches, []) if shared_cache else ([], caches)
-        self._states = [n for n in self._pasts if not is_cache(n)]
+        self._states = [name for name in self._pasts if name not in caches]
         self._binding = session.io_binding()
-        self._logits = Logits(session)
+        self._logits = Logits(ports)
         self._values, self._next_states = {}, {}
         self._room = (0, 0)
 
@@ -64,7 +58,7 @@ class OrtDecoder:
         # What is not written in place is there twice, before a step and after it.
         past *= 1 if self.shared_cache else 2
         if rows > sources:  # beams: reordering reads a buffer and writes its rows anew
-            past += 2 * max(past_bytes([value], rows, length) for value in self._pasts.values())
+            past += 2 * max(past_bytes([port], rows, length) for port in self._pasts.values())
         return self._logits.room(rows, read) + past
 
     def start(self, batch_size, max_length):
@@ -108,14 +102,12 @@ class OrtDecoder:
 
     def _run(self, input_ids, attention_mask):
         batch, steps = input_ids.shape
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.is_streaming:
-            feeds["attention_mask"] = attention_mask[:, -steps:]
-        if self._has_positions:
+        mask = attention_mask[:, -steps:] if self.is_streaming else attention_mask
+        bind_array(self._binding, self._tokens, input_ids)
+        bind_array(self._binding, self._mask, mask)
+        if self._positions is not None:
             positions = np.maximum(attention_mask.cumsum(axis=1) - 1, 0)
-            feeds["position_ids"] = positions[:, -steps:]
-        for name, value in feeds.items():
-            bind_integers(self._binding, name, value)
+            bind_array(self._binding, self._positions, positions[:, -steps:])
         self._logits.bind(self._binding, batch, steps)
         self._bind_past()
         self._session.run_with_iobinding(self._binding)
@@ -125,10 +117,10 @@ class OrtDecoder:
     def _bind_past(self):
         for name in self._states:
             self._binding.bind_ortvalue_input(name, self._values[name])
-            self._binding.bind_ortvalue_output(output_for(name), self._next_states[name])
+            self._binding.bind_ortvalue_output(self._pasts[name].follows, self._next_states[name])
         for name in self._growing:
             self._binding.bind_ortvalue_input(name, self._values[name])
-            self._binding.bind_output(output_for(name), self._device)
+            self._binding.bind_output(self._pasts[name].follows, self._device)
 
     def _take_presents(self):
         for name in self._states:
@@ -145,7 +137,7 @@ class OrtDecoder:
         for name in self._shared:
             cache = self._values[name] = self._empty(name, *room)
             self._binding.bind_ortvalue_input(name, cache)
-            self._binding.bind_ortvalue_output(output_for(name), cache)
+            self._binding.bind_ortvalue_output(self._pasts[name].follows, cache)
         self._room = room
 
     def _empty(self, name, *sizes):
@@ -160,9 +152,15 @@ def _with_room(length):
     return -(-length // _ROOM) * _ROOM
 
 
-def _check_decoder(session, pasts):
-    outputs = {value.name for value in session.get_outputs()}
-    missing = {"logits", *map(output_for, pasts)} - outputs
-    if missing or not pasts:
-        lacks = ", ".join(sorted(missing)) or "past_key_values"
-        raise BundleError(f"the graph is not a decoder: it lacks {lacks}")
+def _check_decoder(ports):
+    outputs = {port.name for port in ports.outputs}
+    missing = sorted(
+        {port.follows or "an output for " + port.name for port in ports.pasts} - outputs
+    )
+    missing += [role for role in ("tokens", "mask") if ports.first(role) is None]
+    if ports.given("logits") is None:
+        missing.append("logits")
+    if not ports.pasts:
+        missing.append("a past (caches or states)")
+    if missing:
+        raise BundleError(f"the graph is not a decoder: it lacks {', '.join(missing[:8])}")

@@ -7,7 +7,7 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.generation.processors import softmax
 from keras_seqattn.generation.prompts import first_tokens
 from keras_seqattn.runtime.batches import length_batches
-from keras_seqattn.runtime.feeds import declared_dtype
+from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.runtime.signatures import check_text_inputs
 
 # How the probabilities of a word follow from those of its pieces.
@@ -20,11 +20,11 @@ WORD_STRATEGIES = tuple(_WORD)
 
 
 class Encoder:
-    """Runs texts through a session whose inputs are input_ids, attention_mask and, where a model
-    has them, token_type_ids and global_attention_mask (the first token of each text is global).
+    """Runs texts through a session whose inputs are tokens, their mask and, where a model has
+    them, token types and a mask of global tokens (the first token of each text is global).
 
     Args:
-        session: onnxruntime.InferenceSession.
+        session: Session.
         tokenizer: Tokenizer.
         max_length: int, the most tokens the model takes, or None.
 
@@ -33,14 +33,13 @@ class Encoder:
     """
 
     def __init__(self, session, tokenizer, max_length):
-        check_text_inputs(session, "it is not a graph for texts")
+        check_text_inputs(session.ports, "it is not a graph for texts")
         self._session = session
         self._tokenizer = tokenizer
-        self._dtypes = {value.name: declared_dtype(value) for value in session.get_inputs()}
         self.max_length = max_length
 
     def batches(self, texts, pairs=None, batch_size=32, truncate=True):
-        """Yield (indices into texts, encodings, attention_mask int64 (b, s), dict of outputs).
+        """Yield (indices into texts, encodings, mask int64 (b, s), dict of outputs by role).
 
         Args:
             texts: list of str.
@@ -54,41 +53,44 @@ class Encoder:
         """
         limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}
         for indices, encodings in length_batches(self._tokenizer, texts, pairs, **limits):
-            feeds = self._pad(encodings)
-            given = {name: feeds[name].astype(t, copy=False) for name, t in self._dtypes.items()}
-            arrays = self._session.run(None, given)
-            values = self._session.get_outputs()
-            for value, array in zip(values, arrays, strict=True):
-                _check_shape(value, array, feeds["input_ids"].shape)
-            outputs = {value.name: array for value, array in zip(values, arrays, strict=True)}
-            yield indices, encodings, feeds["attention_mask"], outputs
+            given, ports = self._pad(encodings), self._session.ports
+            feeds = {
+                port.name: given[port.role].astype(numpy_dtype(port), copy=False)
+                for port in ports.inputs
+            }
+            arrays = self._session.run(None, feeds)
+            outputs = {}
+            for port, array in zip(ports.outputs, arrays, strict=True):
+                _check_shape(port, array, given["tokens"].shape)
+                outputs.setdefault(port.role, array)
+            yield indices, encodings, given["mask"], outputs
 
     def _pad(self, encodings):
         shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
-        feeds = {
-            "input_ids": np.full(shape, self._tokenizer.pad_id, np.int64),
-            "attention_mask": np.zeros(shape, np.int64),
-            "token_type_ids": np.zeros(shape, np.int64),
+        given = {
+            "tokens": np.full(shape, self._tokenizer.pad_id, np.int64),
+            "mask": np.zeros(shape, np.int64),
+            "token_types": np.zeros(shape, np.int64),
         }
         for i, encoding in enumerate(encodings):
             size = len(encoding.ids)
-            feeds["input_ids"][i, :size] = encoding.ids
-            feeds["attention_mask"][i, :size] = 1
-            feeds["token_type_ids"][i, :size] = encoding.type_ids
-        feeds["global_attention_mask"] = first_tokens(feeds["attention_mask"])
-        return feeds
+            given["tokens"][i, :size] = encoding.ids
+            given["mask"][i, :size] = 1
+            given["token_types"][i, :size] = encoding.type_ids
+        given["global_mask"] = first_tokens(given["mask"])
+        return given
 
 
-def _check_shape(value, array, texts):
+def _check_shape(port, array, texts):
     """Check an output that is used for texts (b, s): onnxruntime only warns of other shapes."""
-    if value.name not in ("last_hidden_state", "logits"):
+    if port.role not in ("hidden_states", "logits"):
         return
-    sizes = [*texts[: len(value.shape) - 1], value.shape[-1]]
+    sizes = [*texts[: len(port.axes) - 1], *port.axes[-1:]]
     wanted = [size if isinstance(size, int) else "any" for size in sizes]
     fits = [w in (size, "any") for w, size in zip(wanted, array.shape, strict=False)]
     if len(wanted) != array.ndim or not all(fits):
         raise BundleError(
-            f"the graph gives {value.name} of the shape {array.shape} for texts {texts}, and it "
+            f"the graph gives {port.name} of the shape {array.shape} for texts {texts}, and it "
             f"must be {tuple(wanted)}"
         )
 

@@ -5,10 +5,18 @@ from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.prompts import first_tokens
-from keras_seqattn.generation.steps import is_cache, output_for, varies_per_beam
-from keras_seqattn.runtime.values import Logits, bind_integers, device_of, empty_past, past_bytes
+from keras_seqattn.runtime.graph_ports import numpy_dtype
+from keras_seqattn.runtime.values import (
+    Logits,
+    bind_array,
+    device_of,
+    empty_past,
+    past_bytes,
+    static_size,
+)
 
-_MASK = "encoder_attention_mask"
+# What a source gives to an encoder.
+_ENCODED = {"tokens", "features", "mask", "global_mask"}
 
 
 class OrtEncoderDecoder:
@@ -18,60 +26,75 @@ class OrtEncoderDecoder:
     all beams, and only read afterwards; that of the tokens grows. Recurrent ones keep states.
 
     Args:
-        encoder: onnxruntime.InferenceSession of a graph with inputs input_ids and attention_mask,
-            int64 (b, s), and perhaps global_attention_mask: the first token of a source is global.
-        decoder: that of a graph with inputs input_ids int64 (b, t), encoder_attention_mask int64
-            (b, s), and by the names of `keras_seqattn.generation.steps` what the encoder or the
-            step before gave out; outputs logits (b, t, v) and the next of these.
-        source_vocabulary_size: int, ids of sources are below it.
+        encoder: Session of a graph. By the roles of its `Ports`: inputs tokens and a mask, int
+            (b, s), and perhaps a global mask: the first token of a source is global.
+        decoder: Session of a graph with inputs tokens int (b, t), a source mask int (b, s), and
+            those that an output of the encoder or of the step before becomes; an output logits
+            (b, t, v), and the next of these.
+        source_vocabulary_size: int, ids of sources are below it; not used for features.
         max_source_length: int, the most tokens of a source, or None.
     """
 
     def __init__(self, encoder, decoder, source_vocabulary_size, max_source_length=None):
         self._encoder, self._decoder = encoder, decoder
-        self._inputs = {value.name: value for value in decoder.get_inputs()}
-        _check_parts(encoder, decoder)
-        outputs = {value.name for value in decoder.get_outputs()}
-        self._produced = [name for name in self._inputs if output_for(name) in outputs]
-        self._carried = [name for name in self._produced if varies_per_beam(name)]
-        self._logits = Logits(decoder)
+        _check_parts(encoder.ports, decoder.ports)
+        self._inputs = {port.name: port for port in decoder.ports.inputs}
+        self._tokens, self._mask = decoder.ports.first("tokens"), decoder.ports.first("source_mask")
+        self._produced = [
+            name for name, port in self._inputs.items() if decoder.ports.output(port.follows)
+        ]
+        self._carried = [name for name in self._produced if self._inputs[name].is_past]
+        self._caches = decoder.ports.of_role("cache", "source_cache")
+        self._logits = Logits(decoder.ports)
         self._device = device_of(decoder)
         self.vocabulary_size = self._logits.size
         self.source_vocabulary_size = source_vocabulary_size
+        features = encoder.ports.first("features")
+        self.source_features = None if features is None else static_size(features, -1)
         self.max_source_length = max_source_length
 
     def room(self, rows, prompt_length, max_length, sources, source_length):
         """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
-        caches = [value for name, value in self._inputs.items() if is_cache(name)]
-        own = [value for value in caches if varies_per_beam(value.name)]
-        others = [value for value in caches if not varies_per_beam(value.name)]
+        own = [port for port in self._caches if port.role == "cache"]
+        others = [port for port in self._caches if port.role != "cache"]
         past = 2 * past_bytes(own, rows, max_length) + past_bytes(others, rows, source_length)
         # Attention over a source compares each of its tokens with each, in float32 or more.
-        scores = 4 * sources * source_length**2 if caches and not self.max_source_length else 0
+        scores = (
+            4 * sources * source_length**2 if self._caches and not self.max_source_length else 0
+        )
         return past + scores + self._logits.room(rows, prompt_length)
 
     def encode(self, input_ids, attention_mask):
-        """Read sources, int64 (b, s), padded on the right; the mask has 1 for real tokens."""
+        """Read sources, int64 (b, s) or float (b, s, f), padded on the right.
+
+        Args:
+            input_ids: ids of tokens, or features.
+            attention_mask: int64 (b, s), 1 for what is real.
+        """
         length, limit = input_ids.shape[1], self.max_source_length
         if limit is not None and length > limit:
             raise InputError(
                 f"a source has {length} tokens, and the model takes {limit}: shorten it"
             )
         binding = self._encoder.io_binding()
-        bind_integers(binding, "input_ids", input_ids)
-        bind_integers(binding, "attention_mask", attention_mask)
-        if "global_attention_mask" in {value.name for value in self._encoder.get_inputs()}:
-            bind_integers(binding, "global_attention_mask", first_tokens(attention_mask))
-        names = [value.name for value in self._encoder.get_outputs()]
+        given = {"tokens": input_ids, "features": input_ids, "mask": attention_mask}
+        given["global_mask"] = first_tokens(attention_mask)
+        for port in self._encoder.ports.inputs:
+            bind_array(binding, port, given[port.role])
+        names = [port.name for port in self._encoder.ports.outputs]
         for name in names:
             binding.bind_output(name, self._device)
         self._encoder.run_with_iobinding(binding)
         outputs = dict(zip(names, binding.get_outputs(), strict=True))
-        outputs[_MASK] = self._value(attention_mask.astype(np.int64))
         self._sources = len(input_ids)
         self._encoded = {
-            name: outputs[output_for(name)] for name in self._inputs if output_for(name) in outputs
+            name: outputs[port.follows]
+            for name, port in self._inputs.items()
+            if port.follows in outputs
         }
+        if self._mask is not None:
+            mask = attention_mask.astype(numpy_dtype(self._mask))
+            self._encoded[self._mask.name] = self._value(mask)
 
     def start(self, batch_size, max_length):
         """Begin to decode at most `max_length` tokens of `batch_size` rows, beams x sources."""
@@ -79,9 +102,7 @@ class OrtEncoderDecoder:
         self._max_length = max_length
         self._length = 0
         self._values = {
-            name: self._value(empty_past(value, self._sources))
-            for name, value in self._inputs.items()
-            if is_cache(name)
+            port.name: self._value(empty_past(port, self._sources)) for port in self._caches
         } | self._encoded
         self._bind(self._produced)
 
@@ -112,11 +133,11 @@ class OrtEncoderDecoder:
     def _step(self, input_ids, produced):
         """Run the decoder; the values named in `produced` are replaced by the next ones."""
         binding = self._binding
-        bind_integers(binding, "input_ids", input_ids)
+        bind_array(binding, self._tokens, input_ids)
         self._logits.bind(binding, *input_ids.shape)
         for name in produced:
             binding.bind_ortvalue_input(name, self._values[name])
-            binding.bind_output(output_for(name), self._device)
+            binding.bind_output(self._inputs[name].follows, self._device)
         self._decoder.run_with_iobinding(binding)
         # Outputs come in the order in which they were first bound: the logits are first.
         self._values.update(zip(produced, binding.get_outputs()[1:], strict=True))
@@ -142,10 +163,21 @@ class OrtEncoderDecoder:
 
 
 def _check_parts(encoder, decoder):
-    given = {value.name for value in encoder.get_outputs()}
-    given |= {value.name for value in decoder.get_outputs()} | {"input_ids", _MASK}
-    missing = [v.name for v in decoder.get_inputs() if output_for(v.name) not in given]
+    given = {port.name for port in (*encoder.outputs, *decoder.outputs)}
+    missing = [
+        port.name
+        for port in decoder.inputs
+        if port.follows not in given and port.role not in ("tokens", "source_mask")
+    ]
     if missing:
         raise BundleError(
             f"the decoder graph takes {', '.join(missing)}, which neither graph gives out"
+        )
+    if decoder.first("tokens") is None:
+        raise BundleError("the decoder graph has no input of the role tokens")
+    roles = {port.role for port in encoder.inputs}
+    if not roles <= _ENCODED or not roles & {"tokens", "features"}:
+        raise BundleError(
+            "the encoder graph must take tokens or features, and their mask; it takes "
+            + ", ".join(f"{port.name} ({port.role})" for port in encoder.inputs)
         )

@@ -3,44 +3,19 @@
 import numpy as np
 
 from keras_seqattn.arguments import shown
-from keras_seqattn.errors import BundleError, InputError
+from keras_seqattn.errors import InputError
 from keras_seqattn.generation.prompts import as_array, as_integers, check_token_ids
+from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.runtime.values import check_filled
 
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(bool)": np.bool_,
-} | {
-    f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}").type
-    for sign in ("", "u")
-    for bits in (8, 16, 32, 64)
-}
-_IDS = ("input_ids", "decoder_input_ids")
-_MASKS = ("attention_mask", "encoder_attention_mask", "global_attention_mask")
+_MASKS = ("mask", "source_mask", "global_mask")
 
 
-def declared_dtype(value):
-    """The NumPy type of an input of a session.
-
-    Args:
-        value: onnxruntime.NodeArg.
-
-    Raises:
-        BundleError: NumPy has none for it.
-    """
-    dtype = _DTYPES.get(value.type)
-    if dtype is None:
-        raise BundleError(f"{shown(value.name)} is {value.type}, which is not supported")
-    return dtype
-
-
-def feeds_of(session, inputs, vocabulary_size=None):
+def feeds_of(ports, inputs, vocabulary_size=None):
     """Check the inputs of one run, and bring them into the graph's types.
 
     Args:
-        session: Session.
+        ports: `Ports` of the graph.
         inputs: dict name -> array, or what can be one.
         vocabulary_size: int, token ids must be below it, or None.
 
@@ -52,7 +27,7 @@ def feeds_of(session, inputs, vocabulary_size=None):
     """
     if not isinstance(inputs, dict):
         raise InputError(f"inputs must be a dict of arrays by name, not {shown(inputs)}")
-    declared = {value.name: value for value in session.get_inputs()}
+    declared = {port.name: port for port in ports.inputs}
     wrong = sorted(map(_plain, set(inputs) ^ set(declared)))
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
@@ -61,41 +36,63 @@ def feeds_of(session, inputs, vocabulary_size=None):
             f"missing or unknown: {', '.join(wrong[:8])}{more}"
         )
     feeds = {name: _typed(declared[name], value) for name, value in inputs.items()}
-    _check_common_sizes(declared, feeds)
-    for name in set(_IDS) & set(feeds) if vocabulary_size is not None else ():
-        check_token_ids(feeds[name], vocabulary_size, name)
-    for name in set(_MASKS) & set(feeds):
-        if not np.isin(feeds[name], (0, 1)).all():
-            raise InputError(f"{name} must hold 0 and 1 only")
+    _check_sizes(ports, feeds)
+    for port in ports.inputs:
+        _check_values(port, feeds[port.name], vocabulary_size)
     return feeds
 
 
-def _check_common_sizes(declared, feeds):
-    """Dimensions of one name, such as batch_size, are of one size in all inputs."""
+def _check_values(port, array, vocabulary_size):
+    """Check that an input holds values that its role and its range allow."""
+    if port.role in ("tokens", "targets") and vocabulary_size is not None:
+        check_token_ids(array, vocabulary_size, port.name)
+    if port.role in _MASKS and not np.isin(array, (0, 1)).all():
+        raise InputError(f"{port.name} must hold 0 and 1 only")
+    if port.is_integer:
+        _check_range(port, array)
+    if port.most_ones is not None and np.atleast_1d(array).sum(axis=-1).max() > port.most_ones:
+        raise InputError(f"{port.name} must have at most {port.most_ones} ones in a row")
+
+
+def _check_range(port, array):
+    least, largest = int(array.min()), int(array.max())
+    if port.least is not None and least < port.least:
+        raise InputError(f"{port.name} holds {least}, and its values are from {port.least} on")
+    if port.below is not None and largest >= port.below:
+        raise InputError(f"{port.name} holds {largest}, and its values are below {port.below}")
+
+
+def _check_sizes(ports, feeds):
+    """Dimensions of one name, such as batch_size, are of one size in all inputs, up to a limit."""
     first = {}
-    for name, array in feeds.items():
-        for dimension, size in zip(declared[name].shape, array.shape, strict=True):
+    for port in ports.inputs:
+        for dimension, size in zip(port.axes, feeds[port.name].shape, strict=True):
             if not isinstance(dimension, str):
                 continue
-            other, known = first.setdefault(dimension, (name, size))
+            other, known = first.setdefault(dimension, (port.name, size))
             if size != known:
                 raise InputError(
-                    f"{name} and {other} must have the same {dimension}, but they have "
+                    f"{port.name} and {other} must have the same {dimension}, but they have "
                     f"{size} and {known}"
+                )
+            limit = ports.limits.get(dimension, size)
+            if size > limit:
+                raise InputError(
+                    f"{port.name} has {dimension} {size}, and the model takes at most {limit}"
                 )
 
 
 def _typed(declared, value):
     """The value as an array of the graph's type and of sizes that it can take."""
-    name, dtype = declared.name, declared_dtype(declared)
+    name, axes, dtype = declared.name, declared.axes, numpy_dtype(declared)
     array = as_array(value, name)
     sizes = array.shape
-    if len(sizes) != len(declared.shape):
-        raise InputError(f"{name} must be {_shape(declared.shape)}, not {_shape(sizes)}")
-    fixed = zip(sizes, declared.shape, strict=True)
-    if any(isinstance(wanted, int) and size != wanted for size, wanted in fixed):
-        raise InputError(f"{name} must be {_shape(declared.shape)}, not {_shape(sizes)}")
-    check_filled(name, array)
+    fits = len(sizes) == len(axes) and all(
+        size == axis for size, axis in zip(sizes, axes, strict=True) if isinstance(axis, int)
+    )
+    if not fits:
+        raise InputError(f"{name} must be {_shape(axes)}, not {_shape(sizes)}")
+    check_filled(declared, array)
     if np.issubdtype(dtype, np.integer):
         array = as_integers(array, name)
         limits = np.iinfo(dtype)

@@ -34,6 +34,13 @@ from keras_seqattn.runtime.signatures import task_of
 from keras_seqattn.runtime.text_tasks import summarization, translation
 from keras_seqattn.runtime.tokenizer import Tokenizer
 from keras_seqattn.runtime.values import static_size
+from keras_seqattn.tasks import (
+    CAUSAL_LM,
+    EMBEDDING,
+    SEQ2SEQ_LM,
+    SEQUENCE_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+)
 
 
 def load(path, providers=None, *, check=False, threads=None):
@@ -88,11 +95,13 @@ class BundleModel:
 
     Args:
         bundle: Bundle.
-        *sessions: onnxruntime.InferenceSession of each of its graphs: one, or those of an encoder
-            and a decoder.
+        *sessions: Session of each of its graphs: one, or those of an encoder and a decoder.
 
     Attributes:
         session: the first of them.
+        task: str, as "causal_lm".
+        longest, longest_source: int, the most tokens of prompt and answer together, and of what
+            an encoder reads; or None.
     """
 
     def __init__(self, bundle, *sessions):
@@ -103,7 +112,10 @@ class BundleModel:
         self.session = sessions[0]
         self.config = bundle.config
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
-        self.task = task_of(self.metadata, self.config, sessions)
+        self._task = task_of(self.metadata, self.config, [session.ports for session in sessions])
+        self.task = self._task.name
+        self.longest = position_limit(self.config, ports=sessions[-1].ports)
+        self.longest_source = position_limit(self.config, "encoder", self.session.ports)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
         # Parts are made when they are first asked for, and one may be made of another.
         self._parts, self._lock = {}, threading.RLock()
@@ -156,7 +168,7 @@ class BundleModel:
         Raises:
             InputError: the checkpoint does not know the languages, or an input is not valid.
         """
-        self._require("seq2seq_lm", "translate")
+        self._require("translate", SEQ2SEQ_LM)
         for name, language in (("source", source), ("target", target)):
             if language is not None:
                 arguments.text(language, name)
@@ -165,7 +177,7 @@ class BundleModel:
 
     def summarize(self, texts, *, batch_size=16, truncate=True, **settings):
         """Summarize texts; arguments and returns as for `translate`."""
-        self._require("seq2seq_lm", "summarize")
+        self._require("summarize", SEQ2SEQ_LM)
         self._text("summarize")
         prefix, defaults = summarization(self.config)
         return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
@@ -181,7 +193,7 @@ class BundleModel:
         Returns:
             str, the answer; or an iterator of str.
         """
-        self._require("causal_lm", "chat")
+        self._require("chat", CAUSAL_LM)
         generator = self._generator()
         flag(stream, "stream")
         check_names(settings)
@@ -203,14 +215,14 @@ class BundleModel:
         Returns:
             float32 (m,) for a text, (b, m) for a list.
         """
-        self._require("embedding", "embed")
+        self._require("embed", EMBEDDING)
         if normalized is not None:
             flag(normalized, "normalized")
         pooling = self._part("pooling", lambda: Pooling.from_assets(self._assets))
         items = arguments.texts(texts)
         vectors = [None] * len(items)
         for indices, _, mask, outputs in self._encoder().batches(items, None, batch_size, truncate):
-            pooled = pooling(outputs["last_hidden_state"].astype(np.float32, copy=False), mask)
+            pooled = pooling(outputs["hidden_states"].astype(np.float32, copy=False), mask)
             for i, vector in zip(indices, pooled, strict=True):
                 vectors[i] = vector
         vectors = np.stack(vectors)
@@ -231,7 +243,7 @@ class BundleModel:
         Returns:
             For each text a list of {"label": str, "score": float}; with top_k 1 that dict alone.
         """
-        self._require("sequence_classification", "classify")
+        self._require("classify", SEQUENCE_CLASSIFICATION)
         if top_k is not None:
             integer(top_k, "top_k", least=1)
         items = arguments.texts(texts)
@@ -261,7 +273,7 @@ class BundleModel:
             For each text a list of {"entity", "text", "start", "end", "score"}; start and end
             count characters of the text.
         """
-        self._require("token_classification", "tag")
+        self._require("tag", TOKEN_CLASSIFICATION)
         choice(aggregation, "aggregation", WORD_STRATEGIES)
         items, labels = arguments.texts(texts), self._labels()
         results = [None] * len(items)
@@ -293,9 +305,9 @@ class BundleModel:
             )
         if inputs is None or (named and isinstance(inputs, dict)):
             inputs = (inputs or {}) | named
-        feeds = feeds_of(self.session, inputs, self.config.get("vocab_size"))
+        feeds = feeds_of(self.session.ports, inputs, self.config.get("vocab_size"))
         outputs = self.session.run(None, feeds)
-        names = (value.name for value in self.session.get_outputs())
+        names = (port.name for port in self.session.ports.outputs)
         return dict(zip(names, outputs, strict=True))
 
     @property
@@ -313,11 +325,12 @@ class BundleModel:
                 self._parts[name] = make()
             return self._parts[name]
 
-    def _require(self, tasks, method):
+    def _require(self, method, *tasks):
         self.session.check_process()
-        if self.task not in tasks.split(" or "):
+        if self._task not in tasks:
             raise InputError(
-                f"{method} needs a bundle of task {tasks}, and the task of this one is {self.task}"
+                f"{method} needs a bundle of task {' or '.join(task.name for task in tasks)}, and "
+                f"the task of this one is {self.task}"
             )
 
     def _text(self, method):
@@ -326,7 +339,7 @@ class BundleModel:
         return self.tokenizer
 
     def _generator(self, method="generate"):
-        self._require("causal_lm or seq2seq_lm", method)
+        self._require(method, CAUSAL_LM, SEQ2SEQ_LM)
         return self._part("generator", self._make_generator)
 
     def _make_generator(self, **defaults):
@@ -334,14 +347,13 @@ class BundleModel:
             self._part("decoders", lambda: DecoderPool(self._make_decoder)),
             tokenizer=self.tokenizer,
             defaults={**self.generation_defaults, **defaults},
-            context_length=position_limit(self.config),
+            context_length=self.longest,
         )
 
     def _make_decoder(self):
         vocabulary = self.config["vocab_size"]
-        if self.task == "seq2seq_lm":
-            limit = position_limit(self.config, "encoder")
-            return OrtEncoderDecoder(*self.sessions, vocabulary, limit)
+        if self._task.reads_source:
+            return OrtEncoderDecoder(*self.sessions, vocabulary, self.longest_source)
         shared = self.metadata.get("keras_seqattn.shared_cache") == "true"
         return OrtDecoder(self.session, vocabulary, shared)
 
@@ -373,14 +385,8 @@ class BundleModel:
 
     def _max_length(self):
         """The most tokens of a text that the checkpoint's files allow, or None."""
-        limits = (
-            max_sequence_length(self._assets),
-            self.tokenizer.max_length,
-            position_limit(self.config, "encoder"),
-        )
-        known = [limit for limit in limits if limit is not None]
-        return min(known, default=None)
+        limits = max_sequence_length(self._assets), self.tokenizer.max_length, self.longest_source
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _labels(self):
-        logits = next(v for v in self.session.get_outputs() if v.name == "logits")
-        return label_names(self.config, static_size(logits, -1))
+        return label_names(self.config, static_size(self.session.ports.given("logits"), -1))

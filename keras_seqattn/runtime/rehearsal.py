@@ -5,14 +5,18 @@ import contextlib
 import numpy as np
 
 from keras_seqattn.errors import BundleError, SeqAttnError
-from keras_seqattn.generation.checkpoint import checkpoint_defaults, position_limit
+from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.generation.prompts import check_token_ids
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.runtime.chat import ChatTemplate, template_source
 from keras_seqattn.runtime.config import check_config, max_sequence_length
+from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.runtime.pooling import Pooling
+from keras_seqattn.runtime.signatures import is_of_texts
 from keras_seqattn.runtime.text_tasks import task_settings
 from keras_seqattn.runtime.tokenizer import Tokenizer
+from keras_seqattn.runtime.values import static_size
+from keras_seqattn.tasks import EMBEDDING, find_task
 
 _TEXT = "Hello, world! 1 2 3"
 _STEPS = 2
@@ -22,7 +26,6 @@ _USER, _ANSWER = {"role": "user", "content": _TEXT}, {"role": "assistant", "cont
 _SYSTEM = {"role": "system", "content": "Be brief."}
 # Not every template takes a system's message or more than one question; each must take one.
 _CONVERSATIONS = ([_USER], [_USER, _ANSWER, _USER], [_SYSTEM, _USER])
-_GENERATING = ("causal_lm", "seq2seq_lm")
 _SETTINGS = "generation_config.json or config.json"
 
 
@@ -41,22 +44,17 @@ def rehearse(model):
     done = check_companions(
         model.task, model.config, model.bundle.generation_config, model.bundle.assets
     )
-    if model.task in _GENERATING:
-        return done + _generate(model)
-    if model.task == "embedding":
-        return done + _read(model, "embed")
-    if model.task == "sequence_classification":
-        return done + _read(model, "classify")
-    if model.task == "token_classification":
-        return done + _read(model, "tag")
-    return done + _run(model)
+    task = find_task(model.task)
+    if task.generates:
+        return done + _generate(model, task)
+    return done + (_run(model) if task.method is None else _read(model, task.method))
 
 
 def check_companions(task, config, generation_config, assets):
     """Parse and try the files beside the graph, as far as that needs no graph.
 
     Args:
-        task: str, or None.
+        task: the name of the task, or None.
         config: dict of config.json.
         generation_config: dict of generation_config.json.
         assets: dict file name -> bytes.
@@ -68,20 +66,21 @@ def check_companions(task, config, generation_config, assets):
         BundleError: a file is not valid; the message names it.
     """
     check_config(config)
+    task = find_task(task)
     done, tokenizer = [], None
     if "tokenizer.json" in assets:
         tokenizer = Tokenizer(assets)
         with _blaming("tokenizer.json"):
             _check_tokenizer(tokenizer, config.get("vocab_size"))
         done.append("tokenizer")
-    if task in _GENERATING:
+    if task.generates:
         _check_settings(task, checkpoint_defaults(config, generation_config), config)
         done.append("generation settings")
-    if task == "causal_lm" and tokenizer is not None and template_source(assets, tokenizer):
+    if _chats(task) and tokenizer is not None and template_source(assets, tokenizer):
         with _blaming("chat_template.jinja or chat_template in tokenizer_config.json"):
             _check_template(ChatTemplate.from_assets(assets, tokenizer))
         done.append("chat template")
-    if task == "embedding":
+    if task == EMBEDDING:
         Pooling.from_assets(assets)
         done.append("pooling")
     max_sequence_length(assets)
@@ -112,8 +111,12 @@ def _sample(tokenizer, most=None):
     return None
 
 
+def _chats(task):
+    return task.generates and not task.reads_source
+
+
 def _check_settings(task, defaults, config):
-    has_encoder = task == "seq2seq_lm"
+    has_encoder = task.reads_source
     with _blaming(_SETTINGS):
         GenerationConfig.from_settings(defaults, has_encoder)
     for name, settings in task_settings(config) if has_encoder else ():
@@ -133,32 +136,38 @@ def _check_template(template):
     raise refused
 
 
-def _generate(model):
+def _generate(model, task):
     done = []
     with _blaming(f"the graph, with the settings of {_SETTINGS}"):
-        ids = np.array([[1 % model.config["vocab_size"]]], np.int64)
         settings = _brief(model, 1)
         if settings is None:
             return done
-        model.generate(ids, **settings)
-        done.append("two tokens from ids")
-    if model.tokenizer is None:
+        prompt = _prompt(model)
+        model.generate(prompt, **settings)
+        done.append(f"two tokens from {'ids' if prompt.ndim == 2 else 'features'}")
+    if model.tokenizer is None or prompt.ndim > 2:
         return done
     with _blaming("the tokenizer's files"):
-        side = "decoder" if model.task == "causal_lm" else "encoder"
-        limit = position_limit(model.config, side)
+        limit = model.longest_source if task.reads_source else model.longest
         text = _sample(model.tokenizer, None if limit is None else limit - 1)
         if text is not None:
             model.generate(text, **_brief(model, len(model.tokenizer.encode(text))))
             done.append("two tokens from text")
-    return done + (_chat(model) if model.task == "causal_lm" else _rewrite(model))
+    return done + (_rewrite(model) if task.reads_source else _chat(model))
+
+
+def _prompt(model):
+    """The shortest prompt that a model takes: an id, or one row of features."""
+    features = model.session.ports.first("features")
+    if features is not None:
+        return np.zeros((1, 1, static_size(features, -1)), numpy_dtype(features))
+    return np.array([[1 % model.config["vocab_size"]]], np.int64)
 
 
 def _brief(model, prompt):
     """Settings for two tokens, or as many as the context leaves; None where it leaves none."""
-    limit = position_limit(model.config)
-    prompt = prompt if model.task == "causal_lm" else 1
-    steps = _STEPS if limit is None else min(_STEPS, limit - prompt)
+    prompt = 1 if find_task(model.task).reads_source else prompt
+    steps = _STEPS if model.longest is None else min(_STEPS, model.longest - prompt)
     return {"max_new_tokens": steps, "min_new_tokens": 0} if steps > 0 else None
 
 
@@ -207,18 +216,19 @@ def _read(model, method):
 
 def _run(model):
     """Run a graph of token ids on some; what others take only their owner knows."""
-    names = {value.name for value in model.session.get_inputs()}
-    size = position_limit(model.config) or _STEPS
-    if not names or not names <= _TEXT_INPUTS or len(model.sessions) > 1:
+    size = model.longest or _STEPS
+    if len(model.sessions) > 1 or not is_of_texts(model.session.ports):
         return ["loaded"]
     with _blaming("the graph"):
         ids = np.zeros((1, min(size, _STEPS)), np.int64)
-        model.run({name: np.ones_like(ids) if name in _MASKS else ids for name in names})
+        masks = np.ones_like(ids)
+        model.run(
+            {
+                port.name: masks if "mask" in port.role else ids
+                for port in model.session.ports.inputs
+            }
+        )
     return ["a run on ids"]
-
-
-_MASKS = {"attention_mask", "global_attention_mask"}
-_TEXT_INPUTS = {"input_ids", "token_type_ids"} | _MASKS
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Creates onnxruntime sessions."""
 
 import contextlib
+import functools
 import os
 
 import onnxruntime
 
 from keras_seqattn.arguments import integer, shown
 from keras_seqattn.errors import BundleError, InputError, first_line
+from keras_seqattn.runtime.graph_ports import graph_ports, port_of_value
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # On CPU the fused node is several times slower than the Add and the normalization it replaces.
@@ -28,6 +30,17 @@ class Session(onnxruntime.InferenceSession):
         super().__init__(str(path), *arguments, **settings)
         self._path = path
         self._process = os.getpid()
+
+    @functools.cached_property
+    def ports(self):
+        """The `keras_seqattn.ports.Ports` of the graph.
+
+        Raises:
+            BundleError: what the file says about them is not valid.
+        """
+        metadata = self.get_modelmeta().custom_metadata_map
+        sides = (map(port_of_value, side) for side in (self.get_inputs(), self.get_outputs()))
+        return graph_ports(*map(list, sides), metadata)
 
     def check_process(self):
         """Raise BundleError in another process than that which made the session."""

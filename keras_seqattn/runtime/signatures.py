@@ -4,118 +4,113 @@ import numpy as np
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError
-from keras_seqattn.generation.steps import varies_per_beam
-from keras_seqattn.runtime.feeds import declared_dtype
+from keras_seqattn.runtime.graph_ports import numpy_dtype
+from keras_seqattn.tasks import CAUSAL_LM, EMBEDDING, SEQ2SEQ_LM, find_task
 
-_TEXTS = {"input_ids", "attention_mask", "token_type_ids", "global_attention_mask"}
-# Tasks of one graph that reads whole texts -> its output, and how many axes that has.
-_OUTPUTS = {
-    "embedding": ("last_hidden_state", 3),
-    "sequence_classification": ("logits", 2),
-    "token_classification": ("logits", 3),
-}
-_GENERATING = ("causal_lm", "seq2seq_lm")
+# What a text gives; its first token is global where a model has global tokens.
+_OF_TEXTS = ("tokens", "mask", "token_types", "global_mask")
 
 
-def task_of(metadata, config, sessions):
-    """The task of a bundle: what its exporter wrote into the graph, or what the names there tell.
+def task_of(metadata, config, graphs):
+    """The `Task` of a bundle: what its exporter wrote into the graph, or what the ports tell.
 
     Args:
         metadata: dict of the graph's.
         config: dict of config.json.
-        sessions: onnxruntime.InferenceSession of each graph.
+        graphs: list of the `Ports` of each graph.
 
     Raises:
         BundleError: the graphs are not those of the task, or do not fit the configuration.
     """
-    task = metadata.get("keras_seqattn.task") or ("seq2seq_lm" if len(sessions) > 1 else None)
+    name = metadata.get("keras_seqattn.task")
+    task = find_task(name) if name else SEQ2SEQ_LM if len(graphs) > 1 else None
     if task is not None:
-        check_graphs(task, config, sessions)
+        _check_graphs(task, config, graphs)
         return task
     try:
-        task = _guess(sessions[0])
-        check_graphs(task, config, sessions)
+        task = _guess(graphs[0])
+        _check_graphs(task, config, graphs)
         return task
     except BundleError:  # any graph may have such names
-        return "unknown"
+        return find_task(None)
 
 
-def _guess(session):
-    if any(varies_per_beam(value.name) for value in session.get_inputs()):
-        return "causal_lm"
-    if any(value.name == "last_hidden_state" for value in session.get_outputs()):
-        return "embedding"
-    return "unknown"
+def _guess(ports):
+    if ports.pasts:
+        return CAUSAL_LM
+    return EMBEDDING if ports.given("hidden_states") else find_task(None)
 
 
-def check_graphs(task, config, sessions):
-    """Check that the graphs of a bundle are those of its task, and fit its configuration.
-
-    Args:
-        task: str.
-        config: dict of config.json.
-        sessions: onnxruntime.InferenceSession of each graph.
-
-    Raises:
-        BundleError: they are not.
-    """
-    if (len(sessions) > 1) != (task == "seq2seq_lm"):
+def _check_graphs(task, config, graphs):
+    if len(graphs) != len(task.graphs):
         raise BundleError(
-            f"the bundle has {len(sessions)} graphs, which does not fit its task {task}"
+            f"the bundle has {len(graphs)} graphs, which does not fit its task {task.name}"
         )
-    if task in _GENERATING:
-        _check_vocabulary(task, config, sessions[-1])
-    if task in _OUTPUTS:
-        _check_text_graph(task, sessions[0])
+    if task.generates:
+        _check_vocabulary(task, config, graphs[-1])
+    if task.output is not None:
+        check_text_inputs(graphs[0], f"it does not fit the task {task.name}")
+        _output(task, graphs[0], *task.output)
 
 
 def _check_vocabulary(task, config, decoder):
     size = config.get("vocab_size")
     if size is None:
-        raise BundleError(f"config.json has no vocab_size, which the task {task} needs")
-    logits = _output(task, decoder, "logits", 3)
+        raise BundleError(f"config.json has no vocab_size, which the task {task.name} needs")
+    known = _output(task, decoder, "logits", 3).axes[-1]
     # Source and target of an encoder-decoder may have vocabularies of their own.
-    if task == "causal_lm" and isinstance(logits.shape[-1], int) and logits.shape[-1] != size:
+    if not task.reads_source and isinstance(known, int) and known != size:
         raise BundleError(
-            f"config.json: vocab_size is {size}, and the graph gives logits of {logits.shape[-1]}"
+            f"config.json: vocab_size is {size}, and the graph gives logits of {known}"
         )
 
 
-def _check_text_graph(task, session):
-    check_text_inputs(session, f"it does not fit the task {task}")
-    _output(task, session, *_OUTPUTS[task])
+def is_of_texts(ports):
+    """Whether a text has all that a graph takes: integers (b, s) of known roles, tokens first."""
+    return ports.first("tokens") is not None and all(
+        port.role in _OF_TEXTS and len(port.axes) == 2 and _is_integer(port)
+        for port in ports.inputs
+    )
 
 
-def check_text_inputs(session, problem):
+def check_text_inputs(ports, problem):
     """Check that a text has all that a graph takes.
 
     Args:
-        session: onnxruntime.InferenceSession.
+        ports: `Ports` of the graph.
         problem: str, what follows if it has not, for the message.
 
     Raises:
-        BundleError: an input is unknown, or is not of integers (b, s), or there is no input_ids.
+        BundleError: an input is unknown, or is not of integers (b, s), or there are no tokens.
     """
-    inputs = {value.name: value for value in session.get_inputs()}
-    if set(inputs) - _TEXTS or "input_ids" not in inputs:
+    others = [port for port in ports.inputs if port.role not in _OF_TEXTS]
+    if others or ports.first("tokens") is None:
+        names = sorted(port.name for port in ports.inputs)
         raise BundleError(
-            f"the graph takes {shown(sorted(inputs))}, but a text gives only "
-            f"{', '.join(sorted(_TEXTS))}: {problem}"
+            f"the graph takes {shown(names)}, but a text gives only ids of tokens, their mask, "
+            f"token types and a mask of global tokens: {problem}"
         )
-    for name, value in inputs.items():
-        if not np.issubdtype(declared_dtype(value), np.integer) or len(value.shape) != 2:
+    for port in ports.inputs:
+        if not _is_integer(port) or len(port.axes) != 2:
             raise BundleError(
-                f"the graph takes {name} as {value.type} {tuple(value.shape)}, but a text gives "
+                f"the graph takes {port.name} as {port.dtype} {port.axes}, but a text gives "
                 f"integers (batch, length): {problem}"
             )
 
 
-def _output(task, session, name, rank):
-    found = next((value for value in session.get_outputs() if value.name == name), None)
+def _is_integer(port):
+    return np.issubdtype(numpy_dtype(port), np.integer)
+
+
+def _output(task, ports, role, rank):
+    found = ports.given(role)
     if found is None:
-        raise BundleError(f"the graph has no output {name}, which the task {task} needs")
-    if len(found.shape) != rank:
         raise BundleError(
-            f"the output {name} has {len(found.shape)} axes, and the task {task} needs {rank}"
+            f"the graph has no output of the role {role}, which the task {task.name} needs"
+        )
+    if len(found.axes) != rank:
+        raise BundleError(
+            f"the output {found.name} has {len(found.axes)} axes, and the task {task.name} needs "
+            f"{rank}"
         )
     return found

@@ -1,36 +1,29 @@
-"""What drivers share: types of a graph's values, and a place for the logits that is used again."""
+"""What drivers share: the past that a graph starts with, and one place for its logits."""
 
 import math
 
 import numpy as np
 
 from keras_seqattn.errors import BundleError, InputError
-from keras_seqattn.generation.steps import is_cache
-
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
+from keras_seqattn.runtime.graph_ports import numpy_dtype
 
 
 class Logits:
-    """The output "logits" float (b, t, v) of a decoder's session, in memory of our own.
+    """The logits float (b, t, v) that a decoder's graph gives, in memory of our own.
 
     Args:
-        session: onnxruntime.InferenceSession.
+        ports: `Ports` of the graph.
 
     Attributes:
         size: int v.
     """
 
-    def __init__(self, session):
-        value = next((x for x in session.get_outputs() if x.name == "logits"), None)
-        if value is None:
+    def __init__(self, ports):
+        port = ports.given("logits")
+        if port is None:
             raise BundleError("the graph is not a decoder: it lacks logits")
-        self.size = static_size(value, -1)
-        self._type = dtype_of(value)
+        self.size = static_size(port, -1)
+        self._name, self._type = port.name, numpy_dtype(port)
         self._buffer = np.empty(0, self._type)
         self._array = np.empty((0, 0, self.size), self._type)
 
@@ -44,7 +37,7 @@ class Logits:
                 self._buffer = np.empty(size, self._type)
             self._array = self._buffer[:size].reshape(shape)
         pointer = self._array.ctypes.data
-        binding.bind_output("logits", "cpu", 0, self._type, shape, pointer)
+        binding.bind_output(self._name, "cpu", 0, self._type, shape, pointer)
 
     def room(self, batch, steps):
         """int, the bytes of the logits of (b, t) tokens."""
@@ -60,67 +53,62 @@ def device_of(session):
     return "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
 
 
-def dtype_of(value):
-    """The NumPy type of a graph's input or output."""
-    if value.type not in _TYPES:
-        raise BundleError(
-            f"{value.name} is {value.type}, which is not supported: {', '.join(_TYPES)} are"
-        )
-    return _TYPES[value.type]
+def static_size(port, axis):
+    """The size of an axis of a `Port`, which must be known.
 
-
-def static_size(value, axis):
-    """The size of an axis of a graph's input or output, which must be known."""
-    size = value.shape[axis]
+    Raises:
+        BundleError: it is not.
+    """
+    size = port.axes[axis] if port.axes else None
     if not isinstance(size, int):
         raise BundleError(
-            f"{value.name} has the shape {value.shape}: the vocabulary of a decoder graph and all "
+            f"{port.name} has the shape {port.axes}: the vocabulary of a decoder graph and all "
             "sizes of its past but the batch and the length must be static"
         )
     return size
 
 
-def empty_past(value, batch_size, length=0):
+def empty_past(port, batch_size, length=0):
     """Zeros for what a decoder graph keeps of the past.
 
     Args:
-        value: the graph's input, a cache (b, g, past, d) or a state (b, ...) of a fixed size.
+        port: `Port` of the graph's input, a cache (b, g, past, d) or a state (b, ...) of fixed
+            size.
         batch_size: int b.
         length: int, the past length of a cache.
 
     Returns:
         NumPy array.
     """
-    return np.zeros((batch_size, *_past_sizes(value, length)), dtype_of(value))
+    return np.zeros((batch_size, *_past_sizes(port, length)), numpy_dtype(port))
 
 
-def past_bytes(values, batch_size, length=0):
-    """int, the bytes of what `empty_past` makes for each of several inputs."""
+def past_bytes(ports, batch_size, length=0):
+    """int, the bytes of what `empty_past` makes for each of several ports."""
     return batch_size * sum(
-        math.prod(_past_sizes(value, length)) * np.dtype(dtype_of(value)).itemsize
-        for value in values
+        math.prod(_past_sizes(port, length)) * np.dtype(numpy_dtype(port)).itemsize
+        for port in ports
     )
 
 
-def _past_sizes(value, length):
+def _past_sizes(port, length):
     """The sizes of a past, but that of the batch."""
-    grown = 2 if is_cache(value.name) else None
-    rest = range(1, len(value.shape))
-    return [length if axis == grown else static_size(value, axis) for axis in rest]
+    rest = range(1, len(port.axes))
+    return [length if axis == port.grown_axis else static_size(port, axis) for axis in rest]
 
 
-def check_filled(name, array):
+def check_filled(port, array):
     """Raise InputError if an input of a graph has no row or no element.
 
     The rule of the runtime for batches and lengths of 0: there is nothing to compute, and kernels
     for recurrent layers would end the process. Only the past of a cache may be empty.
     """
-    past = is_cache(name) and array.ndim > 2
-    if 0 in (array.shape[:2] + array.shape[3:] if past else array.shape):
-        raise InputError(f"{name} is {array.shape}: give it at least one row and one element")
+    sizes = [size for axis, size in enumerate(array.shape) if axis != port.grown_axis]
+    if 0 in sizes:
+        raise InputError(f"{port.name} is {array.shape}: give it at least one row and one element")
 
 
-def bind_integers(binding, name, values):
-    """Bind an array as int64; the binding points into it and keeps it alive."""
-    check_filled(name, values)
-    binding.bind_cpu_input(name, np.ascontiguousarray(values, np.int64))
+def bind_array(binding, port, values):
+    """Bind an array in the type of its `Port`; the binding points into it and keeps it alive."""
+    check_filled(port, values)
+    binding.bind_cpu_input(port.name, np.ascontiguousarray(values, numpy_dtype(port)))

@@ -9,8 +9,8 @@ from keras_seqattn import layers as ours
 from keras_seqattn.errors import ExportError
 from keras_seqattn.layers import mechanisms
 from keras_seqattn.onnx import export
-from keras_seqattn.onnx.sampler import Sampler
-from keras_seqattn.runtime.feeds import declared_dtype
+from keras_seqattn.onnx.inputs import InputGenerator
+from keras_seqattn.runtime.graph_ports import numpy_dtype, port_of_value
 from tests.fuzz.harness import attempt
 from tests.helpers import randomise
 
@@ -54,8 +54,8 @@ def case(random, folder):
 def _check_it_differs(model, path, target):
     """On inputs as the verification has them: 3 steps do not show what a sum over 130 loses."""
     export(model, path, target=target, verify=False)
-    sampler = Sampler(model)
-    batches = [sampler.inputs(*shape) for shape in sampler.cases()]
+    generator = InputGenerator(model)
+    batches = [generator.inputs(*shape) for shape in generator.cases()]
     errors = _errors(model, path, [[b[x.name] for x in model.inputs] for b in batches])
     worst = max(errors, default=1.0)
     assert not worst <= EQUAL, f"refused as different, and {worst} apart: {_described(model)}"
@@ -74,7 +74,7 @@ def _errors(model, path, batches):
         except Exception:  # a length that the model does not take
             continue
         feeds = {
-            i.name: a.astype(declared_dtype(i))
+            i.name: a.astype(numpy_dtype(port_of_value(i)))
             for i, a in zip(session.get_inputs(), arrays, strict=True)
         }
         ids = [a for a in arrays if masks_zero and a.dtype.kind in "iu"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from keras_seqattn import models
-from keras_seqattn.generation.steps import is_cache, output_for
 from keras_seqattn.models.compiled import compiled
 from tests.helpers import to_numpy
 from tests.models.reference import sample_inputs
@@ -112,15 +111,16 @@ def stepped(model, inputs, static, slots=8):
     (encoder, encode), (step, run_step) = parts(model, static)
     values = call(encode, {name: inputs[name] for name in encoder.input})
     values["encoder_attention_mask"] = inputs["attention_mask"]
-    for name, tensor in step.input.items():
-        if is_cache(name) and output_for(name) not in values:
-            shape = (len(inputs["input_ids"]), tensor.shape[1], slots * static, tensor.shape[3])
-            values[output_for(name)] = np.zeros(shape, "float32")
+    for port in step.ports.of_role("cache", "source_cache"):
+        if port.follows not in values:
+            _, heads, _, size = port.axes
+            shape = (len(inputs["input_ids"]), heads, slots * static, size)
+            values[port.follows] = np.zeros(shape, "float32")
     found = []
     for start, end in ((0, 6), (6, 7)):
         values["input_ids"] = inputs["decoder_input_ids"][:, start:end]
         values["cache_position"] = np.array([start], "int32")
-        values |= call(run_step, {name: values[output_for(name)] for name in step.input})
+        values |= call(run_step, {p.name: values[p.follows or p.name] for p in step.ports.inputs})
         found.append(values["logits"])
     return np.concatenate(found, axis=1)
 

@@ -7,7 +7,7 @@ import pytest
 from keras_seqattn import models
 from keras_seqattn.onnx import build_graphs, export
 from keras_seqattn.onnx.bundle import write_onnx
-from keras_seqattn.onnx.sampler import Sampler
+from keras_seqattn.onnx.inputs import InputGenerator
 from tests.helpers import randomise
 from tests.models.reference import run, sample_inputs
 from tests.onnx import tiny
@@ -64,7 +64,7 @@ def test_export_verifies_global_tokens(target, tmp_path):
     report = export(model, tmp_path / "model.onnx", target=target)
     assert 0 < report.worst <= 1e-4
     # What was compared has such tokens, on which the outputs depend.
-    inputs = Sampler(model).inputs(3, 33, "right")
+    inputs = InputGenerator(model).inputs(3, 33, "right")
     assert (inputs["global_attention_mask"].sum(axis=1) == 3).all()
     none = inputs | {"global_attention_mask": 0 * inputs["global_attention_mask"]}
     name = "last_hidden_state"

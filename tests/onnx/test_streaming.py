@@ -75,12 +75,12 @@ def test_long_prompts_are_read_in_pieces(exported):
     """Streaming graphs read 1,024 tokens at a time; what follows is as if they read all at once."""
     _, folder, _ = exported
     bundle = runtime.load(folder, threads=1)
-    given = {value.name: value for value in bundle.session.get_inputs()}
+    pasts = bundle.session.ports.pasts
     ids = np.random.default_rng(5).integers(1, streaming.VOCABULARY, (1, 1030))
 
     def at_once(mask):
         feeds = {"input_ids": ids, "attention_mask": mask}
-        feeds |= {name: empty_past(given[name], 1) for name in given if name not in feeds}
+        feeds |= {port.name: empty_past(port, 1) for port in pasts}
         return bundle.run(feeds)["logits"][:, -1]
 
     # Few tokens behind the cut, so that the sums still hold much of those before it.

@@ -1,10 +1,14 @@
 """The runtime checks each argument where it enters: one InputError, before anything runs."""
 
+import shutil
+
 import numpy as np
+import onnx
 import pytest
 
 from keras_seqattn import runtime
 from keras_seqattn.errors import InputError, SeqAttnError
+from keras_seqattn.ports import METADATA
 from keras_seqattn.runtime import Tokenizer
 from keras_seqattn.runtime.model import BundleModel
 
@@ -142,18 +146,27 @@ def test_run_refuses_what_does_not_fit(embedder):
         for name in ("input_ids", "attention_mask"):
             refuses(model.run, good | {name: value})
     refuses(model.run, good | {"attention_mask": 2 * ids})
-    # What onnxruntime finds is one line too, with the file.
     for name, value in (("token_type_ids", ids + 1), ("token_type_ids", ids + 10**6)):
-        assert "model.onnx: the graph cannot run these inputs" in refuses(
-            model.run, good | {name: value}
-        )
+        assert "its values are below 2" in refuses(model.run, good | {name: value})
     long = np.ones((1, 4000), np.int64)
-    refuses(model.run, {"input_ids": long, "attention_mask": long, "token_type_ids": 0 * long})
+    longs = {"input_ids": long, "attention_mask": long, "token_type_ids": 0 * long}
+    assert "the model takes at most 41" in refuses(model.run, longs)
 
 
-def test_errors_of_onnxruntime_are_raised_and_not_written(embedder, capfd):
+def test_errors_of_onnxruntime_are_raised_and_not_written(embedder, tmp_path, capfd):
+    """Where a file says nothing about its ports, onnxruntime finds what is wrong: in one line."""
+    shutil.copytree(embedder[0].bundle.path, tmp_path / "older")
+    (tmp_path / "older/parity.json").unlink()
+    graph = onnx.load(tmp_path / "older/model.onnx")
+    kept = [entry for entry in graph.metadata_props if entry.key != METADATA]
+    assert len(kept) == len(graph.metadata_props) - 1
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    onnx.save(graph, tmp_path / "older/model.onnx")
+    model = runtime.load(tmp_path / "older")
     ids = np.ones((1, 3), np.int64)
-    refuses(embedder[0].run, input_ids=ids, attention_mask=ids, token_type_ids=ids + 9)
+    message = refuses(model.run, input_ids=ids, attention_mask=ids, token_type_ids=ids + 9)
+    assert "model.onnx: the graph cannot run these inputs" in message
     assert capfd.readouterr().err == ""
 
 

@@ -11,7 +11,6 @@ A form for products and a form for embedding tables make one rewriting. Which ar
 | tables | GatherBlockQuantized; a tied head lends its bytes | Gather of 8-bit rows |
 """
 
-
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.passes.matching import port_of
 from keras_seqattn.onnx.quantize import products, tables

@@ -19,7 +19,7 @@ _LARGE = 50_000_000
 _LONGEST = 1 << 20
 
 
-class Sampler:
+class InputGenerator:
     """Draws inputs for a model by the roles, shapes and ranges that its ports declare.
 
     Args:
