@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import re
 from pathlib import Path
 
 import onnx
@@ -12,6 +11,7 @@ from keras_seqattn import arguments
 from keras_seqattn.errors import BundleError
 from keras_seqattn.memory import size_text
 from keras_seqattn.ports import METADATA, Port
+from keras_seqattn.ports.names import without_numbers
 from keras_seqattn.runtime.bundle import graph_names
 from keras_seqattn.runtime.graph_ports import graph_ports
 
@@ -223,7 +223,7 @@ def _weights(initializers, shown=12):
     counts, sizes = collections.Counter(), collections.Counter()
     for tensor in initializers:
         # The layers of a stack differ in their numbers only.
-        alike = dataclasses.replace(tensor, name=re.sub(r"\d+", "*", tensor.name), size=None)
+        alike = dataclasses.replace(tensor, name=without_numbers(tensor.name), size=None)
         counts[alike] += 1
         sizes[alike] += tensor.size
     for alike, size in sizes.most_common(shown):

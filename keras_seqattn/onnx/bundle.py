@@ -123,12 +123,10 @@ def export(
         if single:
             name_by_content(file, place.name)
         else:
-            is_decoder = task.generates and not task.reads_source
-            write_companions(files, folder, graphs[MODEL].graph if is_decoder else None)
-        report = None
-        if verify:
-            written = os.path.join(folder, place.name) if single else folder
-            report = _verified(written, model, lengths, progress, target.providers)
+            write_companions(files, folder, graphs.get(MODEL) if task.generates else None)
+        written = os.path.join(folder, place.name) if single else folder
+        how = lengths, progress, target.providers
+        report = _verified(written, model, *how) if verify else None
         if not single:
             write_report(report, folder, _description(graphs, folder))
     return report

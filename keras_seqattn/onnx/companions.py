@@ -78,21 +78,21 @@ def written_only_if_usable():
         ) from error
 
 
-def write_companions(files, folder, graph):
+def write_companions(files, folder, decoder):
     """Write the files, and genai_config.json if onnxruntime-genai can run the graph.
 
     Args:
         files: dict of relative name -> bytes.
         folder: the bundle's.
-        graph: the `onnx_ir.Graph` of a decoder, or None.
+        decoder: the `onnx_ir.Model` of a decoder, or None.
     """
     config = json.loads(files["config.json"])
     files = files | {"config.json": _json(_with_data_files(config, graphs_with_data(folder)))}
-    if graph is not None:
+    if decoder is not None:
         # Settings that are not valid would have been refused; unverified ones are left out.
         with contextlib.suppress(BundleError, ConfigError, InputError):
             generation = parse_object(files[_SETTINGS], _SETTINGS)
-            other = genai.config(config, generation, graph)
+            other = genai.config(config, generation, decoder.graph)
             if other is not None:
                 files["genai_config.json"] = _json(other)
     for name, content in sorted(files.items()):

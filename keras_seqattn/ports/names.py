@@ -129,6 +129,11 @@ def in_order(names):
     return sorted(names, key=key)
 
 
+def without_numbers(name):
+    """A name with `*` for each number: alike for the layers of a stack."""
+    return re.sub(r"\d+", "*", name)
+
+
 def tokens(vocabulary_size, name="input_ids", role="tokens", length=TOKENS):
     """The `Port` of ids int64 (b, t)."""
     return Port(name, role, (BATCH, length), "int64", 0, vocabulary_size)
