@@ -85,7 +85,7 @@ def _matching(model, own, given):
 
 def _port(value):
     axes = [n if isinstance(n, int) else str(n) for n in value.shape or ()]
-    return Port(value.name, axes=axes, dtype=value.dtype.name.lower())
+    return Port(value.name, axes=axes, dtype=value.dtype.numpy().name)
 
 
 def _foreign(model):

@@ -5,7 +5,14 @@ from onnxruntime import OrtValue
 
 from keras_seqattn.errors import BundleError, InputError
 from keras_seqattn.generation.room import LARGEST_CHUNK
-from keras_seqattn.runtime.values import Logits, bind_array, device_of, empty_past, past_bytes
+from keras_seqattn.runtime.values import (
+    Logits,
+    bind_array,
+    check_pasts,
+    device_of,
+    empty_past,
+    past_bytes,
+)
 
 # Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
 _ROOM = 128
@@ -153,14 +160,11 @@ def _with_room(length):
 
 
 def _check_decoder(ports):
-    outputs = {port.name for port in ports.outputs}
-    missing = sorted(
-        {port.follows or "an output for " + port.name for port in ports.pasts} - outputs
-    )
-    missing += [role for role in ("tokens", "mask") if ports.first(role) is None]
+    missing = [role for role in ("tokens", "mask") if ports.first(role) is None]
     if ports.given("logits") is None:
         missing.append("logits")
     if not ports.pasts:
         missing.append("a past (caches or states)")
     if missing:
-        raise BundleError(f"the graph is not a decoder: it lacks {', '.join(missing[:8])}")
+        raise BundleError(f"the graph is not a decoder: it lacks {', '.join(missing)}")
+    check_pasts(ports)

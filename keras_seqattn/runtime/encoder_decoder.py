@@ -9,6 +9,7 @@ from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.runtime.values import (
     Logits,
     bind_array,
+    check_pasts,
     device_of,
     empty_past,
     past_bytes,
@@ -173,6 +174,7 @@ def _check_parts(encoder, decoder):
         raise BundleError(
             f"the decoder graph takes {', '.join(missing)}, which neither graph gives out"
         )
+    check_pasts(decoder)
     if decoder.first("tokens") is None:
         raise BundleError("the decoder graph has no input of the role tokens")
     roles = {port.role for port in encoder.inputs}

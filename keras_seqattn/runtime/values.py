@@ -53,6 +53,30 @@ def device_of(session):
     return "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
 
 
+def check_pasts(ports):
+    """Check that each past of a decoder's graph has one output of its own that becomes it.
+
+    Raises:
+        BundleError: an output is missing, has another type or number of axes, or becomes two pasts.
+    """
+    taken = set()
+    for port in ports.pasts:
+        output = ports.output(port.follows)
+        if output is None:
+            raise BundleError(
+                f"the graph is not a decoder: it lacks {port.follows or 'an output'}, which "
+                f"becomes {port.name}"
+            )
+        if (output.dtype, len(output.axes)) != (port.dtype, len(port.axes)):
+            raise BundleError(
+                f"{output.name}, {output.dtype} {output.axes}, cannot become {port.name}, "
+                f"{port.dtype} {port.axes}"
+            )
+        if output.name in taken:
+            raise BundleError(f"{output.name} cannot become two inputs; one is {port.name}")
+        taken.add(output.name)
+
+
 def static_size(port, axis):
     """The size of an axis of a `Port`, which must be known.
 

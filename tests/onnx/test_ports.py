@@ -1,0 +1,188 @@
+"""What a file says about its ports: families, models of other makers, hostile files."""
+
+import json
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from keras_seqattn import runtime
+from keras_seqattn.errors import BundleError, ExportError, InputError
+from keras_seqattn.inspection import inspect
+from keras_seqattn.onnx import build_graph, export, verify
+from keras_seqattn.ports import METADATA, Port
+from keras_seqattn.runtime.session import create_session
+from tests.onnx import tiny
+
+pytestmark = pytest.mark.backend_free
+
+
+def relabelled(file, label):
+    """Write a text, or nothing, in the place of the file's declaration of ports."""
+    graph = onnx.load(file)
+    kept = [entry for entry in graph.metadata_props if entry.key != METADATA]
+    assert len(kept) == len(graph.metadata_props) - 1
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    if label is not None:
+        graph.metadata_props.add(key=METADATA, value=label)
+    onnx.save(graph, file)
+
+
+@pytest.mark.parametrize("name", [*tiny.DECODERS, *tiny.SEQ2SEQ])
+def test_files_declare_what_the_model_declares(name, tmp_path):
+    seq2seq = name in tiny.SEQ2SEQ
+    model = tiny.seq2seq(name) if seq2seq else tiny.decoder(name)
+    export(model, tmp_path / "bundle", verify=False)
+    for part, declared in model.parts().items():
+        ports = create_session(tmp_path / f"bundle/{part}.onnx").ports
+        assert ports.inputs == declared.ports.inputs
+        assert (ports.limits, ports.totals) == (declared.ports.limits, declared.ports.totals)
+        given = {port.name: (port.role, port.dtype) for port in ports.outputs}
+        assert given == {port.name: (port.role, port.dtype) for port in declared.ports.outputs}
+        # The names of our files tell the same roles to who reads no declaration.
+        relabelled(tmp_path / f"bundle/{part}.onnx", None)
+        guessed = create_session(tmp_path / f"bundle/{part}.onnx").ports
+        for side in ("inputs", "outputs"):
+            roles = [(port.role, port.follows) for port in getattr(guessed, side)]
+            assert roles == [(port.role, port.follows) for port in getattr(ports, side)]
+
+
+def test_bundles_without_declarations_generate_as_before(tmp_path):
+    for model in (tiny.decoder("llama"), tiny.decoder("lfm2"), tiny.seq2seq("t5")):
+        folder = tmp_path / model.family
+        export(model, folder, verify=False)
+        prompts = [[5, 9, 2], [17, 3, 3]]
+        wanted = runtime.load(folder).generate(prompts, max_new_tokens=5)
+        (folder / "parity.json").unlink()
+        for file in folder.glob("*.onnx"):
+            relabelled(file, None)
+        assert runtime.load(folder).generate(prompts, max_new_tokens=5) == wanted
+        assert verify(folder, model).ok
+
+
+def named_otherwise():
+    """A model of another maker, whose names say nothing."""
+    words = keras.Input((None,), name="words", dtype="int32")
+    seen = keras.Input((None,), name="seen", dtype="int32")
+    x = keras.layers.Embedding(19, 6, name="table")(words)
+    x = x * keras.ops.cast(seen, "float32")[..., None]
+    pooled = keras.ops.sum(x, axis=1)
+    return keras.Model([words, seen], [keras.layers.Dense(3, name="classes")(pooled)])
+
+
+WORDS = Port("words", "tokens", ("n", "t"), "int32", least=0, below=19)
+SEEN = Port("seen", "mask", ("n", "t"), "int32", least=0, below=2)
+CLASSES = Port("classes", "logits", ("n", 3))
+
+
+def test_better_ports_of_another_makers_model_reach_the_file(tmp_path):
+    model = named_otherwise()
+    plain = export(model, tmp_path / "plain.onnx")
+    assert plain.equal_lengths and not any("padding" in case.name for case in plain.cases)
+    report = export(model, tmp_path / "model.onnx", ports=[WORDS, SEEN, CLASSES])
+    # The lengths are declared to be one, so nothing had to be joined, and the mask is drawn as one.
+    assert not report.equal_lengths and any("padding" in case.name for case in report.cases)
+    ports = create_session(tmp_path / "model.onnx").ports
+    assert ports.inputs == (WORDS, SEEN) and ports.given("logits").name == "classes"
+    lines = str(inspect(tmp_path / "model.onnx"))
+    assert "words  int32 (n, t)  tokens" in lines and "seen  int32 (n, t)  mask" in lines
+    assert METADATA not in lines
+    export(model, tmp_path / "bundle", ports=[WORDS, SEEN])
+    bundle = runtime.load(tmp_path / "bundle")
+    words, seen = np.array([[3, 18, 0]]), np.array([[1, 1, 0]])
+    found = bundle.run(words=words, seen=seen)["classes"]
+    np.testing.assert_allclose(found, model([words, seen]), rtol=0, atol=1e-5)
+    for inputs, message in (
+        ({"words": words + 1}, "words holds 19, and its values are below 19"),
+        ({"words": -words}, "words holds -18, and its values are from 0 on"),
+        ({"seen": 2 * seen}, "seen must hold 0 and 1 only"),
+        ({"seen": seen[:, :2]}, "must have the same t"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bundle.run({"words": words, "seen": seen} | inputs)
+
+
+@pytest.mark.parametrize(
+    "ports, message",
+    [
+        ("tokens", "ports must be a list of keras_seqattn.ports.Port, not 'tokens'"),
+        (["words"], "ports must be a list"),
+        ([Port("other", "mask", ("n", "t"), "int32")], "no input or output 'other'; it has"),
+        ([Port("words", "tokens", ("n", 7), "int32")], "words has the axes"),
+        ([Port("words", "tokens", ("n", "t"), "int64")], "words is int32 in the model, not int64"),
+    ],
+)
+def test_ports_that_do_not_fit_the_model_are_refused(ports, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        export(named_otherwise(), tmp_path / "model.onnx", ports=ports)
+    with pytest.raises(ExportError, match=message):
+        build_graph(named_otherwise(), ports=ports)
+    assert not list(tmp_path.iterdir())
+
+
+def test_families_declare_their_own_ports(tmp_path):
+    model = tiny.decoder("llama")
+    with pytest.raises(ExportError, match="llama declares its own ports"):
+        export(model, tmp_path / "x", ports=[model.ports.inputs[0]])
+    with pytest.raises(ExportError, match="ports= needs route 'trace'"):
+        export(named_otherwise(), tmp_path / "x.onnx", route="tf2onnx", ports=[WORDS])
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "llama"
+    export(tiny.decoder("llama"), folder, verify=False)
+    (folder / "parity.json").unlink()
+    return folder
+
+
+def changed(declaration, name, **entry):
+    side = "inputs" if name in declaration["inputs"] else "outputs"
+    return declaration | {side: declaration[side] | {name: entry}}
+
+
+HOSTILE = {
+    "no JSON": lambda d: "{",
+    "no object": lambda d: [],
+    "deep": lambda d: "[" * 10**5,
+    "unknown role": lambda d: changed(d, "input_ids", role="king"),
+    "unknown key": lambda d: changed(d, "input_ids", role="tokens", axes=[]),
+    "a limit of 0": lambda d: d | {"limits": {"total_sequence_length": 0}},
+    "no tokens": lambda d: changed(d, "input_ids", role="data"),
+    "no mask": lambda d: changed(d, "attention_mask", role="data"),
+    "no logits": lambda d: changed(d, "logits", role="data"),
+    "tokens for a cache": lambda d: changed(d, "past_key_values.0.key", role="tokens"),
+    "a cache for tokens": lambda d: changed(d, "input_ids", role="cache", follows="logits"),
+    "a state that grows": lambda d: changed(
+        d, "past_key_values.0.key", role="state", follows="present.0.key"
+    ),
+    "a cache that nothing follows": lambda d: changed(d, "past_key_values.0.key", role="cache"),
+    "an unknown follower": lambda d: changed(
+        d, "past_key_values.0.key", role="cache", follows="nobody"
+    ),
+    "logits for a cache": lambda d: changed(
+        d, "past_key_values.0.key", role="cache", follows="logits"
+    ),
+    "a length": lambda d: changed(d, "past_key_values.0.key", role="length", follows="logits"),
+    "values in the place of keys": lambda d: changed(
+        d, "past_key_values.0.key", role="cache", follows="present.1.value"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_declarations_are_errors_of_one_line(kind, decoder_folder):
+    file = decoder_folder / "model.onnx"
+    before = file.read_bytes()
+    try:
+        entries = {e.key: e.value for e in onnx.load(file).metadata_props}
+        label = HOSTILE[kind](json.loads(entries[METADATA]))
+        relabelled(file, label if isinstance(label, str) else json.dumps(label))
+        with pytest.raises((BundleError, InputError)) as refused:
+            runtime.load(decoder_folder).generate([[5, 9, 2]], max_new_tokens=4)
+        message = str(refused.value)
+        assert "\n" not in message and len(message) < 900
+    finally:
+        file.write_bytes(before)
