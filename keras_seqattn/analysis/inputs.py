@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_seqattn import arguments
 from keras_seqattn.errors import InputError
+from keras_seqattn.models.functional import port_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +41,21 @@ def prepare_inputs(model, inputs, targets, settings):
         return _from_arrays(model, inputs, tokenizer)
     if tokenizer is None:
         raise InputError("texts need tokenizer.json in model.assets: give arrays of token ids")
-    encodings = tokenizer.encode_batch(_texts(inputs))
+    encodings, names = tokenizer.encode_batch(_texts(inputs)), _names(model)
     sources = [encoding.ids for encoding in encodings]
     pad = tokenizer.pad_id
-    arrays = {"input_ids": _pad(sources, pad), "attention_mask": _mask(sources)}
-    if "token_type_ids" in model.input:
-        arrays["token_type_ids"] = _pad([encoding.type_ids for encoding in encodings], 0)
-    if "decoder_input_ids" not in model.input:
+    given = {
+        "tokens": _pad(sources, pad),
+        "mask": _mask(sources),
+        "token_types": _pad([encoding.type_ids for encoding in encodings], 0),
+    }
+    arrays = {names[role]: array for role, array in given.items() if role in names}
+    if "targets" not in names:
         if targets is not None or settings:
             raise InputError(f"{model.name} has no decoder that could take or make targets")
         return PreparedInputs(arrays, _pieces(tokenizer, sources))
     decoded = _decoder_ids(model, sources, targets, settings, tokenizer)
-    arrays["decoder_input_ids"] = _pad([ids[:-1] for ids in decoded], pad)
+    arrays[names["targets"]] = _pad([ids[:-1] for ids in decoded], pad)
     pieces = _pieces(tokenizer, decoded)
     return PreparedInputs(
         arrays,
@@ -61,18 +65,27 @@ def prepare_inputs(model, inputs, targets, settings):
     )
 
 
+def _names(model):
+    """dict of role -> the name of the first input of that role."""
+    names = {}
+    for name, tensor in model.input.items():
+        names.setdefault(port_of(name, tensor).role, name)
+    return names
+
+
 def _from_arrays(model, inputs, tokenizer):
     missing = sorted(set(model.input) - set(inputs))
     if missing:
         raise InputError(f"{model.name} also needs {', '.join(missing)}")
-    arrays = {name: np.asarray(inputs[name]) for name in model.input}
-    if tokenizer is None or "input_ids" not in arrays:
+    arrays, names = {name: np.asarray(inputs[name]) for name in model.input}, _names(model)
+    if tokenizer is None or "tokens" not in names:
         return PreparedInputs(arrays)
-    ids = arrays["input_ids"]
-    mask = arrays.get("attention_mask", np.ones_like(ids))
+    ids = arrays[names["tokens"]]
+    mask = arrays[names["mask"]] if "mask" in names else np.ones_like(ids)
     tokens = _pieces(tokenizer, [row[real != 0] for row, real in zip(ids, mask, strict=True)])
-    decoder_ids = arrays.get("decoder_input_ids")
-    decoder_tokens = None if decoder_ids is None else _pieces(tokenizer, decoder_ids)
+    decoder_tokens = None
+    if "targets" in names:
+        decoder_tokens = _pieces(tokenizer, arrays[names["targets"]])
     return PreparedInputs(arrays, tokens, decoder_tokens)
 
 
