@@ -243,7 +243,7 @@ class _Texts:
     def __call__(self, tokens, active):
         """Add the tokens of a step; bool (b,), the rows in which a stop string has occurred."""
         rows = zip(self._streams, tokens.tolist(), active.tolist(), strict=True)
-        self._add([stream.push(token) if runs else "" for stream, token, runs in rows])
+        self._add([stream.push(token) if goes_on else "" for stream, token, goes_on in rows])
         return np.array([stream.stopped for stream in self._streams])
 
     def finish(self):

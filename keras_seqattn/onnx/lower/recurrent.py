@@ -9,7 +9,7 @@ from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.lower.elementwise import cast
 from keras_seqattn.onnx.lower.recurrent_node import node_form, run_node
-from keras_seqattn.onnx.lower.recurrent_padding import Rows
+from keras_seqattn.onnx.lower.recurrent_padding import PaddedSequences
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.scan import scan
 from keras_seqattn.onnx.lower.shaping import split_lengths
@@ -152,21 +152,21 @@ def _by_nodes(tracer, layers, x, initial_state, mask):
     Returns:
         (outputs (b, t, d*n) in the order of time, or the last ones (b, d*n), and the last states).
     """
-    layer, rows = layers[0], Rows(tracer, mask)
+    layer, sequences = layers[0], PaddedSequences(tracer, mask)
     states = _flat(tracer, initial_state)
-    x, last = rows.to_node(x), []
+    x, last = sequences.to_node(x), []
     for cells in zip(*map(_cells, layers), strict=True):
         count = len(cells) * len(keras.tree.flatten(cells[0].state_size))
         first, states = states[:count], states[count:]
-        x, new = run_node(tracer, cells, x, first, rows.lengths(), layer.go_backwards)
-        last += rows.states(new, first)
+        x, new = run_node(tracer, cells, x, first, sequences.lengths(), layer.go_backwards)
+        last += sequences.states(new, first)
     if layer.return_sequences:
-        return rows.from_node(x, layer.go_backwards, layer.zero_output_for_mask), last
+        return sequences.from_node(x, layer.go_backwards, layer.zero_output_for_mask), last
     hidden = last[-count :: count // len(cells)]
     hidden = hidden[0] if len(hidden) == 1 else ops.concatenate(hidden, axis=-1)
     if mask is not None and (first or layer.zero_output_for_mask):
         end = mask[:, :1] if layer.go_backwards else mask[:, -1:]
-        hidden = ops.where(end if layer.zero_output_for_mask else rows.any(), hidden, 0.0)
+        hidden = ops.where(end if layer.zero_output_for_mask else sequences.any(), hidden, 0.0)
     return hidden, last
 
 
@@ -213,7 +213,7 @@ def _width(cell):
 
 
 def _where(mask, x, other):
-    """`x` in the rows of a mask (b,), `other` in the rest."""
+    """`x` in the sequences of a mask (b,), `other` in the rest."""
     return ops.where(ops.reshape(mask, (-1, *[1] * (len(x.shape) - 1))), x, other)
 
 

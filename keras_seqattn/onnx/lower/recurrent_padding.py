@@ -11,8 +11,8 @@ from keras_seqattn.onnx.lower.elementwise import int32
 from keras_seqattn.onnx.lower.shaping import transpose
 
 
-class Rows:
-    """The rows of a batch, (b, t, ...), with a boolean mask (b, t) or None."""
+class PaddedSequences:
+    """The sequences of a batch, (b, t, ...), with a boolean mask (b, t) or None."""
 
     def __init__(self, tracer, mask):
         self.tracer, self.mask = tracer, mask
