@@ -213,7 +213,7 @@ def _width(cell):
 
 
 def _where(mask, x, other):
-    """`x` in the sequences of a mask (b,), `other` in the rest."""
+    """`x` in the rows of a mask (b,), `other` in the rest."""
     return ops.where(ops.reshape(mask, (-1, *[1] * (len(x.shape) - 1))), x, other)
 
 
