@@ -24,7 +24,7 @@ from keras_seqattn.models.recurrent import (
 )
 from keras_seqattn.models.values import SIZE
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -129,7 +129,7 @@ def _step_model(model, static):
 
 def _gru_rows(direction):
     return (
-        Row(f"encoder.{direction}.{part}", f"encoder/{direction}_gru/gru_cell/{part}")
+        WeightRow(f"encoder.{direction}.{part}", f"encoder/{direction}_gru/gru_cell/{part}")
         for part in ("kernel", "recurrent_kernel", "bias")
     )
 

@@ -6,7 +6,7 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.embedders import TokenEmbedder
 from keras_seqattn.models.encoder import EncoderSpec
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 
 DEFAULTS = {
     "vocab_size": 30522,
@@ -126,14 +126,14 @@ def encoder_rows(prefix):
         prefix: what the names start with.
 
     Returns:
-        tuple of `Row`.
+        tuple of `WeightRow`.
     """
     embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
     return (
-        Row(f"{embeddings}.word_embeddings.weight", "token_embedding/embeddings"),
-        Row(f"{embeddings}.position_embeddings.weight", "position_embedding/embeddings"),
-        Row(f"{embeddings}.token_type_embeddings.weight", "token_type_embedding/embeddings"),
-        Row(f"{embeddings}.position_ids", None),
+        WeightRow(f"{embeddings}.word_embeddings.weight", "token_embedding/embeddings"),
+        WeightRow(f"{embeddings}.position_embeddings.weight", "position_embedding/embeddings"),
+        WeightRow(f"{embeddings}.token_type_embeddings.weight", "token_type_embedding/embeddings"),
+        WeightRow(f"{embeddings}.position_ids", None),
         *layer_norm_rows(f"{embeddings}.LayerNorm", "embeddings_norm"),
         *dense_rows(f"{layer}.attention.self.query", "layers_{i}/attention/query"),
         *dense_rows(f"{layer}.attention.self.key", "layers_{i}/attention/key"),
@@ -153,7 +153,7 @@ def bert_heads_rows(prefix):
         prefix: what the names of the pooler start with.
 
     Returns:
-        tuple of `Row`.
+        tuple of `WeightRow`.
     """
     return (
         *dense_rows(f"{prefix}.pooler.dense", "pooler"),
@@ -161,12 +161,14 @@ def bert_heads_rows(prefix):
         *dense_rows("qa_outputs", "qa_outputs"),
         *dense_rows("cls.predictions.transform.dense", "masked_lm_dense"),
         *layer_norm_rows("cls.predictions.transform.LayerNorm", "masked_lm_norm"),
-        Row("cls.predictions.bias", "masked_lm_bias/bias"),
-        Row("cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),
-        Row("cls.predictions.decoder.weight", None),
-        Row("cls.predictions.decoder.bias", None),
-        Row("cls.predictions.bias", None),
-        Row("cls.seq_relationship.weight", None),
-        Row("cls.seq_relationship.bias", None),
+        WeightRow("cls.predictions.bias", "masked_lm_bias/bias"),
+        WeightRow(
+            "cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"
+        ),
+        WeightRow("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),
+        WeightRow("cls.predictions.decoder.weight", None),
+        WeightRow("cls.predictions.decoder.bias", None),
+        WeightRow("cls.predictions.bias", None),
+        WeightRow("cls.seq_relationship.weight", None),
+        WeightRow("cls.seq_relationship.bias", None),
     )

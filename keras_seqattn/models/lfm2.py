@@ -12,7 +12,7 @@ from keras_seqattn.models.llama_like import (
 )
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import FLAG, LAYER_NUMBERS, SIZE, Real
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -111,7 +111,7 @@ def _dense(checkpoint, variable):
 
 
 def _norm(checkpoint, variable):
-    return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
 _FEED_FORWARD = (
@@ -145,7 +145,7 @@ FAMILY = Family(
     },
     table=Table(
         body=(
-            Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+            WeightRow("model.embed_tokens.weight", "token_embedding/embeddings"),
             _norm("operator_norm", "attention_norm"),
             *_dense("self_attn.q_proj", "attention/query"),
             *_dense("self_attn.k_proj", "attention/key"),
@@ -154,20 +154,20 @@ FAMILY = Family(
             _norm("self_attn.q_layernorm", "attention/query_norm"),
             _norm("self_attn.k_layernorm", "attention/key_norm"),
             *_dense("conv.in_proj", "mixer/in_proj"),
-            Row(
+            WeightRow(
                 "model.layers.{i}.conv.conv.weight", "layers_{i}/mixer/conv/kernel", "m () k -> k m"
             ),
-            Row("model.layers.{i}.conv.conv.bias", "layers_{i}/mixer/conv/bias"),
+            WeightRow("model.layers.{i}.conv.conv.bias", "layers_{i}/mixer/conv/bias"),
             *_dense("conv.out_proj", "mixer/out_proj"),
             _norm("ffn_norm", "feed_forward_norm"),
             *_dense("feed_forward.w1", "feed_forward/gate"),
             *_dense("feed_forward.w3", "feed_forward/up"),
             *_dense("feed_forward.w2", "feed_forward/down"),
-            Row("model.embedding_norm.weight", "norm/scale"),
+            WeightRow("model.embedding_norm.weight", "norm/scale"),
         ),
         head=(
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", None),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", None),
         ),
         prefix="model.",
     ),

@@ -16,7 +16,7 @@ from keras_seqattn.models.bert_like import (
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.values import SIZE, TEXT
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _LAYER = "linformer.encoder.layer.{i}.attention.self"
@@ -53,8 +53,8 @@ FAMILY = Family(
     table=Table(
         body=(
             *encoder_rows("linformer"),
-            Row(f"{_LAYER}.key_projection", f"{_MECHANISM}/key_projection"),
-            Row(f"{_LAYER}.value_projection", f"{_MECHANISM}/value_projection"),
+            WeightRow(f"{_LAYER}.key_projection", f"{_MECHANISM}/key_projection"),
+            WeightRow(f"{_LAYER}.value_projection", f"{_MECHANISM}/value_projection"),
         ),
         head=bert_heads_rows("linformer"),
         prefix="linformer.",

@@ -5,7 +5,7 @@ from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -148,12 +148,12 @@ def _dense(checkpoint, variable):
 
 
 def _norm(checkpoint, variable):
-    return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
 TABLE = Table(
     body=(
-        Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow("model.embed_tokens.weight", "token_embedding/embeddings"),
         _norm("input_layernorm", "attention_norm"),
         *_dense("self_attn.q_proj", "attention/query"),
         *_dense("self_attn.k_proj", "attention/key"),
@@ -161,17 +161,17 @@ TABLE = Table(
         *_dense("self_attn.o_proj", "attention/output_dense"),
         _norm("self_attn.q_norm", "attention/query_norm"),
         _norm("self_attn.k_norm", "attention/key_norm"),
-        Row("model.layers.{i}.self_attn.rotary_emb.inv_freq", None),
+        WeightRow("model.layers.{i}.self_attn.rotary_emb.inv_freq", None),
         _norm("post_attention_layernorm", "feed_forward_norm"),
         *_dense("mlp.gate_proj", "feed_forward/gate"),
         *_dense("mlp.up_proj", "feed_forward/up"),
         *_dense("mlp.down_proj", "feed_forward/down"),
-        Row("model.norm.weight", "norm/scale"),
+        WeightRow("model.norm.weight", "norm/scale"),
     ),
     head=(
-        Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_head.weight", None),
-        Row("score.weight", "score/kernel", "o i -> i o"),
+        WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        WeightRow("lm_head.weight", None),
+        WeightRow("score.weight", "score/kernel", "o i -> i o"),
     ),
     prefix="model.",
 )

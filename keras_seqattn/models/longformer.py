@@ -26,7 +26,7 @@ from keras_seqattn.models.longformer_like import (
     window_attentions,
 )
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 
@@ -82,12 +82,12 @@ FAMILY = Family(
             *dense_rows("qa_outputs", "qa_outputs"),
             *dense_rows("lm_head.dense", "masked_lm_dense"),
             *layer_norm_rows("lm_head.layer_norm", "masked_lm_norm"),
-            Row("lm_head.bias", "masked_lm_bias/bias"),
-            Row("lm_head.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.decoder.bias", "masked_lm_untied_bias/bias"),
-            Row("lm_head.decoder.weight", None),
-            Row("lm_head.decoder.bias", None),
-            Row("lm_head.bias", None),
+            WeightRow("lm_head.bias", "masked_lm_bias/bias"),
+            WeightRow("lm_head.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.decoder.bias", "masked_lm_untied_bias/bias"),
+            WeightRow("lm_head.decoder.weight", None),
+            WeightRow("lm_head.decoder.bias", None),
+            WeightRow("lm_head.bias", None),
         ),
         prefix="longformer.",
     ),

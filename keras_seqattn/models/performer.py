@@ -16,7 +16,7 @@ from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama_like import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import MOST, SIZE, Whole
-from keras_seqattn.weights.rows import Row, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -97,7 +97,7 @@ FAMILY = Family(
     table=Table(
         body=(
             *encoder_rows("performer"),
-            Row(
+            WeightRow(
                 f"{_ATTENTION}.random_features",
                 "layers_{i}/attention/mechanism/projection",
             ),

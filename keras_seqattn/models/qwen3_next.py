@@ -12,7 +12,7 @@ from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama_like import ROTARY_EXTENT, SHAPES, TABLE, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import LAYER_NUMBERS, SIZE, Whole
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 
 DEFAULTS = {
     "vocab_size": 151936,
@@ -130,7 +130,7 @@ def _kinds(settings):
 
 def _row(checkpoint, variable, axes=None):
     checkpoint, variable = f"linear_attn.{checkpoint}", f"mixer/{variable}"
-    return Row(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
 
 
 def _dense(name):

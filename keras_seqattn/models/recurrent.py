@@ -10,7 +10,7 @@ from keras_seqattn.models.functional import symbolic
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.models.values import SIZE
 from keras_seqattn.ports import Port, names
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 
 DEFAULTS = {
     "dropout": 0.0,
@@ -30,9 +30,9 @@ DEFAULTS = {
 KEYS = {"embedding_size": SIZE}
 KERAS_NAMES = {"embedding_dim": ("embedding_size",)}
 EMBEDDING_ROWS = (
-    Row("shared.weight", "token_embedding/embeddings"),
-    Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
-    Row("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
+    WeightRow("shared.weight", "token_embedding/embeddings"),
+    WeightRow("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
+    WeightRow("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
 )
 EMBEDDING_SHAPES = {
     ("shared.weight", "encoder.embed_tokens.weight"): ("vocab_size", "embedding_size")

@@ -85,7 +85,7 @@ def register_head(task, head, architectures, rows=()):
         head: function of a `heads.Body` and the settings of the family, to the outputs by name.
         architectures: `model_type` of each family that gets the task -> the class that
             `architectures` of config.json names for it.
-        rows: `Row`s of the weights of its layers.
+        rows: `WeightRow`s of the weights of its layers.
 
     Raises:
         ConfigError: the task is declared already, a family is not known or has it, or the class

@@ -24,7 +24,7 @@ from keras_seqattn.models.recurrent import (
 )
 from keras_seqattn.models.values import FLAG
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -129,7 +129,7 @@ _TABLE = Table(
     body=(
         *EMBEDDING_ROWS,
         *(
-            Row(f"{side}.layers.{{i}}.{part}", f"{side}_layers_{{i}}/lstm_cell/{part}")
+            WeightRow(f"{side}.layers.{{i}}.{part}", f"{side}_layers_{{i}}/lstm_cell/{part}")
             for side in _SIDES
             for part in ("kernel", "recurrent_kernel", "bias")
         ),

@@ -26,7 +26,7 @@ from keras_seqattn.models.values import (
     Nullable,
 )
 from keras_seqattn.ops.position_bias import check_buckets
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -149,17 +149,19 @@ def _adapt(config, names):
 def _attention(checkpoint, name, variable):
     letters = {"q": "query", "k": "key", "v": "value", "o": "output_dense"}
     return [
-        Row(f"{checkpoint}.{name}.{letter}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
+        WeightRow(f"{checkpoint}.{name}.{letter}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
         for letter, ours in letters.items()
-    ] + [Row(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
+    ] + [WeightRow(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
 
 
 def _feed_forward_rows(checkpoint, variable, gated):
     names = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if gated else {"wi": "up", "wo": "down"}
     return [
-        Row(f"{checkpoint}.DenseReluDense.{name}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
+        WeightRow(
+            f"{checkpoint}.DenseReluDense.{name}.weight", f"{variable}/{ours}/kernel", "o i -> i o"
+        )
         for name, ours in names.items()
-    ] + [Row(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
+    ] + [WeightRow(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
 
 
 def _side_rows(side, gated):
@@ -172,15 +174,15 @@ def _side_rows(side, gated):
     first = f"{side}.block.0.layer"
     return [
         # The one table may be stored once more for each of its uses.
-        Row(f"{side}.embed_tokens.weight", "token_embedding/embeddings"),
-        Row(
+        WeightRow(f"{side}.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow(
             f"{first}.0.SelfAttention.relative_attention_bias.weight",
             f"{side}_position_bias/embeddings",
         ),
         # In old checkpoints, though no position bias is added to cross-attention.
-        Row(f"{first}.1.EncDecAttention.relative_attention_bias.weight", None),
+        WeightRow(f"{first}.1.EncDecAttention.relative_attention_bias.weight", None),
         *rows,
-        Row(f"{side}.final_layer_norm.weight", f"{side}_norm/scale"),
+        WeightRow(f"{side}.final_layer_norm.weight", f"{side}_norm/scale"),
     ]
 
 
@@ -188,11 +190,11 @@ def _table(settings):
     gated = _feed_forward(settings)[1]
     return Table(
         body=(
-            Row("shared.weight", "token_embedding/embeddings"),
+            WeightRow("shared.weight", "token_embedding/embeddings"),
             *_side_rows("encoder", gated),
             *_side_rows("decoder", gated),
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "token_embedding/embeddings"),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "token_embedding/embeddings"),
         )
     )
 

@@ -16,7 +16,7 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
-from keras_seqattn.weights.rows import Row, attention_rows, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, attention_rows, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -262,10 +262,10 @@ def _side_rows(root, side, own_attention, final_norm):
     checkpoint = f"{root}.{side}"
     return (
         # A shared table may be stored once more for each of its uses.
-        Row(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
-        Row(f"{checkpoint}.embed_tokens.weight", "token_embedding/embeddings"),
-        Row(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
-        Row(f"{checkpoint}.embed_positions.weight", None),
+        WeightRow(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
+        WeightRow(f"{checkpoint}.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
+        WeightRow(f"{checkpoint}.embed_positions.weight", None),
         *layer_norm_rows(f"{checkpoint}.layernorm_embedding", f"{side}_embeddings_norm"),
         *_layer_rows(root, side, own_attention),
         *layer_norm_rows(f"{checkpoint}.{final_norm}", f"{side}_norm"),
@@ -283,14 +283,14 @@ def weight_table(root="model", encoder_attention=attention_rows, final_norm="lay
     """
     return Table(
         body=(
-            Row(f"{root}.shared.weight", "token_embedding/embeddings"),
+            WeightRow(f"{root}.shared.weight", "token_embedding/embeddings"),
             *_side_rows(root, "encoder", encoder_attention, final_norm),
             *_side_rows(root, "decoder", attention_rows, final_norm),
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "token_embedding/embeddings"),
-            Row("lm_head.weight", "decoder_embedding/embeddings"),
-            Row("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "token_embedding/embeddings"),
+            WeightRow("lm_head.weight", "decoder_embedding/embeddings"),
+            WeightRow("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
         ),
         prefix=f"{root}.",
     )

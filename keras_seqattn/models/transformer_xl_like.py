@@ -4,7 +4,7 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
 from keras_seqattn.models.decoder import DecoderSpec
 from keras_seqattn.models.values import FLAG, OPTIONAL_SIZE, RATE, SIZE, Activation, Text, Whole
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 KEYS = {
@@ -109,23 +109,23 @@ def _layer(checkpoint):
 # The names are XLNet's, whose code is where transformers keeps these layers.
 TABLE = Table(
     body=(
-        Row("transformer.word_embedding.weight", "token_embedding/embeddings"),
-        Row(_layer("rel_attn.q"), "layers_{i}/mixer/query/kernel"),
-        Row(_layer("rel_attn.k"), "layers_{i}/mixer/key/kernel"),
-        Row(_layer("rel_attn.v"), "layers_{i}/mixer/value/kernel"),
-        Row(_layer("rel_attn.r"), "layers_{i}/mixer/distance/kernel"),
-        Row(_layer("rel_attn.o"), "layers_{i}/mixer/output_dense/kernel", "m h d -> h d m"),
-        Row(_layer("rel_attn.r_w_bias"), "layers_{i}/mixer/content_bias"),
-        Row(_layer("rel_attn.r_r_bias"), "layers_{i}/mixer/distance_bias"),
+        WeightRow("transformer.word_embedding.weight", "token_embedding/embeddings"),
+        WeightRow(_layer("rel_attn.q"), "layers_{i}/mixer/query/kernel"),
+        WeightRow(_layer("rel_attn.k"), "layers_{i}/mixer/key/kernel"),
+        WeightRow(_layer("rel_attn.v"), "layers_{i}/mixer/value/kernel"),
+        WeightRow(_layer("rel_attn.r"), "layers_{i}/mixer/distance/kernel"),
+        WeightRow(_layer("rel_attn.o"), "layers_{i}/mixer/output_dense/kernel", "m h d -> h d m"),
+        WeightRow(_layer("rel_attn.r_w_bias"), "layers_{i}/mixer/content_bias"),
+        WeightRow(_layer("rel_attn.r_r_bias"), "layers_{i}/mixer/distance_bias"),
         *layer_norm_rows(_layer("rel_attn.layer_norm"), "layers_{i}/attention_norm"),
         *dense_rows(_layer("ff.layer_1"), "layers_{i}/feed_forward/up"),
         *dense_rows(_layer("ff.layer_2"), "layers_{i}/feed_forward/down"),
         *layer_norm_rows(_layer("ff.layer_norm"), "layers_{i}/feed_forward_norm"),
     ),
     head=(
-        Row("lm_loss.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_loss.weight", None),
-        Row("lm_loss.bias", "output_bias/bias"),
+        WeightRow("lm_loss.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        WeightRow("lm_loss.weight", None),
+        WeightRow("lm_loss.bias", "output_bias/bias"),
     ),
     prefix="transformer.",
 )

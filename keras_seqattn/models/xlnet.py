@@ -21,7 +21,7 @@ from keras_seqattn.models.transformer_xl_like import (
     read_shape,
     transformer_xl_spec,
 )
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 
 _DEFAULTS = {
     "vocab_size": 32000,
@@ -73,7 +73,7 @@ def _table(settings):
     size = read_shape(settings)["head_dim"]
     layer = "transformer.layer.{i}.rel_attn."
     unused = {layer + "r_s_bias": (heads, size), layer + "seg_embed": (2, heads, size)}
-    rows = [Row(name, None) for name in ("transformer.mask_emb", *unused)]
+    rows = [WeightRow(name, None) for name in ("transformer.mask_emb", *unused)]
     zeros = {"transformer.mask_emb": np.zeros((1, 1, width), "float32")}
     for index in range(settings["n_layer"]):
         for name, shape in unused.items():

@@ -11,7 +11,7 @@ from keras_seqattn.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class WeightRow:
     """One correspondence: checkpoint names, variable paths, and how the axes map.
 
     Most rows are of one tensor and one variable. Where a tensor holds several variables, `variable`
@@ -31,10 +31,10 @@ class Row:
 
     Example:
         # Queries, keys and values of each head side by side, as GPT-NeoX stores them.
-        Row("qkv.weight", ("query/kernel", "key/kernel", "value/kernel"),
+        WeightRow("qkv.weight", ("query/kernel", "key/kernel", "value/kernel"),
             "(h p d) i -> i (h p d)", joined="p", sizes={"h": 12, "d": 64})
         # One tensor for each expert.
-        Row("experts.{e}.w1.weight", "experts/gate", "f m -> e m f")
+        WeightRow("experts.{e}.w1.weight", "experts/gate", "f m -> e m f")
     """
 
     checkpoint: str | tuple[str, ...]
@@ -229,16 +229,16 @@ class Row:
 def dense_rows(checkpoint, variable):
     """The rows of a Dense layer, with or without a bias, that torch stores as `x W' + b`."""
     return (
-        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
-        Row(f"{checkpoint}.bias", f"{variable}/bias"),
+        WeightRow(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
+        WeightRow(f"{checkpoint}.bias", f"{variable}/bias"),
     )
 
 
 def layer_norm_rows(checkpoint, variable):
     """The rows of a LayerNormalization."""
     return (
-        Row(f"{checkpoint}.weight", f"{variable}/gamma"),
-        Row(f"{checkpoint}.bias", f"{variable}/beta"),
+        WeightRow(f"{checkpoint}.weight", f"{variable}/gamma"),
+        WeightRow(f"{checkpoint}.bias", f"{variable}/beta"),
     )
 
 
@@ -261,14 +261,16 @@ def fused_rows(checkpoint, variables, axes, joined, **sizes):
     Args:
         checkpoint: what the names of the weight and of the bias start with.
         variables: paths of the layers.
-        axes: of the weight, as in `Row`; the input's axis is `i`. Those of the bias lack it.
-        joined: as in `Row`.
-        sizes: as in `Row`, by name.
+        axes: of the weight, as in `WeightRow`; the input's axis is `i`. Those of the bias lack it.
+        joined: as in `WeightRow`.
+        sizes: as in `WeightRow`, by name.
     """
     bias = re.sub(r"\bi\b", "", axes)
     return (
-        Row(f"{checkpoint}.weight", tuple(f"{v}/kernel" for v in variables), axes, joined, sizes),
-        Row(f"{checkpoint}.bias", tuple(f"{v}/bias" for v in variables), bias, joined, sizes),
+        WeightRow(
+            f"{checkpoint}.weight", tuple(f"{v}/kernel" for v in variables), axes, joined, sizes
+        ),
+        WeightRow(f"{checkpoint}.bias", tuple(f"{v}/bias" for v in variables), bias, joined, sizes),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 
 _LISTED = 8
 
@@ -29,8 +29,8 @@ class Table:
             but transformers wants to find; or the array itself. They are written, never read.
     """
 
-    body: tuple[Row, ...]
-    head: tuple[Row, ...] = ()
+    body: tuple[WeightRow, ...]
+    head: tuple[WeightRow, ...] = ()
     prefix: str = ""
     renames: tuple[tuple[str, str], ...] = ()
     constants: dict[str, tuple[str, str] | np.ndarray] = dataclasses.field(default_factory=dict)
@@ -41,13 +41,13 @@ class _Group:
     """Tensors of a checkpoint that fill variables together.
 
     Attributes:
-        row: the `Row`.
+        row: the `WeightRow`.
         paths: of the variables.
-        names: key of `Row.parts` -> the name as the rows spell it.
+        names: key of `WeightRow.parts` -> the name as the rows spell it.
         keys: the same -> the name in the checkpoint, as far as they are there.
     """
 
-    row: Row
+    row: WeightRow
     paths: tuple
     names: dict
     keys: dict = dataclasses.field(default_factory=dict)
