@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_seqattn.layers.attention_cache import query_slots, slot_mask, write
 from keras_seqattn.layers.attention_heads import Heads
-from keras_seqattn.layers.mechanisms.dense import mechanism_template
+from keras_seqattn.layers.mechanisms.full import mechanism_template
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template
 from keras_seqattn.ops.arguments import checked
@@ -133,11 +133,11 @@ class MultiHeadAttention(Heads):
                 "num_key_value_heads must divide num_heads. Received: "
                 f"num_heads={self.num_heads}, num_key_value_heads={self.num_key_value_heads}"
             )
-        dense = {"window": self.window, "softcap": self.softcap, "sinks": self.use_sinks}
-        if self.attention is not None and any(dense.values()):
+        settings = {"window": self.window, "softcap": self.softcap, "sinks": self.use_sinks}
+        if self.attention is not None and any(settings.values()):
             raise ValueError(
                 f"With attention={self.attention['class_name']}(...) the mechanism decides what is "
-                f"attended to; leave out {', '.join(n for n, value in dense.items() if value)}."
+                f"attended to; leave out {', '.join(n for n, value in settings.items() if value)}."
             )
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -291,11 +291,11 @@ class MultiHeadAttention(Heads):
         out = self._finish(out, gate)
         return (out, *present) if present else out
 
-    def _check_mechanism_call(self, bias, position_ids, cache, cache_position, dense_only):
+    def _check_mechanism_call(self, bias, position_ids, cache, cache_position, full_only):
         name = type(self.mechanism).__name__
         if bias is not None or hasattr(self.positions, "bias"):
             raise ValueError(f"{self.path}: {name} takes no bias on scores.")
-        if cache_position is not None or dense_only:
+        if cache_position is not None or full_only:
             raise ValueError(
                 f"{self.path}: {name} has no scores to return and no cache of keys and values; its "
                 "`cache` is what state_shapes() describes."

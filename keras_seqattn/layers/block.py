@@ -4,7 +4,7 @@ import keras
 
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.feed_forward import FeedForward
-from keras_seqattn.layers.mechanisms.dense import mechanism_template
+from keras_seqattn.layers.mechanisms.full import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.residuals import read_residual
 from keras_seqattn.layers.templates import from_template, template

@@ -1,4 +1,4 @@
-"""Attention as a product of features."""
+"""Linear attention as a mechanism: softmax is replaced by a product of features."""
 
 import keras
 
@@ -8,7 +8,7 @@ from keras_seqattn.ops.linear import LinearAttention
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class Linear(Mechanism):
+class Linearized(Mechanism):
     """Linear attention, O(n), bidirectional or causal (https://arxiv.org/abs/2006.16236).
 
     Its state is the sum of `phi(k)' [v 1]` over the past.
@@ -21,7 +21,7 @@ class Linear(Mechanism):
             state that is not causal.
 
     Example:
-        MultiHeadAttention(8, 64, causal=True, attention=Linear())
+        MultiHeadAttention(8, 64, causal=True, attention=Linearized())
     """
 
     @checked
