@@ -56,28 +56,29 @@ class HierarchicalAttention(keras.Operation):
         places = _Places(self.block_size, query, mask, length)
         queries = places.align(ops.multiply(ops.cast(query, dtype), scale))
         sums = _Sums(_split_groups(queries, places.blocks, self.block_size, key.shape[2]))
-        row = _Row(places.align(_as_cells(key, value, mask, dtype)), places.blocks, places.first)
+        cells_of_tokens = places.align(_as_cells(key, value, mask, dtype))
+        level = _Level(cells_of_tokens, places.blocks, places.first)
         present = []
-        for level in range(self.levels + 1):
-            if level:
-                row = _pool(row, self.block_size)
-            past = None if cells is None else ops.cast(cells[:, level], dtype)
-            blocks = _blocks(row, past, self.block_size)
+        for height in range(self.levels + 1):
+            if height:
+                level = _pool(level, self.block_size)
+            past = None if cells is None else ops.cast(cells[:, height], dtype)
+            blocks = _blocks(level, past, self.block_size)
             near = _average_keys(blocks, query.shape[3])
-            for part, allowed in self._parts(near, row, places.numbers, level):
+            for part, allowed in self._parts(near, level, height, places.numbers):
                 sums.add(part, allowed)
             if cells is not None:
-                last = ops.floor_divide(places.end, self.block_size << level)
-                present.append(_last_two(blocks, row, last))
+                last = ops.floor_divide(places.end, self.block_size << height)
+                present.append(_last_two(blocks, level, last))
         out = ops.cast(places.restore(sums.result(query.shape[2])), query.dtype)
         if cells is None:
             return out
         return out, ops.cast(ops.stack(present, axis=1), cells.dtype), places.end
 
-    def _parts(self, blocks, row, numbers, level):
+    def _parts(self, blocks, level, height, numbers):
         """Cells (b, nq, g, s, w) that the blocks of queries attend to, and which queries may."""
         size = self.block_size
-        if level == 0:
+        if height == 0:
             left, own, right = blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]
             if not self.causal:
                 return [(ops.concatenate([left, own, right], axis=3), None)]
@@ -85,13 +86,13 @@ class HierarchicalAttention(keras.Operation):
             return [(ops.concatenate([left, own], axis=3), earlier)]
         # Of a neighbour, one half is near enough for the level below.
         left_half = np.arange(size) < size // 2
-        below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (level - 1)), 2), 1)
+        below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (height - 1)), 2), 1)
         is_right = ops.reshape(below, (-1, ops.shape(numbers)[-1], 1, 1, 1))
-        left = ops.subtract(ops.floor_divide(numbers, 2**level), row.first)
-        parts = [(_pick(blocks, row, left), ops.logical_or(is_right, left_half))]
+        left = ops.subtract(ops.floor_divide(numbers, 2**height), level.first)
+        parts = [(_pick(blocks, level, left), ops.logical_or(is_right, left_half))]
         if not self.causal:
             allowed = ops.logical_not(ops.logical_and(is_right, left_half))
-            parts.append((_pick(blocks, row, ops.add(left, 2)), allowed))
+            parts.append((_pick(blocks, level, ops.add(left, 2)), allowed))
         return parts
 
     def compute_output_spec(self, query, key, value, mask=None, cells=None, length=None):
@@ -188,16 +189,16 @@ class _Places:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-    """What rows of tokens are made into at a level.
+class _Level:
+    """The cells of one level of the hierarchy.
 
     The number of blocks is carried along: sizes that are equal for one length only must not be
     taken for each other in a graph that serves every length.
 
     Attributes:
         cells: float (b, blocks * size, g, w).
-        blocks: how many there are.
-        first: the number of the first of them, 0 or int32 (b, 1).
+        blocks: the number of blocks.
+        first: the index of the first block in the sequence, 0 or int32 (b, 1).
     """
 
     cells: object
@@ -275,34 +276,34 @@ def _merge_rows(x):
     return ops.reshape(x, (-1, ops.shape(x)[1], groups, rows * size, dim))
 
 
-def _pool(row, size):
+def _pool(level, size):
     """Cells of twice as many tokens, again from the start of a block on."""
-    half, (groups, width) = size // 2, row.cells.shape[2:]
-    count, first = row.blocks * half, row.first
-    cells = ops.sum(ops.reshape(row.cells, (-1, count, 2, groups, width)), axis=2)
+    half, (groups, width) = size // 2, level.cells.shape[2:]
+    count, first = level.blocks * half, level.first
+    cells = ops.sum(ops.reshape(level.cells, (-1, count, 2, groups, width)), axis=2)
     if not isinstance(first, int):
         # An odd block is the right half of one of the level above.
         odd = ops.reshape(ops.equal(ops.mod(first, 2), 1), (-1, 1, 1, 1))
         cells = ops.where(odd, _pad(cells, half, 0), _pad(cells, 0, half))
         first, count = ops.floor_divide(first, 2), count + half
     blocks = (count + size - 1) // size
-    return _Row(_pad(cells, 0, blocks * size - count), blocks, first)
+    return _Level(_pad(cells, 0, blocks * size - count), blocks, first)
 
 
-def _blocks(row, past, size):
-    """The blocks of a row, one more at either end: float (b, blocks + 2, g, size, w).
+def _blocks(level, past, size):
+    """The blocks of a level, one more at either end: float (b, blocks + 2, g, size, w).
 
     Args:
-        row: a `_Row`.
+        level: a `_Level`.
         past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the one
             before it.
         size: cells in a block.
     """
-    groups, width = row.cells.shape[2:]
-    cells = _pad(row.cells, size, size)
+    groups, width = level.cells.shape[2:]
+    cells = _pad(level.cells, size, size)
     if past is not None:
-        cells = ops.add(cells, _pad(past, 0, row.blocks * size))
-    cells = ops.reshape(cells, (-1, row.blocks + 2, size, groups, width))
+        cells = ops.add(cells, _pad(past, 0, level.blocks * size))
+    cells = ops.reshape(cells, (-1, level.blocks + 2, size, groups, width))
     return ops.transpose(cells, (0, 1, 3, 2, 4))
 
 
@@ -312,18 +313,18 @@ def _average_keys(cells, dim):
     return ops.concatenate([ops.divide(cells[..., :dim], number), cells[..., dim:]], axis=-1)
 
 
-def _pick(blocks, row, index):
+def _pick(blocks, level, index):
     """The blocks at places int (u,), the same of every row, or (b, u)."""
     if len(index.shape) == 1:
         return ops.take(blocks, index, axis=1)
-    return _take_rows(blocks, row.blocks + 2, index)
+    return _take_rows(blocks, level.blocks + 2, index)
 
 
-def _last_two(blocks, row, last):
+def _last_two(blocks, level, last):
     """Of blocks as of `_blocks`, number `last` and the one before it, as a later `past`."""
-    places = ops.subtract(ops.expand_dims(last, 1), row.first)
+    places = ops.subtract(ops.expand_dims(last, 1), level.first)
     places = ops.add(places, np.array([[0, 1]], "int32"))
-    pair = _take_rows(blocks, row.blocks + 2, places)
+    pair = _take_rows(blocks, level.blocks + 2, places)
     _, _, groups, size, width = pair.shape
     return ops.reshape(ops.transpose(pair, (0, 1, 3, 2, 4)), (-1, 2 * size, groups, width))
 
