@@ -30,8 +30,8 @@ def tokenizer_assets(metadata, count):
         CheckpointError: an entry is of the wrong kind, or the vocabulary, the merges and the
             vectors contradict each other.
     """
-    kind = metadata.text("tokenizer.ggml.model", None)
-    split = metadata.text("tokenizer.ggml.pre", "default")
+    kind = metadata.string("tokenizer.ggml.model", None)
+    split = metadata.string("tokenizer.ggml.pre", "default")
     if kind is None:
         return {}
     if kind != "gpt2" or split not in _SPLITS:
@@ -42,7 +42,7 @@ def tokenizer_assets(metadata, count):
             stacklevel=2,
         )
         return {}
-    tokens = metadata.texts("tokenizer.ggml.tokens", [])
+    tokens = metadata.strings("tokenizer.ggml.tokens", [])
     if not tokens or len(set(tokens)) != len(tokens):
         raise CheckpointError(
             f"{metadata.path}: the tokenizer's vocabulary is missing or lists a token twice."
@@ -59,12 +59,12 @@ def tokenizer_assets(metadata, count):
 
 
 def _tokenizer(metadata, tokens, split):
-    merges = [tuple(merge.split(" ")) for merge in metadata.texts("tokenizer.ggml.merges", [])]
+    merges = [tuple(merge.split(" ")) for merge in metadata.strings("tokenizer.ggml.merges", [])]
     special, added = _added_tokens(metadata, tokens)
     ignore_merges = split == "llama-bpe"
     # llama.cpp puts the token first for Llama 3 where the file does not say.
-    puts_bos = metadata.flag("tokenizer.ggml.add_bos_token", ignore_merges)
-    bos = metadata.token("bos", len(tokens)) if puts_bos else None
+    puts_bos = metadata.boolean("tokenizer.ggml.add_bos_token", ignore_merges)
+    bos = metadata.token_id("bos", len(tokens)) if puts_bos else None
     vocabulary = {token: index for index, token in enumerate(tokens)}
     try:
         model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
@@ -113,13 +113,13 @@ def _tokenizer_config(metadata, tokens):
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     for name, key in names.items():
-        index = metadata.token(key, len(tokens))
+        index = metadata.token_id(key, len(tokens))
         if index is not None:
             config[f"{name}_token"] = tokens[index]
-    length = metadata.whole("llama.context_length", None)
+    length = metadata.integer("llama.context_length", None)
     if length is not None:
         config["model_max_length"] = length
-    template = metadata.text("tokenizer.chat_template", None)
+    template = metadata.string("tokenizer.chat_template", None)
     if template is not None:
         config["chat_template"] = template
     return json.dumps(config, indent=2, ensure_ascii=False).encode("utf-8")
