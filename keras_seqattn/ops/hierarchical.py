@@ -1,4 +1,4 @@
-"""Attention to near keys one by one, and to far ones by the averages of ever larger cells."""
+"""Attention to each near key, and to averages of far keys over larger and larger cells."""
 
 import dataclasses
 
@@ -16,16 +16,17 @@ from keras_seqattn.ops.softmax import NEVER, score_scale
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class HierarchicalAttention(keras.Operation):
-    """`softmax(scale q k~') v`, where k~ is the mean key of the cell that a key is in.
+    """`softmax(scale q k~') v`, where k~ is the mean key of the cell of a key.
 
-    At level l a sequence is cut into cells of `2 ** l` tokens and blocks of `block_size` cells. A
-    query attends to a key at the lowest level at which their blocks are the same or neighbours: at
-    level 0 to the key itself, above to its cell. Positions count from the first real token.
+    At level l, the sequence is cut into cells of `2 ** l` tokens, and into blocks of `block_size`
+    cells. A query attends to a key at the lowest level where their blocks are the same block or
+    neighbours. At level 0 it attends to the key itself, at higher levels to the cell of the key.
+    Positions count from the first real token.
 
     Args:
-        block_size: cells in a block, even.
-        levels: levels above that of single tokens. A query sees `block_size * 2 ** levels` tokens
-            at least on either side, and attends to none that is beyond the last level.
+        block_size: number of cells in a block, even.
+        levels: number of levels above level 0. A query sees at least `block_size * 2 ** levels`
+            tokens on either side. It does not attend to keys beyond the last level.
         causal: attend to the past only.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
@@ -76,7 +77,7 @@ class HierarchicalAttention(keras.Operation):
         return out, ops.cast(ops.stack(present, axis=1), cells.dtype), places.end
 
     def _parts(self, blocks, level, height, numbers):
-        """Cells (b, nq, g, s, w) that the blocks of queries attend to, and which queries may."""
+        """The cells (b, nq, g, s, w) that the blocks of queries attend to, with their masks."""
         size = self.block_size
         if height == 0:
             left, own, right = blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]
@@ -84,7 +85,7 @@ class HierarchicalAttention(keras.Operation):
                 return [(ops.concatenate([left, own, right], axis=3), None)]
             earlier = np.arange(2 * size) <= np.arange(size, 2 * size)[:, None]
             return [(ops.concatenate([left, own], axis=3), earlier)]
-        # Of a neighbour, one half is near enough for the level below.
+        # One half of a neighbour is near enough for the level below.
         left_half = np.arange(size) < size // 2
         below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (height - 1)), 2), 1)
         is_right = ops.reshape(below, (-1, ops.shape(numbers)[-1], 1, 1, 1))
@@ -115,21 +116,22 @@ def hierarchical_attention(
     causal=False,
     scale=None,
 ):
-    """Attention to far keys by the averages of their cells; `O(n block_size levels)`.
+    """Attention to far keys by averages over their cells; `O(n block_size levels)`.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, t, g, d), where g divides h.
         value: float (b, t, g, e).
         mask: bool or int (b, t), nonzero = real.
-        cells: float32 (b, levels + 1, 2 block_size, g, d + e + 1), what is kept of earlier tokens:
-            for each level the cells of the current block and of the one before it, each with the
-            sums of its keys and values and its number of tokens; zeros for none.
+        cells: float32 (b, levels + 1, 2 block_size, g, d + e + 1), the state of the earlier tokens.
+            It holds for each level the cells of the current block and of the block before it. Each
+            cell has the sum of its keys, the sum of its values, and its number of tokens. Zeros
+            mean no tokens.
         length: int32 (b,), with `cells`: the number of earlier positions.
         block_size, levels, causal, scale: as in `HierarchicalAttention`.
 
     Returns:
-        float (b, t, h, e), zeros where a query may attend to nothing; with `cells` a tuple of it,
+        float (b, t, h, e), zeros if a query may attend to nothing; with `cells`, a tuple of this,
         the new cells and the new length.
     """
     operation = HierarchicalAttention(block_size, levels, causal, scale)
@@ -137,19 +139,19 @@ def hierarchical_attention(
 
 
 class _Places:
-    """Where tokens stand in blocks that count from each row's first real token.
+    """The positions of tokens in blocks. The blocks of a row begin at its first real token.
 
     Args:
-        size: tokens in a block.
+        size: number of tokens in a block.
         x: float (b, t, ...), the new tokens; only their number is used.
         mask: bool or int (b, t), or None.
         length: None, or int32 (b,), the number of earlier positions.
 
     Attributes:
         blocks: the number nq of blocks that hold the new tokens.
-        numbers: int32 (nq,) or (b, nq), which blocks of the row the new tokens are in.
-        first: the first of them, 0 or int32 (b, 1).
-        end: int32 (b,), the number of positions with the new tokens; with `length` only.
+        numbers: int32 (nq,) or (b, nq), the indices of these blocks in the row.
+        first: the first of these indices, 0 or int32 (b, 1).
+        end: int32 (b,), the number of positions up to the last new token; only with `length`.
     """
 
     def __init__(self, size, x, mask, length):
@@ -173,7 +175,7 @@ class _Places:
             self.move = ops.subtract(leading, ops.mod(start, size))
 
     def align(self, x):
-        """float (b, t, ...) in whole blocks (b, nq * size, ...), zeros around."""
+        """Put float (b, t, ...) into whole blocks (b, nq * size, ...), filled with zeros."""
         if self.move is None:
             behind = [0, self.total - self.count]
             return ops.pad(x, [[0, 0], behind, *[[0, 0]] * (len(x.shape) - 2)])
@@ -181,7 +183,7 @@ class _Places:
         return _take_rows(x, self.count, index)
 
     def restore(self, x):
-        """What `align` placed, where it came from: float (b, t, ...), zeros before all places."""
+        """The inverse of `align`: float (b, t, ...), zeros for tokens that are in no block."""
         if self.move is None:
             return x[:, : self.count]
         index = ops.subtract(ops.arange(self.count, dtype="int32"), self.move)
@@ -192,8 +194,8 @@ class _Places:
 class _Level:
     """The cells of one level of the hierarchy.
 
-    The number of blocks is carried along: sizes that are equal for one length only must not be
-    taken for each other in a graph that serves every length.
+    The number of blocks is stored and not read from a shape. Otherwise two sizes that are equal at
+    one length could be confused in a graph for all lengths.
 
     Attributes:
         cells: float (b, blocks * size, g, w).
@@ -207,7 +209,7 @@ class _Level:
 
 
 class _Sums:
-    """`sum(exp(q k') v) / sum(exp(q k'))` over parts of the keys, as they come.
+    """`sum(exp(q k') v) / sum(exp(q k'))`, computed over one part of the keys after another.
 
     Args:
         query: float (b, nq, g, r, size, d), scaled.
@@ -219,10 +221,10 @@ class _Sums:
         self.largest = self.total = None
 
     def add(self, cells, allowed):
-        """Attend to cells, float (b, nq, g, s, w) of mean key, sum of values and number.
+        """Attend to cells.
 
         Args:
-            cells: as said.
+            cells: float (b, nq, g, s, w): mean key, sum of values, and number of tokens.
             allowed: None, or bool (size, s) or (b|1, nq, 1, 1, s).
         """
         dim = self.shape[-1]
@@ -244,7 +246,7 @@ class _Sums:
         self.largest, self.total = largest, total
 
     def result(self, heads):
-        """float (b, nq * size, h, e), zeros where nothing was allowed."""
+        """float (b, nq * size, h, e), zeros for queries that may attend to nothing."""
         out = ops.divide(self.total[..., :-1], ops.maximum(self.total[..., -1:], 1e-30))
         out = ops.where(ops.greater(self.largest, 0.5 * NEVER), out, 0.0)
         blocks, (groups, rows, size), width = ops.shape(out)[1], self.shape[2:5], out.shape[-1]
@@ -254,7 +256,7 @@ class _Sums:
 
 
 def _as_cells(key, value, mask, dtype):
-    """Cells of one token: float (b, t, g, d + e + 1) of key, value and 1, or zeros."""
+    """Cells of one token each: float (b, t, g, d + e + 1), key, value and 1; zeros for padding."""
     key, value = ops.cast(key, dtype), ops.cast(value, dtype)
     cells = ops.concatenate([key, value, ops.ones_like(key[..., :1])], axis=-1)
     if mask is None:
@@ -277,12 +279,12 @@ def _merge_rows(x):
 
 
 def _pool(level, size):
-    """Cells of twice as many tokens, again from the start of a block on."""
+    """The next level: cells of twice as many tokens, beginning at the start of a block."""
     half, (groups, width) = size // 2, level.cells.shape[2:]
     count, first = level.blocks * half, level.first
     cells = ops.sum(ops.reshape(level.cells, (-1, count, 2, groups, width)), axis=2)
     if not isinstance(first, int):
-        # An odd block is the right half of one of the level above.
+        # An odd block is the right half of a block of the next level.
         odd = ops.reshape(ops.equal(ops.mod(first, 2), 1), (-1, 1, 1, 1))
         cells = ops.where(odd, _pad(cells, half, 0), _pad(cells, 0, half))
         first, count = ops.floor_divide(first, 2), count + half
@@ -291,13 +293,13 @@ def _pool(level, size):
 
 
 def _blocks(level, past, size):
-    """The blocks of a level, one more at either end: float (b, blocks + 2, g, size, w).
+    """The blocks of a level and one block at either end: float (b, blocks + 2, g, size, w).
 
     Args:
         level: a `_Level`.
-        past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the one
+        past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the block
             before it.
-        size: cells in a block.
+        size: number of cells in a block.
     """
     groups, width = level.cells.shape[2:]
     cells = _pad(level.cells, size, size)
@@ -308,20 +310,20 @@ def _blocks(level, past, size):
 
 
 def _average_keys(cells, dim):
-    """The first `dim` channels, which are sums of keys, as means."""
+    """Divide the first `dim` channels, the sums of keys, by the number of tokens."""
     number = ops.maximum(cells[..., -1:], 1.0)
     return ops.concatenate([ops.divide(cells[..., :dim], number), cells[..., dim:]], axis=-1)
 
 
 def _pick(blocks, level, index):
-    """The blocks at places int (u,), the same of every row, or (b, u)."""
+    """The blocks with the indices int (u,), the same for every row, or (b, u)."""
     if len(index.shape) == 1:
         return ops.take(blocks, index, axis=1)
     return _take_rows(blocks, level.blocks + 2, index)
 
 
 def _last_two(blocks, level, last):
-    """Of blocks as of `_blocks`, number `last` and the one before it, as a later `past`."""
+    """Block number `last` of `_blocks` and the block before it, as the next `past`."""
     places = ops.subtract(ops.expand_dims(last, 1), level.first)
     places = ops.add(places, np.array([[0, 1]], "int32"))
     pair = _take_rows(blocks, level.blocks + 2, places)
@@ -330,7 +332,7 @@ def _last_two(blocks, level, last):
 
 
 def _take_rows(x, length, index):
-    """`out[b, u] = x[b, index[b, u]]`, zeros for places that x does not have.
+    """`out[b, u] = x[b, index[b, u]]`, zeros for an index that x does not have.
 
     Args:
         x: float (b, s, ...).

@@ -1,4 +1,4 @@
-"""Attention mechanisms: what `attention=` of MultiHeadAttention and of the blocks takes."""
+"""Attention mechanisms, for the argument `attention=` of MultiHeadAttention and of the blocks."""
 
 from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.layers.mechanisms.full import Full

@@ -9,10 +9,10 @@ from keras_seqattn.ops.attention import attention
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Full(Mechanism):
-    """`softmax(q k' / sqrt(d)) v` over all keys, O(n^2); what `attention=None` means as well.
+    """`softmax(q k' / sqrt(d)) v` over all keys, O(n^2); the same as `attention=None`.
 
-    A `MultiHeadAttention` that is given it computes it itself, with bias, scores and a cache that
-    grows.
+    A `MultiHeadAttention` with this mechanism computes the attention itself, so a bias, returned
+    scores and a growing cache are possible.
 
     Example:
         MultiHeadAttention(8, 64, attention=Full())

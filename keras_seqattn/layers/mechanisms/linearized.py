@@ -17,8 +17,8 @@ class Linearized(Mechanism):
         feature_map: phi, "elu" for `elu(x) + 1` or "relu".
 
     Raises:
-        ValueError: an unknown feature map; when called, a scale, since there are no scores; a
-            state that is not causal.
+        ValueError: the feature map is unknown; or it is called with a scale (there are no scores),
+            or with a state but not `causal`.
 
     Example:
         MultiHeadAttention(8, 64, causal=True, attention=Linearized())
