@@ -1,4 +1,4 @@
-"""Translation by attention (https://arxiv.org/abs/1409.0473): a BiGRU that a GRU attends to."""
+"""Translation with attention (https://arxiv.org/abs/1409.0473): a GRU attends to a BiGRU."""
 
 import keras
 
@@ -55,7 +55,7 @@ def _make_layers(settings, initializer):
             width,
             return_sequences=True,
             return_state=True,
-            # As in the paper: the reset gate acts on the state, not on its product.
+            # As in the paper, the reset gate acts on the state, not on the product of the state.
             reset_after=False,
             kernel_initializer=initializer(),
             name="gru",
@@ -76,7 +76,7 @@ def _make_layers(settings, initializer):
 
 
 def _encode(layers, input_ids, attention_mask):
-    """The annotations h, float (b, s, 2n), and the decoder's first state, float (b, n)."""
+    """The annotations h, float (b, s, 2n), and the first state of the decoder, float (b, n)."""
     x = embed(layers, "encoder", input_ids)
     context, _, backward = layers["encoder"](x, mask=attention_mask)
     return context, layers["initial_state"](backward)

@@ -1,4 +1,4 @@
-"""What encoders with BERT's settings share: the settings, the encoder, heads and weight rows."""
+"""The common part of encoders with the settings of BERT: settings, encoder, heads, weight rows."""
 
 import math
 
@@ -21,8 +21,8 @@ DEFAULTS = {
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-12,
     "tie_word_embeddings": True,
-    # Not a key of transformers: whether an embedding model has the pooler, which checkpoints may
-    # lack.
+    # Not a key of transformers. It says whether an embedding model has the pooler, because some
+    # checkpoints have none.
     "add_pooling_layer": True,
 }
 FIXED = {
@@ -33,16 +33,17 @@ FIXED = {
 
 
 def bert_spec(settings, task, initializer, attentions=None, extras=(), offset=None):
-    """The encoder that BERT's settings describe.
+    """The encoder for the settings of BERT.
 
     Args:
-        settings, task, initializer: as `Family.build` gets them. Of some families only:
-            rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
-            queries, keys and values have biases.
+        settings, task, initializer: as in `Family.build`. Only some families have the settings
+            rescale_embeddings (multiply the token embeddings by sqrt(m)) and use_bias (whether
+            queries, keys and values have biases).
         attentions: None, or a `Mechanism` for each block.
         extras: as in `EncoderSpec`.
-        offset: rows of the position table before that of the first token; positions then leave out
-            padding. None: there are none, and padding counts.
+        offset: number of rows of the position table before the row of the first token; positions
+            then count only real tokens. With None there are no such rows, and positions count
+            padding, too.
 
     Returns:
         An `EncoderSpec`.
@@ -89,24 +90,24 @@ def bert_spec(settings, task, initializer, attentions=None, extras=(), offset=No
 
 
 def adapt_pooler(config, names):
-    """The configuration, as `Family.adapt`: checkpoints of some tasks come without the pooler."""
+    """For `Family.adapt`: note in the configuration whether the checkpoint has a pooler."""
     if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
         return config
     return {**config, "add_pooling_layer": False}
 
 
 def check_heads(settings):
-    """As `Family.check`: the heads divide the width."""
+    """For `Family.check`: the number of heads must divide the width."""
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % heads:
         raise ConfigError(f"hidden_size={width} is not a multiple of num_attention_heads={heads}.")
 
 
 def encoder_shapes(prefix):
-    """The shapes of what `bert_spec` describes, as of `Family.shapes`.
+    """For `Family.shapes`: the shapes of the encoder of `bert_spec`.
 
     Args:
-        prefix: what the names start with.
+        prefix: start of the names.
     """
     embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
     return {
@@ -120,10 +121,10 @@ def encoder_shapes(prefix):
 
 
 def encoder_rows(prefix):
-    """The rows of what `bert_spec` describes, without heads, as BERT's checkpoints name them.
+    """The rows of the encoder of `bert_spec`, without heads, with the names of BERT's checkpoints.
 
     Args:
-        prefix: what the names start with.
+        prefix: start of the names.
 
     Returns:
         tuple of `WeightRow`.
@@ -147,10 +148,10 @@ def encoder_rows(prefix):
 
 
 def bert_heads_rows(prefix):
-    """The rows of the tasks' heads, as BERT's checkpoints name them.
+    """The rows of the heads, with the names of BERT's checkpoints.
 
     Args:
-        prefix: what the names of the pooler start with.
+        prefix: start of the names of the pooler.
 
     Returns:
         tuple of `WeightRow`.

@@ -28,11 +28,11 @@ DEFAULTS = {
     "tie_word_embeddings": True,
     "conv_bias": False,
     "conv_L_cache": 3,
-    # The width of the feed-forward follows from intermediate_size by these three.
+    # These three and intermediate_size give the width of the feed-forward.
     "block_auto_adjust_ff_dim": True,
     "block_ffn_dim_multiplier": 1.0,
     "block_multiple_of": 256,
-    # Which layers have attention: by number, or by the kind of each.
+    # The layers with attention: their numbers, or the kind of each layer.
     "full_attn_idxs": None,
     "layer_types": None,
     "rope_parameters": None,
@@ -40,7 +40,7 @@ DEFAULTS = {
     "rope_theta": 1000000.0,
     "original_max_position_embeddings": None,
 }
-# Old names of keys, which transformers lets win.
+# Old names of keys. In transformers they override the new names.
 _RENAMED = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
 
 
@@ -69,7 +69,7 @@ def _build(settings, task, initializer):
 
 
 def _layers(settings, initializer):
-    """The arguments of each block that are its own."""
+    """The own arguments of each block."""
     for kind in _kinds(settings):
         mixer = None
         if kind == "conv":

@@ -1,4 +1,4 @@
-"""Linformer (https://arxiv.org/abs/2006.04768): BERT, attending to mixtures of the tokens."""
+"""Linformer (https://arxiv.org/abs/2006.04768): BERT with attention to mixtures of tokens."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
@@ -33,7 +33,7 @@ def _build(settings, task, initializer):
     layers = range(settings["num_hidden_layers"])
     sizes = settings["num_projections"], settings["max_position_embeddings"], shared
     attentions = [Linformer(*sizes) for _ in layers]
-    # Positions, like the rows of the projections, are places among the real tokens.
+    # Positions count only real tokens, like the rows of the projections.
     spec = bert_spec(settings, task, initializer, attentions, offset=0)
     return build_encoder(spec, settings, task, initializer)
 

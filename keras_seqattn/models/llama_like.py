@@ -1,4 +1,4 @@
-"""What families with LLaMA's layers share: pre-norm, rotary positions, gated feed-forward."""
+"""The common part of LLaMA-like families: pre-norm, rotary positions, gated feed-forward."""
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms import Local
@@ -35,11 +35,11 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
 
     Args:
         model_type: as in config.json.
-        class_prefix: what the names of its Hugging Face classes start with.
+        class_prefix: start of the names of its Hugging Face classes.
         defaults, fixed: as in `Family`.
-        layers: function from settings to the arguments of `DecoderBlock` that each layer has to
-            itself, a sequence of dicts; None has none.
-        block: further arguments of `DecoderBlock`.
+        layers: function from the settings to a sequence of dicts: for each layer, its own arguments
+            of `DecoderBlock`. With None, all layers are the same.
+        block: other arguments of `DecoderBlock`, for all layers.
         keys: as in `Family`.
 
     Returns:
@@ -75,11 +75,11 @@ def _equal_layers(settings):
 
 
 def window_layer(settings, window):
-    """The arguments of `DecoderBlock` of a layer that attends to W keys, the query's own included.
+    """The arguments of `DecoderBlock` for a layer that attends to W keys, with the query's own key.
 
     Args:
-        settings: dict with rolling_cache: whether the layer decodes with a state of W - 1 keys, not
-            with a cache that grows. The numbers are the same.
+        settings: dict with rolling_cache: True decodes with a state of W - 1 keys, False with a
+            growing cache. Both give the same results.
         window: int W, or None for a layer without a window.
 
     Returns:
@@ -96,10 +96,10 @@ def window_layer(settings, window):
 
 
 def read_heads(settings):
-    """The number of heads, that of keys and values, and their size, by `DecoderBlock`'s names.
+    """The numbers of heads and their size, with the names of `DecoderBlock`.
 
     Raises:
-        ConfigError: they do not fit each other.
+        ConfigError: they contradict each other.
     """
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
     groups = settings["num_key_value_heads"] or heads
@@ -114,7 +114,7 @@ def read_heads(settings):
 
 
 def check_rotary_heads(settings):
-    """As `Family.check`: the heads fit each other, and the rotary positions fit them."""
+    """For `Family.check`: the heads and the rotary positions must fit together."""
     read_rotary_positions({**settings, **read_heads(settings)})
 
 
@@ -192,7 +192,7 @@ SHAPES = {
     "model.layers.{i}.mlp.gate_proj.weight": ("intermediate_size", "hidden_size"),
     "model.layers.{i}.mlp.down_proj.weight": ("hidden_size", "intermediate_size"),
 }
-# The tables of rotary positions, and what is kept of a window.
+# The sizes of the tables of rotary positions and of the state of a window.
 ROTARY_EXTENT = ("max_position_embeddings * head_dim",)
 ROLLING_EXTENT = (
     "2 * rolling_cache * num_hidden_layers * sliding_window * num_key_value_heads * head_dim"

@@ -1,7 +1,7 @@
 """Longformer (https://arxiv.org/abs/2004.05150): RoBERTa with windows and global tokens.
 
-Positions count real tokens, from `pad_token_id + 1` on: the row of the table that its authors'
-tokenizer leaves to the first token, on whichever side the padding is.
+Positions count only real tokens, with padding on either side. They begin at `pad_token_id + 1`, the
+row of the position table for the first token.
 """
 
 from keras_seqattn.errors import ConfigError
@@ -45,7 +45,7 @@ def _build(settings, task, initializer):
 
 
 def _masked_lm(body, settings):
-    # Whatever the activation of the blocks.
+    # The activation of the blocks may be another one.
     return HEADS["masked_lm"](body, {**settings, "hidden_act": "gelu"})
 
 
@@ -53,7 +53,7 @@ _HEADS = {"sequence_classification": dense_sequence_classification, "masked_lm":
 
 
 def _longest(settings, side):
-    """The first rows of the table of positions are those of padding."""
+    """For `Family.longest`: the first rows of the position table are for padding."""
     return settings["max_position_embeddings"] - (settings["pad_token_id"] + 1)
 
 

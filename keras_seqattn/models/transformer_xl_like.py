@@ -1,4 +1,4 @@
-"""What Transformer-XLs share: segments with a memory, relative positions."""
+"""The common part of Transformer-XLs: segments with a memory, relative positions."""
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
@@ -32,15 +32,15 @@ KERAS_NAMES = {
 
 
 def equal_steps(settings):
-    """As `Family.equal_steps`: for as long as the memory holds every earlier token.
+    """For `Family.equal_steps`: steps are equal while the memory holds every earlier token.
 
-    A query that sees equally far in the full pass needs no more.
+    With `same_length`, queries of the full pass see only that far, so steps are always equal.
     """
     return None if settings.get("same_length") else settings["mem_len"] + 1
 
 
 def check_width(settings):
-    """As `Family.check`: the width is even, and fits the heads."""
+    """For `Family.check`: the width must be even and must fit the heads."""
     width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
     if width % 2 or (head_dim is None and width % heads):
         raise ConfigError(
@@ -50,7 +50,7 @@ def check_width(settings):
 
 
 def read_shape(settings):
-    """The number of heads and their size, by `DecoderBlock`'s names."""
+    """The number of heads and their size, with the names of `DecoderBlock`."""
     width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
     return {"num_heads": heads, "head_dim": head_dim or max(1, width // heads)}
 
@@ -62,8 +62,8 @@ def transformer_xl_spec(settings, task, initializer, activation="relu", embeddin
         settings: dict with the keys of `DEFAULTS`.
         task: "causal_lm" or "embedding".
         initializer: function that makes a kernel initializer.
-        activation: of the feed-forward.
-        embedding_scale: the factor of the token vectors.
+        activation: activation of the feed-forward.
+        embedding_scale: factor of the token vectors.
 
     Returns:
         A `DecoderSpec`.
@@ -106,7 +106,7 @@ def _layer(checkpoint):
     return f"transformer.layer.{{i}}.{checkpoint}"
 
 
-# The names are XLNet's, whose code is where transformers keeps these layers.
+# The names are those of XLNet, because transformers keeps these layers in its XLNet code.
 TABLE = Table(
     body=(
         WeightRow("transformer.word_embedding.weight", "token_embedding/embeddings"),

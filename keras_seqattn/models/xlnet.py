@@ -1,7 +1,8 @@
-"""XLNet (https://arxiv.org/abs/1906.08237) read from left to right, which is a Transformer-XL.
+"""XLNet (https://arxiv.org/abs/1906.08237) read from left to right: this is a Transformer-XL.
 
-What makes XLNet itself is training: orders of prediction, and attention in both directions. Only
-configurations with attn_type "uni" are taken; token types and the mask's vector are left out.
+The special parts of XLNet are its training, with several orders of prediction, and attention in
+both directions. Only configurations with attn_type "uni" are accepted. Token types and the vector
+of the mask are not used.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from keras_seqattn.weights.rows import WeightRow
 _DEFAULTS = {
     "vocab_size": 32000,
     "d_model": 1024,
-    # None: d_model / n_head.
+    # None is d_model / n_head.
     "d_head": None,
     "d_inner": 4096,
     "n_layer": 24,
@@ -64,7 +65,7 @@ def _build(settings, task, initializer):
 
 
 def _adapt(config, names):
-    """Files leave out what transformers has as its default."""
+    """For `Family.adapt`: files do not contain keys with the default of transformers."""
     return {"attn_type": "bi", **config}
 
 

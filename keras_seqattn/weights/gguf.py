@@ -1,4 +1,4 @@
-"""GGUF files of the llama architecture, presented as a Hugging Face checkpoint."""
+"""GGUF files of the llama architecture, opened as Hugging Face checkpoints."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _LAYER_TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-# Factors of the rotary frequencies: they become part of the configuration.
+# Factors of the rotary frequencies. They become part of the configuration.
 _ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 # Metadata of variants of the architecture that the llama family does not compute.
 _REFUSED = (
@@ -50,7 +50,7 @@ def open_gguf(path):
         A `Checkpoint`.
 
     Raises:
-        CheckpointError: the file is damaged, or of an architecture that is not implemented.
+        CheckpointError: the file is damaged, or its architecture is not implemented.
     """
     file = open_gguf_file(path)
     architecture = file.metadata.get("general.architecture")
@@ -100,7 +100,7 @@ def _hugging_face_name(path, name):
 
 
 def _config(file, names):
-    """The config.json that the metadata and the tensors amount to."""
+    """The content of config.json, from the metadata and the tensors."""
     values = Metadata(file.path, file.metadata, "llama.")
     for key in _REFUSED:
         if values.get(key):
@@ -149,7 +149,7 @@ def _special_tokens(values, count):
 
 
 def _rope_parameters(file, values, head_dim):
-    """Rotary settings with Hugging Face names; frequency factors stored as a tensor stay exact."""
+    """Rotary settings with Hugging Face names. Frequency factors from a tensor stay exact."""
     rotated = values.integer("rope.dimension_count", head_dim)
     if rotated != head_dim:
         raise CheckpointError(
@@ -209,7 +209,7 @@ def _read_factors(file, name, head_dim):
 
 
 def _frequency_factors(factors, base, original):
-    """Llama 3's scaling where the factors are its own, else the general LongRoPE."""
+    """The scaling of Llama 3 if the factors match it, else the general LongRoPE."""
     scaling = {
         "rope_type": "llama3",
         "factor": float(factors.max()),
@@ -229,7 +229,7 @@ def _frequency_factors(factors, base, original):
 
 
 def _llama3_factors(scaling, base, size):
-    """What llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
+    """The factors that llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
     wavelength = 2 * np.pi * np.float64(base) ** (np.arange(size) / size)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     smooth = (scaling["original_max_position_embeddings"] / wavelength - low) / (high - low)
@@ -238,6 +238,6 @@ def _llama3_factors(scaling, base, size):
 
 
 def _unpermute(value, num_heads):
-    """Undo llama.cpp's reordering of q and k rows from half-split to interleaved rotary pairs."""
+    """Undo the reordering of q and k rows in llama.cpp, from half-split to interleaved pairs."""
     pairs = value.reshape(num_heads, -1, 2, *value.shape[1:])  # (h, d/2, 2, ...)
     return pairs.swapaxes(1, 2).reshape(value.shape)

@@ -20,15 +20,15 @@ def tokenizer_assets(metadata, count):
 
     Args:
         metadata: the `Metadata` of the file.
-        count: of token vectors that the model has.
+        count: number of token vectors in the model.
 
     Returns:
-        dict of file name -> bytes; empty, with a warning, for a kind of tokenizer that is not
-        implemented.
+        dict of file name -> bytes. If the kind of tokenizer is not implemented, it is empty, and
+        there is a warning.
 
     Raises:
-        CheckpointError: an entry is of the wrong kind, or the vocabulary, the merges and the
-            vectors contradict each other.
+        CheckpointError: an entry has the wrong type, or the vocabulary, the merges and the vectors
+            contradict each other.
     """
     kind = metadata.string("tokenizer.ggml.model", None)
     split = metadata.string("tokenizer.ggml.pre", "default")
@@ -62,7 +62,7 @@ def _tokenizer(metadata, tokens, split):
     merges = [tuple(merge.split(" ")) for merge in metadata.strings("tokenizer.ggml.merges", [])]
     special, added = _added_tokens(metadata, tokens)
     ignore_merges = split == "llama-bpe"
-    # llama.cpp puts the token first for Llama 3 where the file does not say.
+    # If the file does not say it, llama.cpp puts the token first for Llama 3 only.
     puts_bos = metadata.boolean("tokenizer.ggml.add_bos_token", ignore_merges)
     bos = metadata.token_id("bos", len(tokens)) if puts_bos else None
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -76,7 +76,7 @@ def _tokenizer(metadata, tokens, split):
         tokenizer.add_tokens(added)
         if bos is not None:
             tokenizer.post_processor = _first_token(tokens[bos], bos)
-    except Exception as error:  # of a library in Rust, which raises what it likes
+    except Exception as error:  # the library is written in Rust and may raise any error
         raise CheckpointError(
             f"{metadata.path}: the tokenizer's merges or special tokens do not fit its vocabulary "
             f"({shown(str(error))})."
@@ -85,7 +85,7 @@ def _tokenizer(metadata, tokens, split):
 
 
 def _added_tokens(metadata, tokens):
-    """The tokens that are never split: those for control, and others."""
+    """The tokens that are never split: control tokens, and user-defined tokens."""
     key = "tokenizer.ggml.token_type"
     kinds = metadata.get(key, [])
     if not isinstance(kinds, list) or kinds and len(kinds) != len(tokens):
