@@ -197,25 +197,37 @@ def _task(bundle):
     return inspect(bundle).metadata.get("keras_seqattn.task")
 
 
+_SETTING_OPTIONS = (
+    ("max-new-tokens", int, "maximum number of new tokens"),
+    ("min-new-tokens", int, "minimum number of new tokens"),
+    ("temperature", float, "sampling: below 1 prefers likely tokens more"),
+    ("top-k", int, "sampling: only the N most likely tokens"),
+    ("top-p", float, "sampling: only the likeliest tokens that together have probability X"),
+    ("min-p", float, "sampling: only tokens with X times the probability of the likeliest"),
+    ("repetition-penalty", float, "above 1 makes tokens that occurred less likely"),
+    ("no-repeat-ngram-size", int, "no group of N tokens occurs twice"),
+    ("seed", int, "sampling: the same seed gives the same text"),
+)
+
+
 def _add_settings(command):
-    command.add_argument("--max-new-tokens", type=int, metavar="N")
-    command.add_argument("--min-new-tokens", type=int, metavar="N")
-    command.add_argument("--do-sample", action="store_const", const=True)
-    command.add_argument("--temperature", type=float, metavar="X")
-    command.add_argument("--top-k", type=int, metavar="N")
-    command.add_argument("--top-p", type=float, metavar="X")
-    command.add_argument("--min-p", type=float, metavar="X")
-    command.add_argument("--repetition-penalty", type=float, metavar="X")
-    command.add_argument("--no-repeat-ngram-size", type=int, metavar="N")
-    command.add_argument("--stop", action="append", metavar="TEXT", dest="stop_strings")
-    command.add_argument("--seed", type=int, metavar="N")
+    for name, kind, text in _SETTING_OPTIONS:
+        metavar = "N" if kind is int else "X"
+        command.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    sampling = "sample tokens (default: the setting of the bundle)"
+    command.add_argument("--do-sample", action="store_const", const=True, help=sampling)
+    ending = "end before this text; may be repeated"
+    command.add_argument(
+        "--stop", action="append", metavar="TEXT", dest="stop_strings", help=ending
+    )
 
 
 # The settings that generate and chat pass on; None takes the setting of the bundle.
 _SETTINGS = (
-    "max_new_tokens min_new_tokens do_sample temperature top_k top_p min_p repetition_penalty "
-    "no_repeat_ngram_size stop_strings seed"
-).split()
+    *(name.replace("-", "_") for name, *_ in _SETTING_OPTIONS),
+    "do_sample",
+    "stop_strings",
+)
 
 
 _BEAMS = ("num_beams", "length_penalty")
@@ -234,8 +246,9 @@ def _add_generate(commands):
 
 
 def _add_beams(command):
-    command.add_argument("--num-beams", type=int, metavar="N")
-    command.add_argument("--length-penalty", type=float, metavar="X")
+    command.add_argument("--num-beams", type=int, metavar="N", help="number of beams")
+    penalty = "beams: above 0 prefers longer texts"
+    command.add_argument("--length-penalty", type=float, metavar="X", help=penalty)
 
 
 def _generate(arguments):
