@@ -223,11 +223,8 @@ def _add_settings(command):
 
 
 # The settings that generate and chat pass on; None takes the setting of the bundle.
-_SETTINGS = (
-    *(name.replace("-", "_") for name, *_ in _SETTING_OPTIONS),
-    "do_sample",
-    "stop_strings",
-)
+_SETTINGS = [name.replace("-", "_") for name, *_ in _SETTING_OPTIONS]
+_SETTINGS += ["do_sample", "stop_strings"]
 
 
 _BEAMS = ("num_beams", "length_penalty")
