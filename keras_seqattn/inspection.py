@@ -1,4 +1,4 @@
-"""The content of an exported model: inputs, outputs, operations, and the sizes of its parts."""
+"""What an exported model holds: inputs, outputs, operations, and where the bytes are."""
 
 import collections
 import dataclasses
@@ -19,7 +19,7 @@ _PROTOBUF_BYTES = 2 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A named tensor of the graph; a dimension is an int, or a name if it is dynamic."""
+    """A named tensor of the graph; a dimension is an int, or the name of a dynamic one."""
 
     name: str
     dtype: str
@@ -32,7 +32,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """One ONNX file; sizes are in bytes; `operators` counts nodes by type, also in loops."""
+    """One ONNX file; sizes are bytes, `operators` counts nodes by type, those of loops included."""
 
     file: str
     opsets: dict
@@ -44,9 +44,9 @@ class Graph:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The result of `inspect`: the graphs (several for an encoder-decoder) and the file sizes.
+    """What `inspect` found: the graphs, one or those of an encoder-decoder, and the files' bytes.
 
-    `str()` gives the report that the command line prints.
+    `str()` of it is the report that the command line prints.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Summary:
 
     @property
     def operators(self):
-        """The number of nodes of each type in all graphs."""
+        """How many nodes of each type there are in all graphs."""
         counts = collections.Counter()
         for graph in self.graphs:
             counts.update(graph.operators)
@@ -201,7 +201,7 @@ def _weights(initializers, shown=12):
     yield f"weights ({len(initializers)} tensors, {size_text(total)})"
     counts, sizes = collections.Counter(), collections.Counter()
     for tensor in initializers:
-        # The layers of a stack differ only in their numbers.
+        # The layers of a stack differ in their numbers only.
         alike = dataclasses.replace(tensor, name=re.sub(r"\d+", "*", tensor.name), size=None)
         counts[alike] += 1
         sizes[alike] += tensor.size
