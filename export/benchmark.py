@@ -154,8 +154,8 @@ def export(work, rounds):
         "weights",
         "load (GGUF)",
         "export",
-        "peak memory, model included",
-        "of it by the export",
+        "peak memory with the model",
+        "memory of the export alone",
     ]
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     return f"## Export: SmolLM2-135M to fp32, {backend} backend\n\n" + table(header, [row])

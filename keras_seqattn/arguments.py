@@ -1,4 +1,4 @@
-"""Checks of arguments that many public functions share; each raises InputError with the name."""
+"""Checks of arguments that many public functions share. Each raises InputError with the name."""
 
 import math
 import numbers
@@ -15,22 +15,22 @@ _REPR.maxlevel = 3
 
 
 def shown(value):
-    """str, `value` as an error message shows it: one short line, whatever it is."""
+    """str, any `value` as one short line for an error message."""
     try:
         text = _REPR.repr(value)
-    except Exception:  # a repr may raise anything, and that of an int of 5,000 digits does
+    except Exception:  # a repr may raise any error; an int with 5,000 digits does so
         text = f"a value of type {type(value).__name__}"
     return " ".join(text[:200].split())
 
 
 def shown_path(path):
-    """str, a path as an error message shows it: shortened if it is longer than any real path."""
+    """str, a path for an error message; it is shortened if it is longer than any real path."""
     text = str(path)
     return text if len(text) <= 400 else f"{text[:200]}...{text[-100:]}"
 
 
 def integer(value, name, least=0, most=2**63 - 1):
-    """`value` as an int from `least` to `most`; a bool is refused."""
+    """`value` as an int from `least` to `most`; a bool is not accepted."""
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or not least <= value <= most:
         upper = "" if most == 2**63 - 1 else f" and at most {most}"
@@ -63,7 +63,7 @@ def flag(value, name):
 
 
 def choice(value, name, options):
-    """`value`, which must be one of `options`, texts."""
+    """`value`, which must be one of the texts in `options`."""
     if not isinstance(value, str) or value not in options:
         raise InputError(
             f"{name}={shown(value)} is not valid: it must be one of {', '.join(options)}"
@@ -86,13 +86,13 @@ def text(value, name="the text"):
 
 
 def texts(value, name="texts"):
-    """`value`, a text or a list of at least one, as a list of str."""
+    """`value`, a text or a list of texts that is not empty, as a list of str."""
     if isinstance(value, str):
         return [text(value, name)]
-    # The size of a tensor of PyTorch is a method: it holds no text.
+    # In PyTorch tensors, size is a method; they hold no text.
     size = getattr(value, "size", None)
     if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") and isinstance(size, int):
-        # An array may be one text that is repeated without an end.
+        # An array may repeat one text very often without using memory for it.
         check_memory(100 * size, f"{name} of {size} elements", "give fewer")
         value = value.tolist()
     if not isinstance(value, (list, tuple)) or not value:

@@ -1,6 +1,6 @@
-"""The command line `keras-seqattn`: from a checkpoint to a bundle, and what bundles can do.
+"""The command line `keras-seqattn`: it exports checkpoints to bundles, and uses bundles.
 
-Keras is imported only by the commands that need it, so that the others start at once.
+Only the commands that need Keras import it, so the others start at once.
 """
 
 import importlib
@@ -21,23 +21,24 @@ def main(argv=None):
     """Run one command.
 
     Args:
-        argv: list of str, the arguments without the program's name. Default: the process's.
+        argv: list of str, the arguments without the name of the program. None takes those of the
+            process.
 
     Returns:
-        int, the exit code: 0, or 1 after an error, which is one line on standard error. Wrong
-        usage is one line too, and ends in SystemExit with code 2, as usual with argparse.
+        int, the exit code: 0, or 1 after an error. An error is one line on standard error. Wrong
+        usage is one line, too, and raises SystemExit with code 2, as usual with argparse.
     """
     arguments = _parser().parse_args(argv)
     return console.run(lambda: arguments.run(arguments))
 
 
 def choose_backend():
-    """Set KERAS_BACKEND, unless it is set, to a backend that is installed; call it before Keras.
+    """Set KERAS_BACKEND to an installed backend, if it is not set. Call it before importing Keras.
 
-    The backend in Keras's own configuration file comes first, then TensorFlow, JAX and PyTorch.
+    The backend in the configuration file of Keras comes first, then TensorFlow, JAX and PyTorch.
 
     Raises:
-        ConfigError: none is installed.
+        ConfigError: no backend is installed.
     """
     if os.environ.get("KERAS_BACKEND"):
         return
@@ -52,7 +53,7 @@ def choose_backend():
 
 def _start_keras():
     choose_backend()
-    # TensorFlow's libraries write to the descriptor itself while they are loaded.
+    # TensorFlow's libraries write directly to the file descriptor while they are loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -101,8 +102,8 @@ def _add_export(commands):
     command.add_argument("source", metavar="SRC", help="Hugging Face directory or .gguf file")
     command.add_argument("output", metavar="OUT", help="bundle folder, or a file ending in .onnx")
     command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
-    command.add_argument("--target", default="ort", help="where it runs (default: ort)")
-    command.add_argument("--precision", default="fp32", help="how exact it is (default: fp32)")
+    command.add_argument("--target", default="ort", help="where the file runs (default: ort)")
+    command.add_argument("--precision", default="fp32", help="what is rounded (default: fp32)")
     command.add_argument(
         "--opset", type=int, metavar="N", help="a lower opset than the target's, for older runtimes"
     )
@@ -196,25 +197,34 @@ def _task(bundle):
     return inspect(bundle).metadata.get("keras_seqattn.task")
 
 
+_SETTING_OPTIONS = (
+    ("max-new-tokens", int, "maximum number of new tokens"),
+    ("min-new-tokens", int, "minimum number of new tokens"),
+    ("temperature", float, "sampling: below 1 prefers likely tokens more"),
+    ("top-k", int, "sampling: only the N most likely tokens"),
+    ("top-p", float, "sampling: only the likeliest tokens that together have probability X"),
+    ("min-p", float, "sampling: only tokens with X times the probability of the likeliest"),
+    ("repetition-penalty", float, "above 1 makes tokens that occurred less likely"),
+    ("no-repeat-ngram-size", int, "no group of N tokens occurs twice"),
+    ("seed", int, "sampling: the same seed gives the same text"),
+)
+
+
 def _add_settings(command):
-    command.add_argument("--max-new-tokens", type=int, metavar="N")
-    command.add_argument("--min-new-tokens", type=int, metavar="N")
-    command.add_argument("--do-sample", action="store_const", const=True)
-    command.add_argument("--temperature", type=float, metavar="X")
-    command.add_argument("--top-k", type=int, metavar="N")
-    command.add_argument("--top-p", type=float, metavar="X")
-    command.add_argument("--min-p", type=float, metavar="X")
-    command.add_argument("--repetition-penalty", type=float, metavar="X")
-    command.add_argument("--no-repeat-ngram-size", type=int, metavar="N")
-    command.add_argument("--stop", action="append", metavar="TEXT", dest="stop_strings")
-    command.add_argument("--seed", type=int, metavar="N")
+    for name, kind, text in _SETTING_OPTIONS:
+        metavar = "N" if kind is int else "X"
+        command.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    sampling = "sample tokens (default: the setting of the bundle)"
+    command.add_argument("--do-sample", action="store_const", const=True, help=sampling)
+    ending = "end before this text; may be repeated"
+    command.add_argument(
+        "--stop", action="append", metavar="TEXT", dest="stop_strings", help=ending
+    )
 
 
-# What generate and chat hand on; None means that the bundle's own setting holds.
-_SETTINGS = (
-    "max_new_tokens min_new_tokens do_sample temperature top_k top_p min_p repetition_penalty "
-    "no_repeat_ngram_size stop_strings seed"
-).split()
+# The settings that generate and chat pass on; None takes the setting of the bundle.
+_SETTINGS = [name.replace("-", "_") for name, *_ in _SETTING_OPTIONS]
+_SETTINGS += ["do_sample", "stop_strings"]
 
 
 _BEAMS = ("num_beams", "length_penalty")
@@ -233,8 +243,9 @@ def _add_generate(commands):
 
 
 def _add_beams(command):
-    command.add_argument("--num-beams", type=int, metavar="N")
-    command.add_argument("--length-penalty", type=float, metavar="X")
+    command.add_argument("--num-beams", type=int, metavar="N", help="number of beams")
+    penalty = "beams: above 0 prefers longer texts"
+    command.add_argument("--length-penalty", type=float, metavar="X", help=penalty)
 
 
 def _generate(arguments):
@@ -262,7 +273,7 @@ def _add_chat(commands):
         commands, "chat", _chat, "talk with a model, or answer lines of standard input"
     )
     command.add_argument("bundle", metavar="OUT", help="bundle folder")
-    command.add_argument("--system", metavar="TEXT", help="what the model is told beforehand")
+    command.add_argument("--system", metavar="TEXT", help="the system message, before the talk")
     _add_settings(command)
 
 
@@ -285,8 +296,8 @@ def _chat(arguments):
 def _add_translate(commands):
     command = _command(commands, "translate", _translate, "translate texts, a line for each")
     _add_texts(command, "a text, or - for each line of standard input")
-    command.add_argument("--source", metavar="LANGUAGE", help="where the model knows several")
-    command.add_argument("--target", metavar="LANGUAGE", help="where the model knows several")
+    command.add_argument("--source", metavar="LANGUAGE", help="for models with several languages")
+    command.add_argument("--target", metavar="LANGUAGE", help="for models with several languages")
     _add_beams(command)
     _add_settings(command)
 

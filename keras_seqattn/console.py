@@ -8,7 +8,7 @@ import warnings
 
 from keras_seqattn.errors import InputError, SeqAttnError
 
-# If this variable is set and not empty, errors show where they came from.
+# If this variable is set and not empty, errors have a traceback.
 TRACEBACK = "KERAS_SEQATTN_TRACEBACK"
 _LONGEST = 1000
 
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose error is one line.
 
     Attributes:
-        notes: None, or a function that gives the last paragraph of the help.
+        notes: None, or a function that returns the last paragraph of the help.
     """
 
     notes = None
@@ -33,20 +33,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(command):
-    """Run a command; whatever goes wrong is one line on standard error.
+    """Run a command; every error is one line on standard error.
 
     Args:
-        command: callable without arguments, which returns an exit code or None.
+        command: callable without arguments that returns an exit code or None.
 
     Returns:
-        int, the exit code: that of the command, or 1 after an error.
+        int, the exit code of the command, or 1 after an error.
     """
     _tolerate(sys.stdout)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             code = command() or 0
-            # What cannot be written must fail here, not when the interpreter ends.
+            # If the output cannot be written, this must fail here and not at the interpreter's end.
             if sys.stdout is not None:
                 sys.stdout.flush()
             return code
@@ -61,7 +61,7 @@ def run(command):
         except MemoryError:
             message = "there is not enough memory"
             _show_traceback()
-        except Exception as error:  # the last resort: nobody wants a traceback unasked
+        except Exception as error:  # every other error is one line, too
             message = (
                 f"internal error, {type(error).__name__}: {error} (set {TRACEBACK}=1 for more)"
             )
@@ -76,7 +76,7 @@ def read_input():
 
 
 def input_lines(is_interactive):
-    """Yield the lines of standard input that hold text; in a terminal an empty one ends."""
+    """Yield the lines of standard input with text; in a terminal, an empty line ends the input."""
     while True:
         if is_interactive:
             print("> ", end="", file=sys.stderr, flush=True)
@@ -88,7 +88,7 @@ def input_lines(is_interactive):
 
 
 def has_terminal():
-    """Whether a person types standard input."""
+    """Whether standard input is a terminal."""
     return _from_input(lambda stream: stream.isatty())
 
 
@@ -102,14 +102,14 @@ def _from_input(read):
 
 
 def _tolerate(stream):
-    """Let names of files that are no text, and what a terminal cannot show, be written as \\x.."""
+    """Write bytes of file names that are not text, and unknown characters, as \\x.."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None and stream.errors == "strict":
         reconfigure(errors="backslashreplace")
 
 
 def _abandon_output():
-    """Whoever read our output has left. Python would complain again when it closes stdout."""
+    """The reader of our output is gone. Prevent a second error when Python closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -129,5 +129,5 @@ def _complain(message):
 
 
 def _printable(text):
-    """`text` as UTF-8 can hold it, whatever bytes the names of files are made of."""
+    """`text` in a form that UTF-8 can hold, even with file names of any bytes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

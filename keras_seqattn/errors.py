@@ -1,8 +1,8 @@
-"""The errors that users meet. Each says what was wrong, where, and what to do about it."""
+"""The errors for users. Each message says what was wrong, where, and what to do."""
 
 
 class SeqAttnError(Exception):
-    """Base of every error that keras_seqattn raises on purpose; its text is what users read."""
+    """Base of every error that keras_seqattn raises on purpose; its message is for users."""
 
 
 class ConfigError(SeqAttnError, ValueError):
@@ -14,7 +14,7 @@ class CheckpointError(SeqAttnError, ValueError):
 
 
 class DataError(SeqAttnError, ValueError):
-    """A sample of data cannot be fetched, or is not what was expected."""
+    """A sample of data cannot be fetched, or it is not the expected one."""
 
 
 class ExportError(SeqAttnError, RuntimeError):
@@ -30,6 +30,6 @@ class InputError(SeqAttnError, ValueError):
 
 
 def first_line(error):
-    """The first line of a foreign library's error, or the error's name where it says nothing."""
+    """The first line of an error of another library, or its class name if it has no text."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__

@@ -7,27 +7,27 @@ import stat
 
 from keras_seqattn.errors import BundleError, first_line
 
-# The largest of them are tokenizers, of up to some 40 MB.
+# The largest of these files are tokenizers with up to about 40 MB.
 LARGEST_FILE = 64 << 20
 _MAX_DEPTH = 64
 
 
 def parse_object(content, name, error=BundleError, kind=dict):
-    """What a JSON text holds.
+    """The value of a JSON text.
 
-    Refused beside what is no JSON: numbers beyond float64, a name twice in one object (readers
-    differ in which one wins), halves of surrogate pairs (no file can hold them), and nesting deeper
-    than 64. NaN and Infinity are read, since Python writes them into configurations; who uses a
-    number says whether it must be finite.
+    These are refused, too: numbers beyond float64, the same name twice in an object (readers differ
+    in which one they take), halves of surrogate pairs (no file can hold them), and nesting deeper
+    than 64. NaN and Infinity are accepted, because Python writes them into configurations. The code
+    that uses a number checks whether it is finite.
 
     Args:
         content: bytes or str.
-        name: its name, for messages.
-        error: class of what is raised.
+        name: name of the text, for messages.
+        error: class of the error to raise.
         kind: dict for a JSON object, or list for an array.
 
     Raises:
-        error: it is refused, or holds another kind of value.
+        error: the text is refused, or it holds another kind of value.
     """
     try:
         text = content if isinstance(content, str) else bytes(content).decode("utf-8")
@@ -44,15 +44,15 @@ def parse_object(content, name, error=BundleError, kind=dict):
 
 
 def read_object(path, error=BundleError):
-    """What the file `path` holds, a dict; `error` unless it is a file with a JSON object."""
+    """The dict in the file `path`; raises `error` if it is not a file with a JSON object."""
     return parse_object(read_small_file(path, error), path, error)
 
 
 def read_small_file(path, error=BundleError):
-    """The bytes of a regular file of at most 64 MiB; `error` unless it is one."""
+    """The bytes of a regular file of at most 64 MiB; raises `error` for anything else."""
     try:
         found = os.stat(path)
-        # Opening a pipe would wait for somebody to write into it.
+        # Opening a pipe would wait until somebody writes into it.
         if not stat.S_ISREG(found.st_mode):
             raise error(f"{path} is not a regular file")
         if found.st_size > LARGEST_FILE:

@@ -1,31 +1,31 @@
-"""How much memory there is, so that what cannot fit is refused before it is tried."""
+"""The available memory, so that work that cannot fit is refused before it begins."""
 
 import os
 from pathlib import Path
 
 from keras_seqattn.errors import InputError
 
-# What needs less is never refused, nor is the system asked.
+# Smaller needs are never refused, and the system is not asked.
 _SMALL = 64 << 20
-# Where the system does not say what it has.
+# The available memory if the system does not say it.
 _UNKNOWN = 64 << 30
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def available_memory():
-    """int, bytes that this process can still take: of its machine, its container, its limits."""
+    """int, bytes that this process can still take, by its machine, its container and its limits."""
     found = (_of_the_machine(), _of_the_container(), _of_the_process())
     return max(0, min((size for size in found if size is not None), default=_UNKNOWN))
 
 
 def check_memory(needed, what, remedy):
-    """Refuse what needs more memory than there is.
+    """Refuse work that needs more memory than there is.
 
     Args:
         needed: int, bytes.
-        what: str, what needs them, for the message.
-        remedy: str, what to do about it.
+        what: str, what needs the memory, for the message.
+        remedy: str, what the user can do.
 
     Raises:
         InputError: fewer bytes are available.
@@ -41,7 +41,7 @@ def check_memory(needed, what, remedy):
 
 
 def size_text(size):
-    """A number of bytes for people, "1.5 MiB"."""
+    """A number of bytes as text, for example "1.5 MiB"."""
     size = float(min(size, 10**30))
     for unit in _UNITS:
         if size < 1024 or unit == _UNITS[-1]:
@@ -65,7 +65,7 @@ def _of_the_machine():
 
 
 def _of_the_container():
-    """What a control group leaves, of the second version or of the first."""
+    """The memory that a control group (version 2 or 1) leaves."""
     try:
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
@@ -78,7 +78,7 @@ def _of_the_container():
             names = (_CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
         else:
             continue
-        # Inside a container its own group is the root of what is mounted.
+        # Inside a container, its own group is mounted as the root.
         left += [_left(names[0] / path.lstrip("/"), *names[1:]), _left(*names)]
     return min((size for size in left if size is not None), default=None)
 
@@ -86,7 +86,7 @@ def _of_the_container():
 def _left(folder, limit, usage):
     try:
         left = int((folder / limit).read_text()) - int((folder / usage).read_text())
-        # Pages of files count as used, and are given back when they are needed.
+        # Pages of files count as used, but the system gives them back if memory is needed.
         entries = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return left + int(entries.get("inactive_file", 0)) + int(entries.get("active_file", 0))
     except (OSError, ValueError):  # there is none, or its limit is "max"
@@ -94,7 +94,7 @@ def _left(folder, limit, usage):
 
 
 def _of_the_process():
-    """What the limits of the shell (ulimit) leave."""
+    """The memory that the limits of the shell (ulimit) leave."""
     try:
         import resource
 

@@ -1,4 +1,4 @@
-"""Says on standard error which step of long work is under way, and how long each took."""
+"""Shows the steps of long work on standard error, and the time of each step."""
 
 import contextlib
 import sys
@@ -11,10 +11,10 @@ _COUNTING = "{desc} {bar:20} {n_fmt}/{total_fmt}"
 
 
 class Steps:
-    """Announces steps on standard error, so that standard output holds results only.
+    """Announces steps on standard error, so that standard output has only results.
 
     Args:
-        quiet: bool, whether to say nothing at all.
+        quiet: bool, show nothing.
 
     Example:
         >>> steps = Steps()
@@ -28,12 +28,12 @@ class Steps:
 
     @contextlib.contextmanager
     def __call__(self, title):
-        """Show `title` while the body runs, and after it how long it took.
+        """Show `title` while the body runs, and then the time that it took.
 
         Yields:
-            A callback `(stage, done, total)` that shows how far the body has come.
+            A callback `(stage, done, total)` that shows the progress of the body.
         """
-        # tqdm's disable=None means: only where a person is watching.
+        # disable=None of tqdm means: show the bar only in a terminal.
         bar = tqdm(
             desc=title, bar_format=_SPINNING, leave=False, disable=True if self._quiet else None
         )

@@ -1,4 +1,4 @@
-"""The tour: two real checkpoints through Keras to ONNX, a question answered, a search made."""
+"""The quickstart: exports two real checkpoints to ONNX, asks one a question, searches with one."""
 
 import time
 from pathlib import Path
@@ -30,14 +30,14 @@ SENTENCES = (
 
 
 def quickstart(output=None, quiet=False):
-    """Export SmolLM2-135M-Instruct to int4 and all-MiniLM-L6-v2 to int8, prove both, and use both.
+    """Export SmolLM2-135M-Instruct to int4 and all-MiniLM-L6-v2 to int8, verify both, and use both.
 
     Args:
-        output: the folder that gets the bundles; None is the user's cache.
-        quiet: bool, whether to leave out the account of the steps on standard error.
+        output: the folder for the bundles; None is the user's cache.
+        quiet: bool, do not show the steps on standard error.
 
     Returns:
-        tuple (answer, ranking): the chat model's text, and the sentences, best match first.
+        tuple (answer, ranking): the text of the chat model, and the sentences, best match first.
 
     Raises:
         SeqAttnError: a model cannot be fetched, or an export does not agree with Keras.
@@ -49,7 +49,7 @@ def quickstart(output=None, quiet=False):
     steps.say(f"Bundles go to {output}")
     decoder = _make(steps, "SmolLM2-135M-Instruct", samples.smollm2, output / "smollm2", "int4")
     encoder = _make(steps, "all-MiniLM-L6-v2", samples.minilm, output / "minilm", "int8")
-    # From here on Keras is not used.
+    # Keras is not used from here on.
     return _ask(runtime.load(decoder)), _search(runtime.load(encoder), steps)
 
 
@@ -72,7 +72,7 @@ def _ask(model):
         print(piece, end="", flush=True)
     end = time.perf_counter()
     answer = "".join(pieces)
-    # The first token waits for the whole prompt; the rate is that of the others.
+    # The first token waits for the whole prompt, so the rate counts only the other tokens.
     count = len(model.tokenizer.encode(answer, special_tokens=False)) - 1
     if count:
         rate, wait = count / (end - first), first - start

@@ -1,4 +1,4 @@
-"""Which mechanism to take when: chosen by rules out of what was measured."""
+"""Which mechanism to take: rules choose it from the measurements."""
 
 import dataclasses
 
@@ -71,20 +71,20 @@ def _short_texts(view):
         enough = length
     if enough is None:
         return None
-    reason = f"nothing else is {_WORTHWHILE} times as fast, and it gives up nothing"
-    return [f"texts of up to {enough:,} tokens", "dense", reason]
+    reason = f"no other mechanism is {_WORTHWHILE} times as fast, and dense gives up nothing"
+    return [f"texts have up to {enough:,} tokens", "dense", reason]
 
 
 def _documents(view):
-    return _best(view, "emails", "long documents to judge, read in both directions", CAUSAL)
+    return _best(view, "emails", "long documents are classified, read in both directions", CAUSAL)
 
 
 def _recall(view):
-    return _best(view, "recall", "what was said must be found again", BIDIRECTIONAL)
+    return _best(view, "recall", "the model must find again what was said", BIDIRECTIONAL)
 
 
 def _longer_than_trained(view):
-    return _best(view, "copying", "texts longer than those of the training", BIDIRECTIONAL)
+    return _best(view, "copying", "texts are longer than those of the training", BIDIRECTIONAL)
 
 
 def _best(view, task, when, unwanted):

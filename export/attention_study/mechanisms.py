@@ -84,9 +84,9 @@ MECHANISMS = {
     ),
     "strided": Entry("strided", lambda s: mechanisms.Strided(s.size)),
     "fixed": Entry("fixed", lambda s: mechanisms.Fixed(s.size, max(1, s.size // 32))),
-    "linear": Entry("linear", lambda s: mechanisms.Linear(), linear=True),
+    "linear": Entry("linear", lambda s: mechanisms.Linearized(), linear=True),
     "linear_causal": Entry(
-        "linear, causal", lambda s: mechanisms.Linear(), linear=True, causal_cost=True
+        "linear, causal", lambda s: mechanisms.Linearized(), linear=True, causal_cost=True
     ),
     "performer": Entry("Performer", lambda s: mechanisms.Performer(s.size), linear=True),
     "performer_causal": Entry(

@@ -1,7 +1,7 @@
-"""The document: our text, with what was measured between markers.
+"""The document: a text of ours, in which the program fills in its results between markers.
 
-A marker is a line `<!-- NAME -->`, and what is generated ends at `<!-- end of NAME -->`. Text
-outside of them is never touched.
+The results stand between the lines `<!-- NAME -->` and `<!-- end of NAME -->`. The program never
+changes text outside the markers.
 """
 
 import json
@@ -82,8 +82,9 @@ def _claims(results, chosen):
     """Exponents of time and of memory, and whether they keep what is claimed."""
     low, high = FITTED
     parts = [
-        f"Exponents of time / memory, forward pass, {low:,} to {high:,} tokens; PASS: time at most "
-        f"{TIME_EXPONENT} and memory at most {MEMORY_EXPONENT}."
+        f"Exponents of time / memory of a forward pass, from {low:,} to {high:,} tokens. PASS "
+        f"means that the exponent of time is at most {TIME_EXPONENT} and that of memory at most "
+        f"{MEMORY_EXPONENT}. A row without PASS or **over** makes no claim."
     ]
     for part, heads in ((engines.WIDE, WIDE_HEADS), (engines.FORWARD, HEADS)):
         found = {
@@ -92,8 +93,8 @@ def _claims(results, chosen):
             if c["exponent"] is not None
         }
         kept = sum(claim["ok"] for claim in found.values())
-        sizes = f"A layer of {heads} heads of {HEAD_DIM}, {heads * HEAD_DIM} wide"
-        parts.append(f"{sizes}: {kept} of {len(found)} claims are kept.")
+        sizes = f"A layer with {heads} heads of size {HEAD_DIM}, width {heads * HEAD_DIM}"
+        parts.append(f"{sizes}: {kept} of {len(found)} claims are true.")
         parts.append(_table_of_claims(results, chosen, part, found))
     return "\n\n".join(parts)
 
@@ -136,10 +137,10 @@ def _local(results, chosen):
             verdict = "PASS" if found["ok"] else "**not reached**"
             rows.append([engine, f"{found['speedup']:.1f}", f"{found['memory']:.3f}", verdict])
     claim = (
-        f"At {COMPARED:,} tokens, claimed to be at least {SPEEDUP:.0f} times as fast as dense "
-        f"attention with at most {MEMORY_SHARE} of its peak extra memory."
+        f"The claim: at {COMPARED:,} tokens, local attention is at least {SPEEDUP:.0f} times as "
+        f"fast as full attention and takes at most {MEMORY_SHARE} of its memory."
     )
-    header = ["", "times as fast", "share of the memory", ""]
+    header = ["engine", "times as fast", "share of the memory", "claim"]
     return claim + "\n\n" + table(header, rows) if rows else "Not measured."
 
 
@@ -156,7 +157,9 @@ def _by_length(results, engine):
             for name, entry in MECHANISMS.items()
         ]
         header = ["tokens", *(f"{n:,}" for n in lengths)]
-        parts.append(f"{title} of a forward pass in {engine}:\n\n{table(header, rows)}")
+        parts.append(
+            f"{title} of a forward pass in {engine}, by number of tokens:\n\n{table(header, rows)}"
+        )
     return "\n\n".join(parts)
 
 
@@ -202,9 +205,9 @@ def _streaming(results):
                 f"{found['equal']:,} of {found['compared']:,}",
             ]
         )
-    header = ["cache", "tokens", "ms a token, first", "ms a token, last", "MiB more at the end"]
+    header = ["cache", "tokens", "ms per token, first", "ms per token, last", "MiB more at the end"]
     return (
-        table([*header, "tokens equal to the uncached model's"], rows) if rows else "Not measured."
+        table([*header, "tokens equal to those without a cache"], rows) if rows else "Not measured."
     )
 
 

@@ -1,4 +1,4 @@
-"""What attention looks at: the scores of every layer, statistics of them, and plots."""
+"""The attention scores of every layer, statistics of them, and plots."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""What the model is called with, from arrays or texts, and the tokens that stand there."""
+"""The inputs of a model, made from arrays or texts, and their tokens."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from keras_seqattn.models.functional import port_of
 
 @dataclasses.dataclass(frozen=True)
 class PreparedInputs:
-    """Arrays to call a model with, and their tokens as `AttentionScores` describes them."""
+    """The arrays for a call of a model, and their tokens as in `AttentionScores`."""
 
     arrays: dict
     tokens: list | None = None
@@ -20,17 +20,17 @@ class PreparedInputs:
 
 
 def prepare_inputs(model, inputs, targets, settings):
-    """Make what `analysis.attention` calls the model with.
+    """Make the inputs with which `analysis.attention` calls the model.
 
     Args:
-        model: a Keras model, dict in.
+        model: a Keras model whose inputs are a dict.
         inputs, targets, settings: as in `analysis.attention`.
 
     Returns:
         PreparedInputs.
 
     Raises:
-        InputError: inputs are missing or of another kind, or there is no tokenizer.
+        InputError: inputs are missing or have another kind, or there is no tokenizer.
     """
     if not isinstance(getattr(model, "input", None), dict) and not hasattr(model, "layers"):
         raise InputError(f"attention needs a Keras model, not {type(model).__name__}")
@@ -90,7 +90,7 @@ def _from_arrays(model, inputs, tokenizer):
 
 
 def _decoder_ids(model, sources, targets, settings, tokenizer):
-    """The start token, the target, and what comes after its last token, for every row."""
+    """For every row: the start token, the target, and the tokens after its last token."""
     start, end = model.config["decoder_start_token_id"], model.config["eos_token_id"]
     if targets is None:
         from keras_seqattn.generation.api import generate

@@ -1,4 +1,4 @@
-"""Attention as pictures with the tokens on the axes; matplotlib is imported when one is drawn."""
+"""Plots of attention with the tokens on the axes. Only drawing a plot imports matplotlib."""
 
 from keras_seqattn.analysis.statistics import score_array
 from keras_seqattn.arguments import text, texts
@@ -8,16 +8,16 @@ _COLUMNS = 4
 
 
 def plot_alignment(scores, source_tokens, target_tokens, title=None):
-    """The source against the target: how much each target token looks at each source token.
+    """Plot how much each target token attends to each source token.
 
     Args:
-        scores: float (t, s), or (h, t, s), of which the mean over the heads is shown.
-        source_tokens: list of s str, or fewer, and then the other keys are padding.
+        scores: float (t, s), or (h, t, s); the plot shows the mean over the heads.
+        source_tokens: list of s str, or fewer: then the other keys are padding.
         target_tokens: list of t str, or fewer.
         title: str above the plot, or None.
 
     Returns:
-        matplotlib.figure.Figure; nothing is shown.
+        matplotlib.figure.Figure; it is not shown on the screen.
 
     Raises:
         InputError: matplotlib is missing, or there are more tokens than scores.
@@ -38,16 +38,16 @@ def plot_alignment(scores, source_tokens, target_tokens, title=None):
 
 
 def plot_heads(scores, tokens, query_tokens=None, title=None):
-    """One map for each head of a layer, queries down and keys across.
+    """Plot one map for each head of a layer: rows are queries, columns are keys.
 
     Args:
         scores: float (h, t, s).
-        tokens: list of str, the keys; fewer than s where the rest is padding.
+        tokens: list of str, the keys; fewer than s if the other keys are padding.
         query_tokens: list of str, the queries; None takes `tokens`.
         title: str above the maps, or None.
 
     Returns:
-        matplotlib.figure.Figure; nothing is shown.
+        matplotlib.figure.Figure; it is not shown on the screen.
 
     Raises:
         InputError: matplotlib is missing, or there are more tokens than scores.
@@ -98,7 +98,7 @@ def _cut(scores, queries, keys):
 
 def _draw(axes, scores, queries, keys):
     axes.imshow(scores, vmin=0, vmax=1, cmap="gray_r", aspect="equal")
-    # Tokens are text, whatever they hold: matplotlib would read a pair of $ as mathematics.
+    # Tokens are plain text. Otherwise matplotlib would read two $ as mathematics.
     plain = {"parse_math": False}
     axes.set_xticks(range(len(keys)), keys, rotation=90, **plain)
     axes.set_yticks(range(len(queries)), queries, **plain)

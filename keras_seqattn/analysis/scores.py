@@ -1,4 +1,4 @@
-"""The attention scores of every layer of a model, as it computes them."""
+"""The attention scores that every layer of a model computes."""
 
 import keras
 import numpy as np
@@ -12,11 +12,11 @@ class AttentionScores(dict):
     """Layer path -> scores, float32 (b, h, t, s), in the order in which the layers run.
 
     Attributes:
-        tokens: list of list of str, the pieces of every row's input_ids without padding; None
-            where the model has no tokenizer.
-        decoder_tokens: the same for decoder_input_ids, what a decoder's queries stand on.
-        target_tokens: the same for what the decoder's rows predict: decoder_tokens without the
-            first, and the piece that comes next.
+        tokens: list of list of str, the pieces of the input_ids of every row, without padding; None
+            if the model has no tokenizer.
+        decoder_tokens: the same for decoder_input_ids, the queries of a decoder.
+        target_tokens: the same for the tokens that the decoder predicts: decoder_tokens without the
+            first piece, and then the next piece.
     """
 
     def __init__(self, scores, tokens=None, decoder_tokens=None, target_tokens=None):
@@ -32,19 +32,19 @@ def attention(model, inputs, targets=None, **settings):
     Args:
         model: a `SequenceModel` of any family, or another Keras model with attention layers of
             `keras_seqattn.layers`.
-        inputs: what the model is called with (dict of name -> array, padded rows with an
-            attention_mask), a text or a list of texts. Texts need the tokenizer in `model.assets`.
-        targets: for an encoder-decoder and texts: the text or texts to decode, or None, and then
-            the model generates them.
-        **settings: of `keras_seqattn.generate`, where the model generates.
+        inputs: a text, a list of texts, or the inputs of the model as a dict of name -> array
+            (padded rows need an attention_mask). Texts need the tokenizer in `model.assets`.
+        targets: for texts and an encoder-decoder: the text or texts of the decoder. With None the
+            model generates them.
+        **settings: settings of `keras_seqattn.generate`, if the model generates.
 
     Returns:
-        `AttentionScores`: "layers_0/attention" or "decoder_layers_1/cross_attention" and so on ->
-        float32 (b, h, t, s). A recurrent decoder has one head. Rows of padding hold what the layer
-        computed there.
+        `AttentionScores`: path of a layer, such as "layers_0/attention" or
+        "decoder_layers_1/cross_attention" -> float32 (b, h, t, s). A recurrent decoder has one
+        head. Rows of padding have the values that the layer computed there.
 
     Raises:
-        InputError: inputs are missing, texts come without a tokenizer, or no layer attends.
+        InputError: inputs are missing, texts come without a tokenizer, or no layer has attention.
 
     Example:
         >>> scores = analysis.attention(model, "a text editor")
@@ -64,7 +64,7 @@ def attention(model, inputs, targets=None, **settings):
 
 
 def _unused(path, found):
-    """The path, or with a count where one layer attends several times."""
+    """The path; with a number if the same layer attends several times."""
     count = sum(name.split("#")[0] == path for name in found)
     return f"{path}#{count}" if count else path
 

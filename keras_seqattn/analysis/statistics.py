@@ -1,4 +1,4 @@
-"""Two numbers that tell heads apart: how spread their attention is, and how far it reaches."""
+"""Two numbers for each head: how widely its attention is spread, and how far it reaches."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from keras_seqattn.generation.prompts import as_array
 
 
 def score_array(scores, axes=None):
-    """`scores` as an array of numbers with two axes at least, or so many."""
+    """`scores` as an array of numbers with at least two axes, or with `axes` axes."""
     scores = as_array(scores, "scores")
     fits = scores.ndim >= 2 if axes is None else scores.ndim in axes
     if not fits or scores.dtype.kind not in "fiu":
@@ -19,7 +19,9 @@ def score_array(scores, axes=None):
 
 
 def attention_entropy(scores):
-    """The entropy of every query's attention, `-sum_s p log p`: 0 for one key, log(s) for all.
+    """The entropy of the attention of each query, `-sum_s p log p`.
+
+    It is 0 for attention to one key, and log(s) for equal attention to all keys.
 
     Args:
         scores: float (..., t, s), rows that sum to 1.
@@ -33,10 +35,11 @@ def attention_entropy(scores):
 
 
 def attention_distance(scores):
-    """The mean distance of what every query attends to, `sum_s p |s - t|`.
+    """The mean distance between each query and its keys, `sum_s p |s - t|`.
 
     Args:
-        scores: float (..., t, s), rows that sum to 1, queries and keys counted from the same start.
+        scores: float (..., t, s), rows that sum to 1; queries and keys have the same first
+            position.
 
     Returns:
         float (..., t).

@@ -1,7 +1,7 @@
-"""Writes files and folders so that a path holds the whole old result or the whole new one.
+"""Writes files and folders so that a path always holds the complete old or the complete new result.
 
-Everything that the library writes goes through here: first into a staging folder beside its place,
-then, flushed to the disk, into its place by one rename. Files that others wrote are kept.
+The library writes everything with this package: first into a staging folder beside the path, then
+flushed to the disk, then moved to the path by one rename. Files of other people are kept.
 """
 
 from keras_seqattn.files.listing import listed_files, unchanged_files

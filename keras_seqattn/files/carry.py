@@ -1,4 +1,4 @@
-"""Carries over what others keep in a folder that a new one replaces."""
+"""Keeps the files of other people when a new folder replaces an old one."""
 
 import contextlib
 import errno
@@ -21,13 +21,13 @@ _NO_HARD_LINKS = (
 
 
 def stamp(path):
-    """What changes when a file is replaced or written to."""
+    """Values of a file that change when somebody replaces it or writes to it."""
     found = os.lstat(path)
     return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 def has_stamp(path, expected):
-    """Whether a file is there, the same and unchanged."""
+    """Whether a file is still there and unchanged."""
     try:
         return stamp(path) == expected
     except OSError:
@@ -35,19 +35,20 @@ def has_stamp(path, expected):
 
 
 def carry_over(old, new, owned, claimed=()):
-    """Link everything in `old` that is not owned into `new`, which holds the new files.
+    """Link everything in `old` that is not owned into `new`, which has the new files.
 
     Args:
-        old: the folder that is there.
-        new: the folder that will take its place.
+        old: the old folder.
+        new: the folder that will replace it.
         owned: collection of relative names (with "/") of files that may be dropped.
-        claimed: names at which `new` must have only its own files, or none.
+        claimed: names under which `new` may have only its own files, or no file.
 
     Returns:
-        dict of relative name -> the name in `new`, of what stands where `new` has its own files.
+        dict of relative name -> the name in `new`, for files that got another name because `new`
+        has its own file of that name.
 
     Raises:
-        OSError: something cannot be carried over.
+        OSError: a file cannot be linked or copied.
     """
     kept = {}
     device = os.lstat(old).st_dev
@@ -75,20 +76,20 @@ def carry_over(old, new, owned, claimed=()):
             elif not _all_owned(entry.path, name, owned):
                 os.mkdir(place)
                 visit(name, to)
-                make_alike(entry.path, place)  # last: perhaps nobody may write into it
+                make_alike(entry.path, place)  # last, because it may become read-only
 
     visit("", "")
     return kept
 
 
 def reclaim(old, target, owned, kept):
-    """Move what came into `old`, or was changed in it, after `carry_over` into `target`.
+    """Move files into `target` that somebody added to `old`, or changed there, after `carry_over`.
 
     Args:
-        old: the folder that was replaced.
-        target: the folder that has taken its place.
+        old: the replaced folder.
+        target: the folder that replaced it.
         owned: dict of relative name -> `stamp` of the files that may be dropped.
-        kept: the dict of `carry_over`.
+        kept: the result of `carry_over`.
     """
     for place, folders, files in os.walk(old):
         for name in [*folders, *files]:
@@ -110,7 +111,7 @@ def reclaim(old, target, owned, kept):
 
 
 def make_alike(source, target):
-    """Give a folder the permissions, times and, where that is allowed, the owner of another."""
+    """Give a folder the permissions, the times and, if allowed, the owner of another folder."""
     shutil.copystat(source, target)
     found = os.stat(source)
     with contextlib.suppress(OSError, AttributeError):
@@ -142,7 +143,7 @@ def _same_content(first, second):
 
 
 def _all_owned(folder, name, owned):
-    """Whether a folder holds files of ours and nothing else."""
+    """Whether a folder holds only owned files."""
     found = False
     for place, folders, files in os.walk(folder):
         inside = os.path.relpath(place, folder).replace(os.sep, "/")
@@ -168,7 +169,7 @@ def _link(source, target):
 
 
 def _kept_name(name, kept):
-    """The name in the new folder, where the name itself or a folder above it is kept aside."""
+    """The name in the new folder, if the file or a folder above it was kept under another name."""
     head, tail = name, ""
     while head:
         if head in kept:
@@ -189,7 +190,7 @@ def _was_carried(path, there):
         return False
     if (found.st_dev, found.st_ino) == (other.st_dev, other.st_ino):
         return True
-    # A copy, or a file that stands at a kept name because its content was the same.
+    # The other file is a copy, or it has the kept name because its content was the same.
     if stat.S_ISLNK(found.st_mode) and stat.S_ISLNK(other.st_mode):
         return os.readlink(path) == os.readlink(there)
     return _same_content(path, there)

@@ -1,4 +1,4 @@
-"""Puts a finished folder into its place, where an older one may be."""
+"""Puts a finished folder at its path, where an older folder may be."""
 
 import os
 
@@ -7,16 +7,16 @@ from keras_seqattn.files.system import exchange, sync_folder
 
 
 def commit_folder(staging, target, owned, claimed):
-    """Put `staging.new` at `target`, with what others keep there.
+    """Put `staging.new` at `target`, and keep the files of other people there.
 
     Args:
         staging: the `Staging`.
         target: str, the real path.
         owned: function(folder, names of the new files) -> names of old files that may be dropped.
-        claimed: names at which only the new files may be.
+        claimed: names that only the new files may have.
 
     Returns:
-        dict of name -> name of what others had where the new files are, and is kept beside them.
+        dict of name -> new name, for files of other people that had the name of a new file.
     """
     journal = {"folder": os.path.basename(target), "replaced": None, "owned": {}, "kept": {}}
     if os.path.lexists(target):
@@ -41,7 +41,7 @@ def commit_folder(staging, target, owned, claimed):
 
 
 def recover_folder(staging, journal):
-    """Finish what a process began to put into place; harmless if it is done, or was not begun."""
+    """Finish the work of a killed process; harmless if it is finished, or was not begun."""
     target = os.path.join(staging.parent, journal["folder"])
     if not os.path.lexists(target) and os.path.isdir(staging.old):
         os.rename(staging.new if os.path.isdir(staging.new) else staging.old, target)

@@ -1,4 +1,4 @@
-"""The files that a bundle's parity.json lists, and those of them that nobody has changed."""
+"""The files that the parity.json of a bundle lists, and those that nobody changed."""
 
 import json
 import os
@@ -14,13 +14,13 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def listed_files(folder):
-    """What a bundle's parity.json lists.
+    """The files that the parity.json of a bundle lists.
 
     Args:
         folder: the folder.
 
     Returns:
-        dict of relative name -> (size, sha256), or None if it holds no parity.json that lists
+        dict of relative name -> (size, sha256); None if there is no parity.json with a list of
         files as the exporter writes it.
     """
     path = os.path.join(folder, LISTING)
@@ -41,7 +41,7 @@ def listed_files(folder):
 
 
 def unchanged_files(folder):
-    """Names of the listed files that have the listed size and SHA-256, and of the list itself."""
+    """The names of listed files with the listed size and SHA-256, and the name of the list."""
     listed = listed_files(folder) or {}
     names = {name for name, expected in listed.items() if _is_file(folder, name, *expected)}
     return names | {LISTING} if listed else names
@@ -60,7 +60,7 @@ def _is_file(folder, name, size, sha256):
     path = os.path.join(folder, name)
     try:
         if os.path.realpath(path) != os.path.join(os.path.realpath(folder), *name.split("/")):
-            return False  # it is, or lies behind, a link that somebody else made
+            return False  # somebody else made this link, or a link to its folder
         found = os.lstat(path)
         regular = stat.S_ISREG(found.st_mode) and found.st_size == size
         return regular and digest(path) == sha256

@@ -1,4 +1,4 @@
-"""Checks the path of a result before any work is done for it."""
+"""Checks the path of a result before the work for it begins."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_seqattn.arguments import shown_path
 
-# What Linux and its usual file systems allow.
+# The limits of Linux and its usual file systems.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
 _REMEDIES = {
     errno.ENOSPC: "make room or choose another place",
@@ -24,7 +24,7 @@ _REMEDIES = {
 
 
 def resolve(path, error):
-    """The real path of a result, all links followed.
+    """The real path of a result, without links.
 
     Args:
         path: str or os.PathLike.
@@ -34,7 +34,7 @@ def resolve(path, error):
         str, absolute.
 
     Raises:
-        error: nothing can be written there, whatever it is.
+        error: nothing can be written there.
     """
     text = _text(path, error)
     try:
@@ -48,7 +48,7 @@ def resolve(path, error):
 
 
 def failure_text(path, failure):
-    """One line for an OSError: what could not be written, why, and what to do."""
+    """A message of one line for an OSError: what could not be written, why, and what to do."""
     reason = failure.strerror or (str(failure).splitlines() or ["unknown reason"])[0]
     if isinstance(failure.filename, str) and not os.path.abspath(failure.filename).startswith(
         os.path.dirname(path)
@@ -61,7 +61,7 @@ def failure_text(path, failure):
 
 
 def check_folder(path, error):
-    """Refuse a real path at which no folder can be put by a rename."""
+    """Refuse a real path if a rename cannot put a folder there."""
     if os.path.lexists(path) and not os.path.isdir(path):
         raise error(f"{path} is a file: name a folder")
     if os.path.ismount(path):
@@ -74,7 +74,7 @@ def check_folder(path, error):
 
 
 def check_file(path, error):
-    """Refuse a real path at which no file can be put by a rename."""
+    """Refuse a real path if a rename cannot put a file there."""
     if os.path.isdir(path):
         raise error(f"{path} is a folder: name a file, or remove the folder")
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
@@ -82,7 +82,7 @@ def check_file(path, error):
 
 
 def with_ending(name, ending):
-    """The name of a file with another ending added, cut where that is longer than names may be."""
+    """The name of a file with another ending; it is cut if the result is too long for a name."""
     while len(os.fsencode(name + ending)) > _NAME_BYTES:
         name = name[:-1]
     return name + ending

@@ -1,4 +1,4 @@
-"""Where a result goes: a folder, or a file with others that it refers to."""
+"""The target of a result: a folder, or a file with other files that it refers to."""
 
 import contextlib
 import os
@@ -12,15 +12,15 @@ from keras_seqattn.files.system import sync_folder, sync_tree
 
 
 class _Target:
-    """A checked place.
+    """A checked path.
 
     Args:
-        path: str or os.PathLike, as the user gave it; links are followed and stay.
+        path: str or os.PathLike, the path from the user; links are followed and stay.
         error: the class of the errors to raise.
 
     Attributes:
         path: str, the real path.
-        name: str, the last part of it.
+        name: str, the last part of the path.
 
     Raises:
         error: nothing can be written there.
@@ -35,12 +35,12 @@ class _Target:
     def staged(self):
         """Yield an empty folder to write into; its content goes to the path if the block succeeds.
 
-        At every instant the path holds all that was there or all that is new, also if the process
-        is killed or the power fails. Another process that writes to the same path goes before or
-        after. Leftovers of killed processes are removed.
+        At every instant the path holds the complete old or the complete new result, even if the
+        process is killed or the power fails. If another process writes to the same path, one waits
+        for the other. Leftovers of killed processes are removed.
 
         Raises:
-            error: it cannot be written; the path is as it was.
+            error: the result cannot be written; the path did not change.
         """
         try:
             parent = os.path.dirname(self.path)
@@ -63,17 +63,17 @@ class _Target:
 
 
 class FolderTarget(_Target):
-    """A place for a folder.
+    """A path for a folder.
 
     Args:
         path: str or os.PathLike.
         error: the class of the errors to raise.
         accept: function(folder) that raises if the folder at the path, which is not empty, must not
             be replaced.
-        owned: function(folder, names of the new files) -> names of files in it that the library
-            wrote and may drop. All others are kept: in their places, or where the new result has
-            files of these names, beside them, with a warning.
-        claimed: names at which only the new files may be, so that others are kept beside them.
+        owned: function(folder, names of the new files) -> names of files that the library wrote and
+            may drop. All other files are kept. If a new file needs the name of such a file, the old
+            file gets another name, with a warning.
+        claimed: names that only the new files may have; other files get another name.
     """
 
     def __init__(self, path, error, accept=None, owned=None, claimed=()):
@@ -98,13 +98,13 @@ class FolderTarget(_Target):
 
 
 class FileTarget(_Target):
-    """A place for a file, to be written under its base name, with others that it refers to.
+    """A path for a file, written with its base name, and for other files that it refers to.
 
     Args:
         path: str or os.PathLike.
         error: the class of the errors to raise.
-        stale: function(path) -> names, beside it, of files that the library wrote and that only
-            the file that is there now refers to.
+        stale: function(path) -> names of files in the same folder that the library wrote, and to
+            which only the old file at the path refers.
     """
 
     def __init__(self, path, error, stale=None):
@@ -127,7 +127,7 @@ def _staging(parent):
     try:
         with turn(parent):
             for leftover in leftovers(parent):
-                # What cannot be finished now stays for the next run, and does not stop this one.
+                # If this cannot be finished now, the next run tries again; this run goes on.
                 with contextlib.suppress(OSError):
                     _recover(leftover)
                     leftover.remove()
@@ -156,7 +156,7 @@ def _recover(staging):
 
 @contextlib.contextmanager
 def _folders(path):
-    """Make a folder and those above it; remove again those that nothing was put into."""
+    """Make a folder and its parents; at the end, remove those of them that stayed empty."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)

@@ -1,4 +1,4 @@
-"""Reads a folder that another process may replace meanwhile."""
+"""Reads a folder that another process may replace at the same time."""
 
 import os
 import time
@@ -9,17 +9,17 @@ _TRIES = 20
 
 
 def read_settled(path, read):
-    """Read a folder file by file; start again if a new one took its place meanwhile.
+    """Read a folder file by file; start again if a new folder replaced it.
 
     Args:
         path: the folder.
         read: function without arguments that reads it.
 
     Returns:
-        What `read` returns, from one and the same folder.
+        The result of `read`; all of it comes from the same folder.
 
     Raises:
-        Whatever `read` raises.
+        The errors of `read`.
     """
     for tries_left in reversed(range(_TRIES)):
         before = _identity(path)
@@ -35,7 +35,7 @@ def read_settled(path, read):
 
 
 def _identity(path):
-    """What identifies a folder, even if its inode number is used again later."""
+    """A value that identifies a folder, even if its inode number is used again later."""
     try:
         found = os.stat(path)
     except (OSError, ValueError, TypeError):

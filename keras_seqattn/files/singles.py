@@ -1,4 +1,4 @@
-"""Puts a finished file into its place, after the files that it refers to."""
+"""Puts a finished file at its path, after the files that it refers to."""
 
 import contextlib
 import errno
@@ -11,12 +11,12 @@ from keras_seqattn.files.system import sync_folder
 
 
 def commit_file(staging, target, stale):
-    """Put the files of `staging.new` beside each other; the one of the target's name comes last.
+    """Put the files of `staging.new` into the folder of the target, the target itself last.
 
     Args:
         staging: the `Staging`.
-        target: str, the real path of that file.
-        stale: function(target) -> names beside it of what only the old file refers to.
+        target: str, the real path of the file.
+        stale: function(target) -> names of files in its folder to which only the old file refers.
 
     Raises:
         OSError: a file is in the way.
@@ -46,7 +46,7 @@ def commit_file(staging, target, stale):
 
 
 def recover_file(staging, journal):
-    """Remove what the file at the target does not refer to: the old one's companions or ours."""
+    """Remove the files to which the target does not refer: those of the old or of the new file."""
     is_done = not os.path.lexists(os.path.join(staging.new, journal["file"]))
     for name, known in journal["stale" if is_done else "placed"].items():
         path = os.path.join(staging.parent, name)

@@ -1,8 +1,8 @@
-"""Staging folders: made beside a result's place, held by a lock, removed after their process.
+"""Staging folders: made beside the path of a result, locked by their process, and then removed.
 
-A staging folder is `.seqattn-<16 hexadecimal digits>`, whatever the result is called. It holds
-`owner`, a file that its process keeps locked as long as it lives, `new`, the result in the making,
-and, once the result is complete, `journal.json`, which says how to finish or to go back.
+The name of a staging folder is `.seqattn-<16 hexadecimal digits>`, for every result. It has the
+file `owner`, which its process keeps locked while it lives, and `new`, the unfinished result. When
+the result is complete, it also has `journal.json`, which says how to finish or to undo the work.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ class Staging:
 
     Args:
         parent: str, the folder in which the result will be.
-        path: str, that of a folder that is there, or None for one that `create` makes.
+        path: str, the path of an existing staging folder; None for a new one, made by `create`.
 
     Attributes:
-        new: the folder to write the result into.
-        old: where a replaced folder waits on systems that cannot exchange folders.
+        new: the folder for the result.
+        old: the path of a replaced folder on systems that cannot exchange folders.
     """
 
     def __init__(self, parent, path=None):
@@ -43,7 +43,7 @@ class Staging:
         self._number = None
 
     def create(self):
-        """Make the folder. Call it in one's turn: until it is locked it looks like a leftover."""
+        """Make the folder. Call it inside `turn`: until it is locked, it looks like a leftover."""
         os.mkdir(self.path, 0o700)
         self._number = os.open(self._owner, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         lock(self._number)
@@ -51,7 +51,7 @@ class Staging:
         os.mkdir(self.new)
 
     def adopt(self):
-        """Take the folder over if it is ours and its process is dead.
+        """Take over the folder if it is a staging folder and its process is dead.
 
         Returns:
             bool.
@@ -63,38 +63,38 @@ class Staging:
             if "owner" in names and stat.S_ISREG(os.lstat(self._owner).st_mode):
                 self._number = os.open(self._owner, os.O_RDWR | _NO_FOLLOW)
                 mark = os.read(self._number, 2 * len(_MARK))
-                # A process that died at once has left the file empty.
+                # If the process died at once, the file is empty.
                 ours = mark == _MARK or (not mark and names == ["owner"])
                 if ours and lock(self._number):
                     return True
                 self.close()
                 return False
             return not names
-        except OSError:  # somebody else's, or removed meanwhile
+        except OSError:  # not ours, or removed by now
             return False
 
     def write_journal(self, content):
-        """Note on the disk what is about to be done."""
+        """Write to the disk what will be done next."""
         with open(self._journal, "w", encoding="utf-8") as file:
             json.dump(content, file)
         sync(self._journal)
         sync_folder(self.path)
 
     def read_journal(self):
-        """What is to be finished or undone: dict, or None."""
+        """The work to finish or to undo: dict, or None."""
         try:
             with open(self._journal, encoding="utf-8") as file:
                 return json.load(file)
-        except (OSError, ValueError):  # none was begun, or its writing was cut off
+        except (OSError, ValueError):  # there is none, or it is incomplete
             return None
 
     def drop_journal(self):
-        """Nothing is left to be finished or undone."""
+        """Remove the journal: there is nothing to finish or to undo."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._journal)
 
     def remove(self):
-        """Remove the folder, in an order in which what is left can be recognised as ours."""
+        """Remove the folder. The order makes sure that a rest of it is still known as ours."""
         if not os.path.lexists(self.path):
             return self.close()
         for name in (self.new, self.old):
@@ -110,14 +110,14 @@ class Staging:
         self.close()
 
     def close(self):
-        """Let go of the lock."""
+        """Release the lock."""
         if self._number is not None:
             os.close(self._number)
             self._number = None
 
 
 def _let_us_write(folder):
-    """Carried folders have others' permissions, under which they cannot always be removed."""
+    """Make folders writable: linked folders have permissions of other people."""
     with contextlib.suppress(OSError):
         os.chmod(folder, 0o700)
         for entry in os.scandir(folder):
@@ -126,10 +126,10 @@ def _let_us_write(folder):
 
 
 def leftovers(parent):
-    """Yield the staging folders of dead processes, taken over. Call it in one's turn."""
+    """Take over and yield the staging folders of dead processes. Call it inside `turn`."""
     try:
         names = sorted(os.listdir(parent))
-    except PermissionError:  # one may write into a folder without reading it
+    except PermissionError:  # a folder may be writable but not readable
         return
     for name in names:
         if _NAME.fullmatch(name):
@@ -151,7 +151,7 @@ def turn(parent):
             number = _open_turn(path)
             if number is not None:
                 lock(number, wait=True)
-                # Whoever had the turn before has removed the file, and the next one makes another.
+                # The process before us removed the file; then we must make a new one.
                 ours = _is_at(number, path)
         yield
     finally:
@@ -161,12 +161,12 @@ def turn(parent):
         finally:
             if number is not None:
                 os.close(number)
-            if not ours:  # interrupted, perhaps when the file had just been made
+            if not ours:  # interrupted, perhaps just after making the file
                 finish(lambda: _remove_free_turn(path))
 
 
 def _remove_turn(number, path):
-    if not os.fstat(number).st_size:  # what holds something is somebody's
+    if not os.fstat(number).st_size:  # a file with content is not ours
         with contextlib.suppress(OSError):
             os.unlink(path)
 
@@ -182,7 +182,7 @@ def _remove_free_turn(path):
 
 
 def finish(action):
-    """Do what is harmless to do twice; an interrupt waits until it is done."""
+    """Run an action that is harmless to run twice; an interrupt waits until it is finished."""
     try:
         action()
     except KeyboardInterrupt:
@@ -191,7 +191,7 @@ def finish(action):
 
 
 def _open_turn(path):
-    """A descriptor, or None if another process was quicker to make or to remove the file."""
+    """A descriptor, or None if another process made or removed the file first."""
     try:
         return os.open(path, os.O_RDONLY | _NO_FOLLOW)
     except FileNotFoundError:
@@ -201,7 +201,7 @@ def _open_turn(path):
     except FileExistsError:
         return None
     if os.chmod in os.supports_fd:
-        # Other users must be able to wait for it, whatever the umask.
+        # Other users must be able to wait for it, with every umask.
         os.chmod(number, 0o644)
     return number
 

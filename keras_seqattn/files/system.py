@@ -1,4 +1,4 @@
-"""What safe writing asks of the operating system: exchange, flush, lock; and a file's digest."""
+"""The functions of the operating system for safe writing: exchange, flush, lock; file digests."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ import os
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where leftovers of killed processes stay
+except ImportError:  # missing on Windows, where leftovers of killed processes stay
     fcntl = None
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -17,13 +17,13 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.E
 
 
 def exchange(first, second):
-    """Let two folders change places at once.
+    """Exchange two folders in one step.
 
     Returns:
-        bool, False where the system or the file system cannot; nothing has changed then.
+        bool, False if the system or the file system cannot do that; nothing has changed then.
 
     Raises:
-        OSError: they cannot change places, for another reason.
+        OSError: the folders cannot be exchanged for another reason.
     """
     rename = _renameat2()
     if rename is None:
@@ -38,13 +38,13 @@ def exchange(first, second):
 
 
 def digest(path):
-    """The SHA-256 of a file, hexadecimal."""
+    """The SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path):
-    """Flush a file or a folder's entries to the disk."""
+    """Flush a file or the entries of a folder to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -53,13 +53,13 @@ def sync(path):
 
 
 def sync_folder(path):
-    """Flush a folder's entries to the disk, where the system can do that for folders."""
+    """Flush the entries of a folder to the disk, if the system can do that for folders."""
     with contextlib.suppress(OSError):
         sync(path)
 
 
 def sync_tree(folder):
-    """Flush all files and folders below a folder, and itself."""
+    """Flush a folder and all files and folders below it."""
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
             sync(os.path.join(place, name))
@@ -67,10 +67,10 @@ def sync_tree(folder):
 
 
 def lock(number, wait=False):
-    """Lock an open file for this process and no other, as long as it stays open.
+    """Lock an open file for only this process, as long as the file stays open.
 
     Returns:
-        True; False if another process holds it; None where files cannot be locked.
+        True; False if another process holds the lock; None if files cannot be locked.
     """
     if fcntl is None:
         return None
@@ -88,7 +88,11 @@ def lock(number, wait=False):
 def _renameat2():
     try:
         function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, TypeError, AttributeError):  # another system, or a C library without it
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+    ):  # another system, or the C library does not have it
         return None
     function.argtypes = (
         ctypes.c_int,

@@ -10,7 +10,7 @@ from keras_seqattn.generation.processors import (
 )
 from keras_seqattn.generation.room import check_run
 
-# So many tokens fit behind a prompt before the rows must grow.
+# The number of tokens that fit behind a prompt before the arrays must grow.
 _ROOM = 256
 
 
@@ -42,7 +42,7 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
 def _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, source):
     batch, length = input_ids.shape
     total = length + max_new_tokens
-    rows = _Rows(input_ids, attention_mask)
+    buffer = _TokenBuffer(input_ids, attention_mask)
     processors = build_processors(config, attention_mask, total, source)
     choose = _sampler(config.seed) if config.do_sample else _most_likely
     eos = np.asarray(config.eos_token_id, np.int64)
@@ -51,15 +51,15 @@ def _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, sou
     if source is not None:
         decoder.encode(*source)
     decoder.start(batch, total)
-    scores = decoder(rows.ids, rows.mask)
+    scores = decoder(buffer.ids, buffer.mask)
     for position in range(length, total):
         for process in processors:
-            scores = process(rows.ids, scores)
+            scores = process(buffer.ids, scores)
         tokens = choose(scores)
         check_possible(scores[every, tokens], active)
         if not active.all():
             tokens = np.where(active, tokens, config.padding)
-        rows.append(tokens)
+        buffer.append(tokens)
         ended = (tokens[:, None] == eos).any(axis=1)
         if stop is not None:
             ended |= stop(tokens, active)
@@ -67,14 +67,14 @@ def _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, sou
         active = active & ~ended
         if not active.any() or position + 1 == total:
             return
-        scores = decoder(rows.ids[:, -1:], rows.mask)
+        scores = decoder(buffer.ids[:, -1:], buffer.mask)
 
 
-class _Rows:
-    """Ids int64 (b, n) and their mask, which grow by a token for each row.
+class _TokenBuffer:
+    """Token ids int64 (b, n) and their mask. Each step appends one token to every row.
 
-    There is room for more than is there, and for twice as much when it is used up: so an answer may
-    be endless, and its beginning costs no more than that of a short one.
+    The arrays are longer than their content, and their length at least doubles when they are full.
+    So an answer may be endless, and its first tokens cost no more than those of a short answer.
     """
 
     def __init__(self, ids, mask):

@@ -1,9 +1,9 @@
 """Keras layers over the operations: attention, positions, feed-forward and blocks.
 
-No rows give no rows, and no tokens give no tokens, in every layer and on every backend. A query
-without keys gets zeros, and no tokens leave a state as it was. In a file this holds where the
-operators of onnxruntime take such shapes; its LSTM and GRU do not. An argument that is not valid is
-a ValueError where the layer is made.
+Every layer accepts empty inputs on every backend: no rows give no rows, and no tokens give no
+tokens. A query without keys gets zeros. No tokens do not change a state. In a file, this is true if
+the operators of onnxruntime accept such shapes; its LSTM and GRU do not. An invalid argument raises
+a ValueError when the layer is made.
 """
 
 from keras_seqattn.layers.additive_attention import AdditiveAttention, LuongAttention

@@ -1,4 +1,4 @@
-"""Attention of recurrent models: Bahdanau's additive score, and Luong's three."""
+"""Attention of recurrent models: Bahdanau's additive score, and Luong's three scores."""
 
 import keras
 from keras import ops
@@ -13,7 +13,7 @@ from keras_seqattn.ops.softmax import masked_softmax
 
 
 class _ScoredAttention(keras.layers.Layer):
-    """`softmax(score(q, k)) v` of one head; subclasses say what the keys and the scores are."""
+    """`softmax(score(q, k)) v` with one head; subclasses define the keys and the scores."""
 
     @checked
     def __init__(self, units=None, kernel_initializer="glorot_uniform", **kwargs):
@@ -23,7 +23,7 @@ class _ScoredAttention(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def compute_keys(self, value):
-        """What the scores need of the attended vectors; the same for every query.
+        """The keys, computed from the attended vectors; they are the same for every query.
 
         Args:
             value: float (b, s, m).
@@ -46,7 +46,7 @@ class _ScoredAttention(keras.layers.Layer):
         raise NotImplementedError
 
     def attend(self, query, value, keys, allowed=None):
-        """The attended vectors and the probabilities, as `call` but without recording.
+        """The result and the probabilities, as in `call` but without recording.
 
         Args:
             query: float (b, t, n).
@@ -132,7 +132,7 @@ class AdditiveAttention(_ScoredAttention):
     ONNX MatMul, Tanh and Softmax.
 
     Args:
-        units: width a of the alignment model; None is the query's.
+        units: width a of the alignment model; None is the width of the query.
         kernel_initializer: as in `keras.layers.Dense`.
 
     Call arguments:
@@ -140,12 +140,12 @@ class AdditiveAttention(_ScoredAttention):
         value: float (b, s, m), the h.
         attention_mask: bool or int (b, s) or (b, t, s), nonzero = attend; None takes the implicit
             Keras mask of the value.
-        keys: float (b, s, a), what `compute_keys` returned for the value, `U h`; None computes it.
+        keys: float (b, s, a), `U h`, the result of `compute_keys` for the value; None computes it.
         return_attention_scores: also return the probabilities.
 
     Returns:
-        float (b, t, m), zeros where nothing may be attended; with `return_attention_scores` a tuple
-        of it and the probabilities (b, t, s).
+        float (b, t, m), zeros if a query may attend to nothing; with `return_attention_scores`, a
+        tuple of this and the probabilities (b, t, s).
 
     Example:
         layer = AdditiveAttention(256)
@@ -170,14 +170,14 @@ class LuongAttention(_ScoredAttention):
 
     Args:
         score: "dot" `q h`, "general" `q W h`, or "concat" `v tanh(W [q; h])`.
-        units: for "concat" the width of its W; None is the query's.
+        units: for "concat", the width of its W; None is the width of the query.
         kernel_initializer: as in `keras.layers.Dense`.
 
-    Call arguments and result as in `AdditiveAttention`; its `compute_keys` gives h, `W h`, or h's
-    part of `W [q; h]`.
+    Call arguments and result are as in `AdditiveAttention`. `compute_keys` returns h, `W h`, or the
+    part of `W [q; h]` that depends on h.
 
     Raises:
-        ConfigError: another score, or "dot" between vectors of two widths.
+        ConfigError: the score is unknown, or it is "dot" and the vectors have two widths.
 
     Example:
         LuongAttention("general")(states, encoded, attention_mask)
@@ -215,7 +215,7 @@ class LuongAttention(_ScoredAttention):
 
 
 def allowed_keys(mask):
-    """Where one may attend.
+    """A mask as booleans, with an axis for the queries.
 
     Args:
         mask: bool or int (b, s) or (b, t, s), or None.

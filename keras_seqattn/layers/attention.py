@@ -1,4 +1,4 @@
-"""Multi-head attention: the projections, positions and cache around the attention operation."""
+"""Multi-head attention: projections, positions and cache around the attention operation."""
 
 import functools
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_seqattn.layers.attention_cache import query_slots, slot_mask, write
 from keras_seqattn.layers.attention_heads import Heads
-from keras_seqattn.layers.mechanisms.dense import mechanism_template
+from keras_seqattn.layers.mechanisms.full import mechanism_template
 from keras_seqattn.layers.recording import is_recording, record
 from keras_seqattn.layers.templates import from_template
 from keras_seqattn.ops.arguments import checked
@@ -25,21 +25,21 @@ class MultiHeadAttention(Heads):
         head_dim: size d of a query and key head.
         num_key_value_heads: number of key and value heads g, which divides h; None is h.
         value_dim: size e of a value head; None is d.
-        output_dim: width of the result; None is the query's.
+        output_dim: width of the result; None is the width of the query.
         use_bias: whether the query, key and value projections have biases.
         use_output_bias: the same for the output projection; None follows `use_bias`.
         causal: attend to the past only.
         window: None or inclusive (left, right) distances to attend to.
         scale: factor of the scores; None is `1 / sqrt(d)`.
-        softcap: c in `c tanh(score / c)`; None leaves it out.
-        sinks: learn one more softmax logit for each head.
+        softcap: c in `c tanh(score / c)`; None is no softcap.
+        sinks: learn one additional softmax logit for each head.
         positions: None, a `RotaryPositions` or an `ALiBi`.
         query_norm, key_norm: as `kind` of `normalization`, over each head.
-        output_gate: multiply what each head gives by the sigmoid of a gate. Its projection lies
-            beside the query's, for each head the query and then the gate, as in Qwen3-Next.
+        output_gate: multiply the result of each head by the sigmoid of a gate. One projection gives
+            queries and gates: for each head the query and then the gate, as in Qwen3-Next.
         layer_norm_epsilon: epsilon of these norms.
         attention: None, or a `Mechanism` that replaces attention to every key.
-        dropout: rate, applied to the probabilities, or to what a mechanism returns.
+        dropout: rate, applied to the probabilities, or to the result of a mechanism.
         kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
 
     Call arguments:
@@ -47,29 +47,29 @@ class MultiHeadAttention(Heads):
         value: float (b, s, m'); None is `query` (self-attention).
         key: float (b, s, m'); None is `value`.
         attention_mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t, s), nonzero = attend, where s
-            counts the cached keys too. None takes the implicit Keras mask of the keys; an explicit
-            mask overrides that.
+            includes the cached keys. None takes the implicit Keras mask of the keys.
         bias: finite float (b|1, h|1, t, s), added to the scores.
-        position_ids: int (b, t), for rotary positions; None counts on from the cache.
-        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones, which may
-            be those of another `value` (cross-attention). With `cache_position` it is a buffer of n
-            slots into which the new ones are written.
+        position_ids: int (b, t), for rotary positions; None continues after the cache.
+        cache: tuple of key (b, g, p, d) and value (b, g, p, e), put before the new ones (with a
+            `value`, before those of the context). With `cache_position` it is a buffer of n slots,
+            and the new ones are written into it.
         cache_position: int () or (1,), the slot of the first new key; later slots are not attended.
-        frozen_cache: the cache holds every key, so that nothing is projected but the query.
+        frozen_cache: the cache holds every key, so only the query is projected.
         return_attention_scores: also return the probabilities.
-        global_attention_mask: bool or int (b, t), nonzero = attends to all and is attended by all;
-            for mechanisms that know global tokens.
+        global_attention_mask: bool or int (b, t), nonzero = global; for mechanisms that have global
+            tokens.
 
-        With a mechanism, `attention_mask` is (b, s), over the new keys alone if there is a cache,
-        which is then the tuple that `state_shapes` describes; `position_ids` must be given with it.
+        With a mechanism, `attention_mask` is (b, s). If there is also a cache, the mask is only
+        over the new keys, the cache is the tuple that `state_shapes` describes, and rotary
+        positions need `position_ids`.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache, unless that is frozen; with
-        `return_attention_scores` the probabilities (b, h, t, s) last.
+        float (b, t, m); with `cache`, a tuple of this and the new cache, unless it is frozen; with
+        `return_attention_scores`, the probabilities (b, h, t, s) come last.
 
     Raises:
-        ValueError: a frozen cache in a layer with positions; a mechanism together with what only
-            attention to every key has: bias, scores, windows, sinks, soft-cap, a growing cache.
+        ValueError: a layer with positions gets a frozen cache; or a mechanism comes with something
+            that needs full attention: bias, scores, window, sinks, softcap, a growing cache.
 
     Example:
         layer = MultiHeadAttention(9, 64, num_key_value_heads=3, causal=True,
@@ -133,11 +133,11 @@ class MultiHeadAttention(Heads):
                 "num_key_value_heads must divide num_heads. Received: "
                 f"num_heads={self.num_heads}, num_key_value_heads={self.num_key_value_heads}"
             )
-        dense = {"window": self.window, "softcap": self.softcap, "sinks": self.use_sinks}
-        if self.attention is not None and any(dense.values()):
+        settings = {"window": self.window, "softcap": self.softcap, "sinks": self.use_sinks}
+        if self.attention is not None and any(settings.values()):
             raise ValueError(
                 f"With attention={self.attention['class_name']}(...) the mechanism decides what is "
-                f"attended to; leave out {', '.join(n for n, value in dense.items() if value)}."
+                f"attended to; leave out {', '.join(n for n, value in settings.items() if value)}."
             )
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -164,11 +164,11 @@ class MultiHeadAttention(Heads):
         )
 
     def state_shapes(self):
-        """What decoding keeps of the past if that has a fixed size, as with a mechanism.
+        """The state of fixed size that decoding with a mechanism keeps of the past.
 
         Returns:
             dict of name -> (shape without the batch axis, dtype), in the order of `cache`; None
-            without a mechanism, since the cache then grows.
+            without a mechanism, because the cache grows then.
 
         Raises:
             ValueError: the mechanism has no such state.
@@ -179,7 +179,7 @@ class MultiHeadAttention(Heads):
         return self.mechanism.state_shapes(*heads, self.head_dim, self.value_dim)
 
     def cache_shapes(self):
-        """The heads and their size, of the keys and values in a cache that grows."""
+        """The number and the size of the heads in a cache that grows."""
         groups = self.num_key_value_heads
         return {"key": (groups, self.head_dim), "value": (groups, self.value_dim)}
 
@@ -209,7 +209,7 @@ class MultiHeadAttention(Heads):
                 f"{self.path}: global_attention_mask needs attention with global tokens, as "
                 "`attention=GlobalLocal(...)` has them."
             )
-        # A state is not masked: a mechanism's mask is over the new keys alone.
+        # A state is not masked: the mask of a mechanism is only over the new keys.
         if attention_mask is None and (cache is None or self.mechanism is not None):
             key_masks = (query_mask,) if value is None else (key_mask, value_mask)
             attention_mask = combine_masks(mask, *key_masks)
@@ -242,7 +242,7 @@ class MultiHeadAttention(Heads):
         return_attention_scores,
         training,
     ):
-        """Attention to every key: what `call` returns, and the scores last, perhaps None."""
+        """Full attention: the results of `call`, and last the scores or None."""
         crosses = value is not None and cache is not None and cache_position is None
         scored = return_attention_scores or is_recording()
         operation = Attention(self.causal, self.window, self.scale, self.softcap, scored)
@@ -256,7 +256,7 @@ class MultiHeadAttention(Heads):
             attention_mask = slot_mask(attention_mask, slots, cache[0], self.causal, self.window)
             operation.causal, operation.window = False, None
         elif crosses:
-            # A complete cache gets no new keys, which onnxruntime's Attention refuses to join.
+            # A complete cache gets no new keys, and onnxruntime's Attention refuses to join none.
             past = cache = join_past(key, value, *cache)
             key = value = None
         bias = self._position_bias(bias, slots, key, past)
@@ -291,11 +291,11 @@ class MultiHeadAttention(Heads):
         out = self._finish(out, gate)
         return (out, *present) if present else out
 
-    def _check_mechanism_call(self, bias, position_ids, cache, cache_position, dense_only):
+    def _check_mechanism_call(self, bias, position_ids, cache, cache_position, full_only):
         name = type(self.mechanism).__name__
         if bias is not None or hasattr(self.positions, "bias"):
             raise ValueError(f"{self.path}: {name} takes no bias on scores.")
-        if cache_position is not None or dense_only:
+        if cache_position is not None or full_only:
             raise ValueError(
                 f"{self.path}: {name} has no scores to return and no cache of keys and values; its "
                 "`cache` is what state_shapes() describes."

@@ -1,4 +1,4 @@
-"""What attention needs of a cache that is a buffer: its slots, and which of them hold a key."""
+"""A cache that is a buffer: writing into its slots, and a mask of the slots that hold a key."""
 
 from keras import ops
 
@@ -7,7 +7,7 @@ from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 
 
 def write(new, cache, cache_position):
-    """The keys and values of a buffer with new ones written from a slot on.
+    """Write new keys and values into a buffer, beginning at a slot.
 
     Args:
         new: tuple of key float (b, t, g, d) and value float (b, t, g, e).
@@ -21,7 +21,7 @@ def write(new, cache, cache_position):
 
 
 def query_slots(query, cache, cache_position):
-    """int (t,), the places of the queries among the keys: behind those of the cache.
+    """int (t,), the positions of the queries among the keys: they follow those of the cache.
 
     Args:
         query: float (b, t, h, d).
@@ -35,17 +35,17 @@ def query_slots(query, cache, cache_position):
 
 
 def slot_mask(mask, slots, key, causal, window):
-    """The mask over the slots of a buffer, of which those after the newest key hold nothing yet.
+    """The mask over the slots of a buffer. Slots after the newest key are empty.
 
     Args:
-        mask: None, or bool or int as `attention_mask` of `MultiHeadAttention`.
-        slots: int (t,), those of the queries.
+        mask: None, or bool or int like `attention_mask` of `MultiHeadAttention`.
+        slots: int (t,), the slots of the queries.
         key: float (b, g, n, d).
-        causal: queries attend to no later slot.
+        causal: queries do not attend to later slots.
         window: None, or inclusive (left, right) distances.
 
     Returns:
-        bool, of a shape that broadcasts to (b, h, t, n).
+        bool that broadcasts to (b, h, t, n).
     """
     written = band_mask(
         slots if causal else slots[-1:],

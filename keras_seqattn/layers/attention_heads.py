@@ -1,4 +1,4 @@
-"""The projections around attention: queries, keys and values by heads, and the result."""
+"""The projections around attention: to the heads of queries, keys and values, and to the result."""
 
 import keras
 from keras import ops
@@ -45,7 +45,7 @@ class Heads(keras.layers.Layer):
         return layer
 
     def project_context(self, value, key=None):
-        """The keys and values of a context, as `call` puts them into a cache.
+        """The keys and values of a context, in the layout of a cache.
 
         Args:
             value: float (b, s, m').
@@ -86,7 +86,7 @@ class Heads(keras.layers.Layer):
         return self.positions.rotate(query, key, position_ids)
 
     def _finish(self, out, gate):
-        """Heads float (b, t, h, e) through their gates to the result float (b, t, m)."""
+        """Apply the gates to the heads float (b, t, h, e), and project them to float (b, t, m)."""
         if gate is not None:
             out = ops.multiply(out, ops.sigmoid(gate))
         out = ops.reshape(out, (*ops.shape(out)[:2], self.num_heads * self.value_dim))
@@ -94,6 +94,6 @@ class Heads(keras.layers.Layer):
 
 
 def _split_heads(x, heads, size):
-    # Not -1 for the batch: a context without new positions has no elements to infer it from.
+    # The batch cannot be -1: a context without new positions has no elements to infer it from.
     batch, length = ops.shape(x)[:2]
     return ops.reshape(x, (batch, length, heads, size))

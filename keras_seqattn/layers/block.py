@@ -1,17 +1,17 @@
-"""What both kinds of blocks share: their sublayers, and how these add to the stream."""
+"""The common part of both kinds of blocks: their sublayers, and how these add to the stream."""
 
 import keras
 
 from keras_seqattn.layers.attention import MultiHeadAttention
 from keras_seqattn.layers.feed_forward import FeedForward
-from keras_seqattn.layers.mechanisms.dense import mechanism_template
+from keras_seqattn.layers.mechanisms.full import mechanism_template
 from keras_seqattn.layers.normalization import normalization
 from keras_seqattn.layers.residuals import read_residual
 from keras_seqattn.layers.templates import from_template, template
 from keras_seqattn.ops.arguments import checked
 from keras_seqattn.ops.broadcasting import add
 
-# The arguments of every attention, of the self-attention alone, of the feed-forward, and of the
+# The arguments of every attention, of the self-attention only, of the feed-forward, and of the
 # block itself.
 _ATTENTION = (
     *("num_heads", "head_dim", "num_key_value_heads", "use_bias", "use_output_bias"),
@@ -26,22 +26,23 @@ _OWN = (
 
 
 class Block(keras.layers.Layer):
-    """A residual stream x that sublayers f add to, pre-norm, post-norm or otherwise normalised.
+    """A residual stream x to which sublayers f add, with pre-norm, post-norm or other norms.
 
     Args:
         num_heads, head_dim, num_key_value_heads, use_bias, use_output_bias, window, scale, softcap,
             sinks, positions, query_norm, key_norm, output_gate, attention: as in
             `MultiHeadAttention`.
-        mixer: None, or a `Mixer` that stands in for the self-attention.
+        mixer: None, or a `Mixer` that replaces the self-attention.
         intermediate_dim, activation, gated: as in `FeedForward`.
         use_feed_forward_bias: whether the feed-forward has biases; None follows `use_bias`.
         norm: "layer_norm", "rms_norm" or "zero_centered_rms_norm".
         layer_norm_epsilon: epsilon of every normalisation.
         normalize_first: pre-norm `x + f(norm(x))`, or else post-norm `norm(x + f(x))`.
-        residual: None, or where the norms stand in another way: a name in `residuals.RESIDUALS`,
-            as "both" or "parallel", or a `Residual`.
-        feed_forward: None, or a layer that stands in for the feed-forward: float (b, t, m) to the
-            same. `intermediate_dim` and what else is of `FeedForward` are then not used.
+        residual: None, or another place for the norms: a name in `residuals.RESIDUALS`, for example
+            "both" or "parallel", or a `Residual`.
+        feed_forward: None, or a layer that replaces the feed-forward, from float (b, t, m) to the
+            same shape. `intermediate_dim` and the other arguments of `FeedForward` are then not
+            used.
         dropout: rate, applied to the result of each sublayer.
         attention_dropout: rate, applied to the attention probabilities.
         activation_dropout: rate, applied to the intermediate activations of the feed-forward.
@@ -94,7 +95,7 @@ class Block(keras.layers.Layer):
         self.residual = read_residual(residual, normalize_first)
 
     def _keep_arguments(self, given):
-        """Keep what `__init__` was given, grouped as the sublayers take it."""
+        """Keep the arguments of `__init__`, grouped by sublayer."""
         self.attention_settings = {name: given[name] for name in _ATTENTION}
         self.self_attention_settings = {name: given[name] for name in _SELF_ATTENTION}
         attention = mechanism_template(given["attention"])
@@ -167,11 +168,11 @@ class Block(keras.layers.Layer):
         return normalization(self.norm, self.layer_norm_epsilon, shape[-1], self.dtype_policy, name)
 
     def _source(self, x):
-        """What the first sublayer reads, before a norm of its own."""
+        """The input of the first sublayer, before a norm of that sublayer."""
         return self.attention_norm(x) if self.residual.shared_norm else x
 
     def _add(self, name, x, source, sublayer, training):
-        """`x` and what a sublayer makes of `source`; extra results of it are handed through."""
+        """Add the result of a sublayer on `source` to `x`; its other results are passed on."""
         result = sublayer(self._normalized(name, "input", source))
         out, *extra = result if isinstance(result, tuple) else (result,)
         out = self._normalized(name, "output", out)
@@ -232,7 +233,7 @@ class Block(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        # Files from before blocks could say it have no residual.
+        # Older files have no residual.
         objects = {name: config.get(name) for name in ("positions", "residual")}
         objects = {n: keras.saving.deserialize_keras_object(x) for n, x in objects.items()}
         return super().from_config({**config, **objects})

@@ -11,8 +11,7 @@ from keras_seqattn.ops.masks import combine_masks
 class EncoderBlock(Block):
     """Bidirectional self-attention and feed-forward.
 
-    Args as in `Block`:
-        num_heads, head_dim, intermediate_dim and their variations.
+    The arguments are those of `Block`: num_heads, head_dim, intermediate_dim and others.
 
     Call arguments:
         x: float (b, t, m).
@@ -68,7 +67,7 @@ class DecoderBlock(Block):
 
     Args:
         cross_attention: attend to a context between the two other sublayers.
-        And those of `Block`: num_heads, head_dim, intermediate_dim and their variations.
+        The other arguments are those of `Block`: num_heads, head_dim, intermediate_dim and others.
 
     Call arguments:
         x: float (b, t, m).
@@ -76,18 +75,18 @@ class DecoderBlock(Block):
         attention_mask: bool or int over the cached and the new positions: (b, p + t),
             (b, t, p + t) or (b|1, h|1, t, p + t).
         context_mask: bool or int (b, s) or (b, t, s); None takes the implicit mask of `context`.
-        bias: finite float (b|1, h|1, t, p + t), added to the self-attention's scores.
+        bias: finite float (b|1, h|1, t, p + t), added to the scores of the self-attention.
         position_ids: int (b, t).
         cache, cache_position: as in `MultiHeadAttention`, for the self-attention.
-        context_cache: tuple of key (b, g, c, d) and value (b, g, c, d), for the cross-attention:
-            with `context`, those of what comes before it; without, those of the whole context.
+        context_cache: tuple of key (b, g, c, d) and value (b, g, c, d), for the cross-attention.
+            With `context`, they belong to the part before it; without, to the whole context.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache; with `context_cache` and
-        `context` the new context cache last.
+        float (b, t, m); with `cache`, a tuple of this and the new cache; with `context_cache` and
+        `context`, the new context cache comes last.
 
     Raises:
-        ValueError: cross-attention without `context` and without `context_cache`.
+        ValueError: a block with cross-attention gets neither `context` nor `context_cache`.
 
     Example:
         DecoderBlock(9, 64, 1536, num_key_value_heads=3, norm="rms_norm", normalize_first=True,

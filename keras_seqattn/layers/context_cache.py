@@ -1,10 +1,10 @@
-"""The cache of a cross-attention, as a layer of its own."""
+"""A layer that makes the cache of a cross-attention."""
 
 import keras
 
 
 class ContextCache(keras.layers.Layer):
-    """The keys and values that a cross-attention makes of a context.
+    """The keys and values of a context, for a cross-attention.
 
     Args:
         attention: a built `MultiHeadAttention`.

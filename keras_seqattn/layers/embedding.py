@@ -1,4 +1,4 @@
-"""Token vectors, also used backwards for the logits; their factor, and their sum with others."""
+"""Token embeddings, which also give the logits; a scale, and the sum with other embeddings."""
 
 import keras
 from keras import ops
@@ -8,12 +8,13 @@ from keras_seqattn.ops.arguments import checked
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
-    """Token ids to vectors, and with `reverse=True` vectors to logits; ONNX Gather and MatMul.
+    """From token ids to vectors; with `reverse=True` to logits; ONNX Gather and MatMul.
 
     Args:
         vocabulary_size: number of tokens v.
         hidden_dim: size m of a vector.
-        tied: the logits use the same table; otherwise a second matrix `reverse_embeddings` (m, v).
+        tied: the logits use the same table; otherwise they use a second matrix
+            `reverse_embeddings` (m, v).
 
     Call arguments:
         inputs: int (b, t), or float (b, t, m) with `reverse`.
@@ -46,16 +47,16 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Scale(keras.layers.Layer):
-    """`factor * x`: embeddings by `sqrt(m)`, or hidden states before tied logits; ONNX Mul.
+    """`factor * x`, for embeddings (`sqrt(m)`) or for hidden states before tied logits; ONNX Mul.
 
     Args:
-        factor: the constant.
+        factor: a constant.
 
     Call arguments:
         x: float of any shape.
 
     Returns:
-        float of that shape.
+        float of the same shape.
     """
 
     @checked
@@ -76,7 +77,7 @@ class Scale(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class EmbeddingSum(keras.layers.Layer):
-    """The sum of a token embedding and others that broadcast to it.
+    """The sum of a token embedding and other embeddings that broadcast to it.
 
     Call arguments:
         embedding: float (b, t, m).

@@ -22,14 +22,14 @@ _ACTIVATIONS = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "quick_gelu": _quick_gel
 
 
 def activation_function(activation):
-    """The function of an activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or Keras's own."""
+    """The function for "gelu" (exact), "gelu_tanh", "quick_gelu" or an activation of Keras."""
     if isinstance(activation, str) and activation in _ACTIVATIONS:
         return _ACTIVATIONS[activation]
     return keras.activations.get(activation)
 
 
 def build_activation(function, shape):
-    """Give an activation that is a layer its weights: nobody else builds it."""
+    """Build an activation that is a layer, because nothing else builds it."""
     if isinstance(function, keras.Layer) and not function.built:
         function.build(shape)
 
@@ -38,7 +38,7 @@ def activate(function, x):
     """`function(x)`, which must have the shape of x.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the result has another shape.
     """
     y = function(x)
     shape = getattr(y, "shape", ())
@@ -57,9 +57,9 @@ class FeedForward(keras.layers.Layer):
 
     Args:
         intermediate_dim: feed-forward width f.
-        output_dim: width of the result; None keeps the input's.
-        activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or what
-            `keras.activations` takes: a function, or a layer, that keeps the shape.
+        output_dim: width of the result; None is the width of the input.
+        activation: "gelu" (exact), "gelu_tanh", "quick_gelu", or anything that `keras.activations`
+            accepts: a function or a layer that keeps the shape.
         gated: multiply by an activated gate (SwiGLU with "silu", GeGLU with "gelu").
         use_bias: whether the Dense sublayers have biases.
         dropout: rate, applied to the intermediate activations.

@@ -1,4 +1,4 @@
-"""Linear attention by the gated delta rule, as a layer in place of self-attention."""
+"""Linear attention by the gated delta rule, as a layer that replaces self-attention."""
 
 import keras
 from keras import ops
@@ -15,12 +15,13 @@ from keras_seqattn.ops.precision import in_full_precision
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class GatedDelta(Mixer):
-    """Gated DeltaNet (https://arxiv.org/abs/2412.06464): a matrix for each head, in which a key's
-    old value is replaced by its new one, `S_t = a_t (I - b_t k_t k_t') S_{t-1} + b_t k_t v_t'`.
+    """Gated DeltaNet (https://arxiv.org/abs/2412.06464): the state of a head is a matrix.
 
-    Queries, keys and values pass a short convolution, queries and keys are scaled to length 1, and
-    the result is `W_o (rms_norm(S_t' q_t / sqrt(d)) * silu(z_t))`. Causal, O(n), with a state of
-    fixed size. Its weights are laid out as in Qwen3-Next.
+    The new value of a key replaces its old value:
+    `S_t = a_t (I - b_t k_t k_t') S_{t-1} + b_t k_t v_t'`.
+    Queries, keys and values pass through a short convolution, and queries and keys are scaled to
+    length 1. The result is `W_o (rms_norm(S_t' q_t / sqrt(d)) * silu(z_t))`. The layer is causal
+    and O(n), with a state of fixed size. Its weights have the layout of Qwen3-Next.
 
     Args:
         num_heads: number h of value heads.
@@ -30,18 +31,18 @@ class GatedDelta(Mixer):
         kernel_size: number of tokens of the convolution.
         chunk_size: as in `chunked_scan`.
         layer_norm_epsilon: epsilon of the norm.
-        kernel_initializer: of the projections, as in `keras.layers.Dense`.
+        kernel_initializer: for the projections, as in `keras.layers.Dense`.
 
     Call arguments:
         As in `Mixer`.
-        cache: tuple of the convolution's state, float (b, kernel_size - 1, 2 g d + h e), and the
-            recurrence's, float32 (b, h, d, e).
+        cache: tuple of the state of the convolution, float (b, kernel_size - 1, 2 g d + h e), and
+            the state of the recurrence, float32 (b, h, d, e).
 
     Returns:
         As in `Mixer`.
 
     Raises:
-        ValueError: the numbers of heads do not divide.
+        ValueError: g does not divide h.
 
     Example:
         DecoderBlock(8, 64, 1536, mixer=GatedDelta(num_heads=8, head_dim=64))
@@ -62,7 +63,7 @@ class GatedDelta(Mixer):
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
-        # XLA cannot differentiate TensorFlow's loops of a length that is no Python number.
+        # XLA cannot differentiate TensorFlow's loops if their length is not a Python number.
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -77,7 +78,7 @@ class GatedDelta(Mixer):
                 "num_key_heads must divide num_heads. Received: "
                 f"num_heads={num_heads}, num_key_heads={self.num_key_heads}"
             )
-        # Sizes within one group: a query and a key head, its value heads, their gates.
+        # Sizes in one group: a query head, a key head, its value heads, and their gates.
         self._values = num_heads // self.num_key_heads * self.value_dim
         self._parts = (head_dim, head_dim, self._values, self._values)
 
@@ -142,7 +143,7 @@ class GatedDelta(Mixer):
         return out if cache is None else (out, (conv_state, state))
 
     def _project(self, x):
-        """What the convolution gets, float (b, t, c), and the gates, float (b, t, g, r * e)."""
+        """The input of the convolution, float (b, t, c), and the gates, float (b, t, g, r * e)."""
         groups = self.num_key_heads
         x = self.in_proj_qkvz(x)
         x = ops.reshape(x, (*ops.shape(x)[:2], groups, sum(self._parts)))
@@ -183,7 +184,7 @@ class GatedDelta(Mixer):
 
 
 def _unit(x):
-    """The vectors of the last axis scaled to length 1, in full precision; zeros stay zeros."""
+    """Scale the vectors of the last axis to length 1, in full precision; zeros stay zeros."""
     x = in_full_precision(x)
     squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return ops.multiply(x, ops.rsqrt(ops.add(squares, 1e-6)))

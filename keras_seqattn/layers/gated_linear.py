@@ -1,4 +1,4 @@
-"""Gated linear attention as a layer in place of self-attention."""
+"""Gated linear attention, as a layer that replaces self-attention."""
 
 import keras
 from keras import ops
@@ -15,19 +15,19 @@ from keras_seqattn.ops.precision import in_full_precision
 class GatedLinearAttention(Mixer):
     """Linear attention whose state decays in each channel (https://arxiv.org/abs/2312.06635).
 
-    `S_t = diag(a_t) S_{t-1} + k_t v_t'` with `a = sigmoid(W_2 W_1 x + b)^(1 / gate_temperature)`,
-    and the result is `W_o (rms_norm(S_t' q_t / sqrt(d)) * silu(W_r x))`. Causal, O(n), with a state
-    of fixed size.
+    `S_t = diag(a_t) S_{t-1} + k_t v_t'` with `a = sigmoid(W_2 W_1 x + b)^(1 / gate_temperature)`.
+    The result is `W_o (rms_norm(S_t' q_t / sqrt(d)) * silu(W_r x))`. The layer is causal and O(n),
+    with a state of fixed size.
 
     Args:
         num_heads: number h of heads.
         head_dim: size d of a query and key head.
         value_dim: size e of a value head; None is d.
-        gate_rank: rank of the decay's projection.
-        gate_temperature: the larger, the slower the decay.
+        gate_rank: rank of the projection of the decay.
+        gate_temperature: a larger value makes the decay slower.
         chunk_size: as in `chunked_scan`.
         layer_norm_epsilon: epsilon of the norm.
-        kernel_initializer: of the projections, as in `keras.layers.Dense`.
+        kernel_initializer: for the projections, as in `keras.layers.Dense`.
 
     Call arguments:
         As in `Mixer`.
@@ -55,7 +55,7 @@ class GatedLinearAttention(Mixer):
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
-        # XLA cannot differentiate TensorFlow's loops of a length that is no Python number.
+        # XLA cannot differentiate TensorFlow's loops if their length is not a Python number.
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.num_heads = num_heads
         self.head_dim = head_dim

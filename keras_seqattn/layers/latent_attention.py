@@ -1,4 +1,4 @@
-"""Multi-head latent attention: keys and values of all heads from one small vector per token."""
+"""Multi-head latent attention: one small vector per token gives keys and values for all heads."""
 
 import functools
 import math
@@ -22,16 +22,16 @@ class LatentAttention(Mixer):
     """Multi-head latent attention (https://arxiv.org/abs/2405.04434), causal.
 
     `c = norm(W_c x)`, `k = [W_k c; rotate(W_r x)]`, `v = W_v c`: all heads share the latent c and
-    the rotated part of the key. Without a cache the keys and values of each head are written out.
-    With one they never are: only c and the rotated part are kept, and since
-    `q' W_k c = (W_k' q)' c`, queries and results go to the latent space and back, where one key of
-    size r + dr and one value of size r serve all heads. Both forms give the same. A mixer: for
-    `mixer=` of a block, or alone.
+    the rotated part of the key. Without a cache, the keys and values of each head are computed.
+    With a cache they are not: the cache keeps only c and the rotated part. Because
+    `q' W_k c = (W_k' q)' c`, the queries are projected to the latent space, and the results back.
+    There, one key of size r + dr and one value of size r serve all heads. Both forms give the same
+    result. It is a mixer: use it as `mixer=` of a block, or alone.
 
     Args:
         num_heads: number of heads h.
         head_dim: size d of the part of a query and key head that does not depend on positions.
-        rotary_dim: size dr of the part that does.
+        rotary_dim: size dr of the part that depends on positions.
         latent_dim: size r of the latent.
         value_dim: size e of a value head; None is d.
         query_latent_dim: size of a latent of the queries; None projects them directly.
@@ -46,13 +46,13 @@ class LatentAttention(Mixer):
         x: float (b, t, m).
         attention_mask: bool or int (b, p + t), nonzero = attend, over the cached and the new
             positions; None takes the implicit Keras mask.
-        position_ids: int (b, t); None counts on from the cache.
+        position_ids: int (b, t); None continues after the cache.
         cache: tuple of key, float (b, 1, p, dr), the rotated parts, and value, float (b, 1, p, r),
             the latents. With `cache_position` they are buffers of n slots.
         cache_position: int () or (1,), the slot of the first new token; the mask is then (b, n).
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache.
+        float (b, t, m); with `cache`, a tuple of this and the new cache.
 
     Example:
         LatentAttention(16, 128, rotary_dim=64, latent_dim=512,
@@ -131,7 +131,7 @@ class LatentAttention(Mixer):
         return normalization("rms_norm", self.layer_norm_epsilon, dim, self.dtype_policy, name)
 
     def cache_shapes(self):
-        """One head of the rotated parts of the keys, and one of the latents; see `Mixer`."""
+        """One head for the rotated parts of the keys, and one for the latents; see `Mixer`."""
         return {"key": (1, self.rotary_dim), "value": (1, self.latent_dim)}
 
     def call(
@@ -175,8 +175,11 @@ class LatentAttention(Mixer):
         return y if cache is None else (y, cache)
 
     def _project(self, x, position_ids, slots):
-        """The queries' two parts (b, t, h, d) and (b, t, h, dr), the keys' (b, t, 1, dr), and the
-        latents (b, t, 1, r).
+        """The projections of the input.
+
+        Returns:
+            The two parts of the queries (b, t, h, d) and (b, t, h, dr), the rotated part of the
+            keys (b, t, 1, dr), and the latents (b, t, 1, r).
         """
         query = x
         if self.query_latent_dim is not None:
@@ -204,7 +207,7 @@ class LatentAttention(Mixer):
         kernel = ops.convert_to_tensor(self.key_value)
         latent = ops.squeeze(latent, 2)
         if is_empty(latent):
-            # Of no rows without tokens TensorFlow makes one row.
+            # Without rows and tokens, TensorFlow would make one row.
             both = ops.zeros((*latent.shape[:2], *kernel.shape[1:]), latent.dtype)
         else:
             both = ops.einsum("btr,rhc->bthc", latent, kernel)
@@ -214,8 +217,10 @@ class LatentAttention(Mixer):
         return ops.concatenate([content, rotated], axis=-1), key, both[..., self.head_dim :]
 
     def _absorbed(self, content, rotated, key, latent):
-        """The query in the latent space (b, t, h, r + dr), and what it attends to: one key
-        (b, 1, s, r + dr) and one value (b, 1, s, r).
+        """Attention in the latent space.
+
+        Returns:
+            The queries (b, t, h, r + dr), one key (b, 1, s, r + dr) and one value (b, 1, s, r).
         """
         kernel = ops.convert_to_tensor(self.key_value)[..., : self.head_dim]
         content = _per_head(content, ops.transpose(kernel, (1, 2, 0)))
@@ -223,7 +228,7 @@ class LatentAttention(Mixer):
         return query, (ops.concatenate([latent, key], axis=-1), latent)
 
     def _from_latent(self, out):
-        """The heads' results, float (b, t, h, e), of those in the latent space, (b, t, h, r)."""
+        """The results of the heads, (b, t, h, e), from those in the latent space, (b, t, h, r)."""
         kernel = ops.convert_to_tensor(self.key_value)[..., self.head_dim :]
         return _per_head(out, ops.transpose(kernel, (1, 0, 2)))
 
@@ -269,7 +274,7 @@ class LatentAttention(Mixer):
 
 
 def _extend(cache, new, cache_position):
-    """The cache with new entries (b, t, 1, size), behind the others or at a slot."""
+    """Put new entries (b, t, 1, size) into a cache: after the others, or at a slot."""
     pairs = zip(cache, new, strict=True)
     if cache_position is not None:
         return tuple(cache_write(*pair, cache_position) for pair in pairs)
@@ -279,5 +284,5 @@ def _extend(cache, new, cache_position):
 
 
 def _per_head(x, kernels):
-    """Each head by its own matrix: float (b, t, h, i) and (h, i, o) to (b, t, h, o)."""
+    """Multiply each head by its own matrix: (b, t, h, i) and (h, i, o) give (b, t, h, o)."""
     return ops.transpose(ops.matmul(ops.transpose(x, (0, 2, 1, 3)), kernels), (0, 2, 1, 3))

@@ -15,8 +15,8 @@ class Maxout(keras.layers.Layer):
 
     Args:
         units: width l of the result.
-        pool_size: how many linear units p make one of the result.
-        use_bias: whether they have biases.
+        pool_size: number p of linear units for each unit of the result.
+        use_bias: whether the linear units have biases.
         kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
 
     Call arguments:

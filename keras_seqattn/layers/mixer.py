@@ -1,40 +1,41 @@
-"""The base of layers that stand in for self-attention inside a block."""
+"""The base of layers that replace self-attention in a block."""
 
 import keras
 
 
 class Mixer(keras.layers.Layer):
-    """A layer that mixes tokens over time; given to a block as `mixer=`, it is a template.
+    """A layer that mixes tokens over time. As `mixer=` of a block it is a template.
 
     Call arguments:
         x: float (b, t, m).
         attention_mask: bool or int, nonzero = real: (b, t) if its state has a fixed size, else
-            (b, p + t), the cached tokens included. Tokens that are not real change no state.
+            (b, p + t) with the cached tokens. Tokens that are not real do not change a state.
         position_ids: int (b, t).
-        cache: tuple of what `state_shapes` or `cache_shapes` describes, zeros or empty at first.
-        cache_position: int () or (1,), the slot of the first new token in a cache that is a buffer.
+        cache: tuple of the tensors that `state_shapes` or `cache_shapes` describes; zeros or empty
+            at first.
+        cache_position: int () or (1,), the slot of the first new token if the cache is a buffer.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache.
+        float (b, t, m); with `cache`, a tuple of this and the new cache.
     """
 
     def state_shapes(self):
-        """What decoding keeps of the past, of a size that does not grow.
+        """The state that decoding keeps of the past, if its size does not grow.
 
         Returns:
-            dict of name -> (shape without the batch axis, dtype), in the order of `cache`; a dtype
-            of None is the layer's. None if the cache grows.
+            dict of name -> (shape without the batch axis, dtype), in the order of `cache`; dtype
+            None is the dtype of the layer. The result is None if the cache grows.
         """
         return None
 
     def cache_shapes(self):
-        """The heads of a cache that grows.
+        """The number and the size of the heads in a cache that grows.
 
         Returns:
             dict of "key" and "value" -> (heads, size).
 
         Raises:
-            ValueError: the layer keeps a state instead.
+            ValueError: the layer has a state instead.
         """
         raise ValueError(f"{self.path}: {type(self).__name__} has no cache that grows.")
 

@@ -9,7 +9,7 @@ from keras_seqattn.ops.arguments import checked
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class ZeroCenteredRMSNormalization(keras.layers.Layer):
-    """`x / rms(x) * (1 + w)`, so that weight decay draws the factor to 1; ONNX RMSNormalization.
+    """`x / rms(x) * (1 + w)`: weight decay moves the factor towards 1; ONNX RMSNormalization.
 
     Args:
         epsilon: added to the mean square.
@@ -27,13 +27,13 @@ class ZeroCenteredRMSNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, x_shape):
-        # Not cast to half precision, where 1 + w would keep few digits of w.
+        # Not cast to half precision, because 1 + w would lose digits of w there.
         self.scale = self.add_weight(
             name="scale", shape=x_shape[-1:], initializer="zeros", autocast=False
         )
 
     def call(self, x):
-        # As a tensor: what is computed of a weight alone has no name of its own in an export.
+        # A tensor, because a value that is computed from a weight alone has no name in an export.
         factor = ops.add(ops.convert_to_tensor(self.scale), 1.0)
         return ops.rms_normalization(x, factor, axis=-1, epsilon=self.epsilon)
 
@@ -55,10 +55,10 @@ def normalization(kind, epsilon, dim, dtype, name):
         name: name of the layer.
 
     Returns:
-        A Keras layer, or None for None.
+        A Keras layer; None if `kind` is None.
 
     Raises:
-        ConfigError: for another kind.
+        ConfigError: the kind is unknown.
     """
     kinds = {
         "layer_norm": keras.layers.LayerNormalization,
@@ -72,21 +72,21 @@ def normalization(kind, epsilon, dim, dtype, name):
             f"Unknown normalisation {kind!r} for {name!r}; use one of {', '.join(kinds)}."
         )
     layer = kinds[kind](epsilon=epsilon, dtype=dtype, name=name)
-    # Keras does not declare it for RMSNormalization, and would warn at every masked input.
+    # Keras does not set it for RMSNormalization and would warn about every masked input.
     layer.supports_masking = True
     layer.build((None, None, dim))
     return layer
 
 
 def normalize_sums(norm, x):
-    """What an RMSNormalization gives for sums, which half precision may not hold before it.
+    """Apply an RMSNormalization to sums that may be too large for half precision.
 
     Args:
         norm: a built `keras.layers.RMSNormalization`.
         x: float (..., m), in full precision.
 
     Returns:
-        float (..., m), of the layer's compute dtype.
+        float (..., m), with the compute dtype of the layer.
     """
     x = ops.rms_normalization(x, norm.scale, axis=-1, epsilon=norm.epsilon)
     return ops.cast(x, norm.compute_dtype)

@@ -24,7 +24,7 @@ class FirstToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class LastToken(keras.layers.Layer):
-    """The vector of the last real token of each row, wherever the padding is.
+    """The vector of the last real token of each row, with padding on either side.
 
     Call arguments:
         hidden: float (b, t, m).
@@ -49,7 +49,7 @@ class Channel(keras.layers.Layer):
     """One channel of the last axis.
 
     Args:
-        index: which one.
+        index: number of the channel.
 
     Call arguments:
         x: float (b, t, c).
@@ -74,7 +74,7 @@ class Channel(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class OutputBias(keras.layers.Layer):
-    """Adds one learned bias per channel; for logits made by a tied embedding.
+    """Adds one learned bias per channel, for logits from a tied embedding.
 
     Call arguments:
         x: float (b, t, v).

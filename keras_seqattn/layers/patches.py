@@ -10,24 +10,24 @@ from keras_seqattn.ops.arguments import checked
 class PatchEmbedding(keras.layers.Layer):
     """One vector for each square patch of an image (https://arxiv.org/abs/2010.11929).
 
-    The kernel has the patch's channels first and then its rows and columns, whatever the order in
-    the image.
+    The axes of the kernel are always the channels, rows and columns of a patch, for both data
+    formats.
 
     Args:
         hidden_dim: size m of a vector.
         patch_size: height and width p of a patch.
-        data_format: "channels_first" or "channels_last", of the images.
-        class_token: put a learned vector before those of the patches.
+        data_format: format of the images, "channels_first" or "channels_last".
+        class_token: put a learned vector before the vectors of the patches.
         kernel_initializer: as in `keras.layers.Dense`.
 
     Call arguments:
         images: float (b, c, h, w), or (b, h, w, c); h and w are multiples of p.
 
     Returns:
-        float (b, h / p * w / p, m), row by row; one vector more with `class_token`.
+        float (b, h / p * w / p, m), row by row; with `class_token`, one vector more.
 
     Raises:
-        ValueError: the images are no multiples of p.
+        ValueError: h or w is not a multiple of p.
     """
 
     @checked
@@ -77,7 +77,7 @@ class PatchEmbedding(keras.layers.Layer):
         x = self.projection(ops.reshape(patches, (batch, count, channels * size * size)))
         if not self.class_token:
             return x
-        # Not broadcast_to: with no images there is nothing to repeat.
+        # broadcast_to would fail without images.
         token = ops.add(ops.zeros_like(x[:, :1]), self.token)
         return ops.concatenate([token, x], axis=1)
 

@@ -11,13 +11,13 @@ from keras_seqattn.ops.position_bias import distance_buckets, relative_position_
 class RelativePositionBias(keras.layers.Layer):
     """T5's learned bias per head and distance (https://arxiv.org/abs/1910.10683); ONNX Gather.
 
-    One layer serves every attention of a stack, as the `bias` that these add to their scores.
+    One layer serves every attention of a stack: they add its result to their scores as `bias`.
 
     Args:
         num_heads: number of heads h.
         num_buckets: number of ranges of distances that share a bias.
-        max_distance: distance from which on all share the last range.
-        bidirectional: whether keys may lie after the query.
+        max_distance: this and all larger distances share the last range.
+        bidirectional: whether keys may come after the query.
         embeddings_initializer: initializer of the table (num_buckets, h).
 
     Call arguments:

@@ -29,17 +29,17 @@ class RotaryPositions:
     Args:
         head_dim: size d of a head.
         base: base of the frequencies.
-        fraction: part of the channels that is rotated; the rest pass.
-        interleaved: rotate neighbouring channels, not halves.
-        max_position: the model's longest sequence; the number of rows of the tables.
-        scaling: None or a dict as in a checkpoint's config: `rope_type` one of default, linear,
-            dynamic, yarn, llama3 and longrope, and the values that it takes.
-        unbounded: positions may exceed `max_position`, up to 2**24, as in a stream that is decoded
-            through a window; for scalings that do not depend on the length.
+        fraction: part of the channels that is rotated; the others stay.
+        interleaved: rotate pairs of neighbouring channels, not the two halves.
+        max_position: the longest sequence of the model; the number of rows of the tables.
+        scaling: None or a dict as in the config of a checkpoint: `rope_type` (default, linear,
+            dynamic, yarn, llama3 or longrope) and its values.
+        unbounded: positions may be larger than `max_position`, up to 2**24, as in a stream that is
+            decoded with a window. Only for scalings that do not depend on the length.
 
     Raises:
-        ConfigError: if the scaling is of an unknown type, or unbounded and of one that depends on
-            the length.
+        ConfigError: the type of the scaling is unknown, or it is unbounded and depends on the
+            length.
     """
 
     @checked
@@ -74,7 +74,7 @@ class RotaryPositions:
             )
 
     def rotate(self, query, key, position_ids):
-        """Queries and keys turned by the angles of their positions.
+        """Rotate queries and keys by the angles of their positions.
 
         Args:
             query: float (b, t, h, d).
@@ -106,9 +106,9 @@ class RotaryPositions:
         return self.rotary_dim, self.base, self.max_position, items
 
     def angles(self, position_ids):
-        """The cos and sin of positions, which may exceed `max_position`.
+        """The cos and sin of positions, which may be larger than `max_position`.
 
-        A scaling that depends on the length takes the last position + 1 for it.
+        For a scaling that depends on the length, the length is the last position + 1.
 
         Args:
             position_ids: int (b, t), below 2**24.
@@ -139,7 +139,7 @@ class RotaryPositions:
         return tuple(ops.multiply(f(angles), attention_factor) for f in (ops.cos, ops.sin))
 
     def _angles_by_digits(self, position_ids):
-        # float32 positions times frequencies would be off by whole degrees.
+        # Float32 positions times frequencies would be wrong by whole degrees.
         (cos, sin), *higher = (
             [ops.take(shared_constant(table), digit, axis=0) for table in tables]
             for digit, tables in zip(
@@ -154,7 +154,7 @@ class RotaryPositions:
         return cos, sin
 
     def _dynamic_frequencies(self, length):
-        # base * stretch ** (r / (r - 2)) to the power -2 i / r, kept as one factor per channel.
+        # base * stretch ** (r / (r - 2)) to the power -2 i / r, written as one factor per channel.
         factor, channels = self.scaling["factor"], np.arange(0, self.rotary_dim, 2)
         length = ops.maximum(length, float(self.max_position))
         stretch = ops.subtract(ops.multiply(length, factor / self.max_position), factor - 1.0)
@@ -211,7 +211,7 @@ class ALiBi:
 
 
 class _PositionLayer(keras.layers.Layer):
-    """Rows of a table of positions: those given, or the first t."""
+    """Rows of a table of positions: the rows of given positions, or the first t rows."""
 
     @checked
     def __init__(self, max_sequence_length, output_dim, offset=0, **kwargs):
@@ -263,7 +263,7 @@ class PositionEmbedding(_PositionLayer):
         max_sequence_length: number of positions.
         output_dim: size m of a vector.
         embeddings_initializer: initializer of the table.
-        offset: rows of the table before that of position 0, as the 2 of BART.
+        offset: number of rows of the table before position 0; BART has 2.
 
     Call arguments:
         inputs: (b, t) or (b, t, m); only its length is used.

@@ -1,4 +1,4 @@
-"""Collecting the attention probabilities of every layer that a model runs through."""
+"""Collecting the attention probabilities of every layer of a model while it runs."""
 
 import contextlib
 import contextvars
@@ -8,12 +8,12 @@ _RECORDS = contextvars.ContextVar("recorded attention", default=None)
 
 @contextlib.contextmanager
 def recording():
-    """Attention layers called in this context compute their probabilities and hand them over.
+    """In this context, attention layers compute their probabilities and record them.
 
-    Only eager calls: a model that is already compiled runs without its layers' Python code.
+    Only eager calls are recorded: a compiled model does not run the Python code of its layers.
 
     Yields:
-        list of (layer, probabilities), which grows with every call, in the order of the calls.
+        list of (layer, probabilities) in the order of the calls; every call adds an item.
 
     Example:
         with recording() as records:
@@ -34,11 +34,11 @@ def is_recording():
 
 
 def record(layer, scores):
-    """Hand over the probabilities of one call; does nothing unless a context is open.
+    """Record the probabilities of one call, if a context is open.
 
     Args:
         layer: the attention layer.
-        scores: float (b, h, t, s), or (b, t, s) of attention without heads.
+        scores: float (b, h, t, s), or (b, t, s) for attention without heads.
     """
     if is_recording():
         _RECORDS.get().append((layer, scores))

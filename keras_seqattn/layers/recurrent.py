@@ -1,4 +1,4 @@
-"""The attentive decoder of https://arxiv.org/abs/1409.0473, and the reversal of sources."""
+"""The decoder with attention of https://arxiv.org/abs/1409.0473, and the reversal of sources."""
 
 import keras
 from keras import ops
@@ -21,8 +21,8 @@ class AttentiveDecoder(keras.layers.Layer):
         r_i = sigmoid(W_r x_i + U_r s_{i-1} + C_r c_i)
         s_i = (1 - z_i) s_{i-1} + z_i tanh(W x_i + U (r_i s_{i-1}) + C c_i).
 
-    Teacher forcing and single steps are the same call: one with all inputs, or one for each with
-    the state that the last returned. ONNX Scan.
+    Teacher forcing is one call with all inputs. Decoding is one call for each input, with the state
+    that the last call returned. ONNX Scan.
 
     Args:
         units: width n of the state.
@@ -32,15 +32,15 @@ class AttentiveDecoder(keras.layers.Layer):
     Call arguments:
         inputs: float (b, t, m), the embedded previous tokens.
         context: float (b, s, c), the encoded source.
-        keys: float (b, s, a), what `compute_keys` returned for the context; None computes it.
+        keys: float (b, s, a), the result of `compute_keys` for the context; None computes it.
         initial_state: float (b, n); None is zeros.
         context_mask: bool or int (b, s), nonzero = attend; None takes the implicit Keras mask of
             the context.
         return_attention_scores: also return the probabilities.
 
     Returns:
-        tuple of the states s_{i-1} that asked, float (b, t, n); the vectors c_i that answered,
-        float (b, t, c); the last state, float (b, n); and with `return_attention_scores` the
+        tuple of the states s_{i-1} before each step, float (b, t, n); the attended vectors c_i,
+        float (b, t, c); the last state, float (b, n); and, with `return_attention_scores`, the
         probabilities, float (b, t, s).
 
     Example:
@@ -96,7 +96,7 @@ class AttentiveDecoder(keras.layers.Layer):
         return layer
 
     def compute_keys(self, context):
-        """The attention's keys, `U h`, float (b, s, a), which are the same at every step."""
+        """The keys of the attention, `U h`, float (b, s, a); they are the same at every step."""
         return self.attention.compute_keys(context)
 
     def call(
@@ -113,8 +113,8 @@ class AttentiveDecoder(keras.layers.Layer):
         batch, dtype = ops.shape(inputs)[0], self.compute_dtype
         if initial_state is None:
             initial_state = ops.zeros((batch, self.units), dtype)
-        # TensorFlow's scan gives out only what is shaped like its state, so that must hold
-        # everything that is to be given out.
+        # TensorFlow's scan returns only outputs with the shapes of its state. So the state holds
+        # everything that must be returned.
         carry = [initial_state, ops.zeros((batch, context.shape[-1]), dtype)]
         scored = return_attention_scores or is_recording()
         if scored:
@@ -128,7 +128,7 @@ class AttentiveDecoder(keras.layers.Layer):
             found = [ops.squeeze(x, 1) for x in (attended, scores)[: len(carry) - 1]]
             return [self._next_state(gates, state, found[0]), *found], [state, *found]
 
-        # The inputs' part of the gates needs no state: one product for all steps.
+        # The part of the gates from the inputs needs no state: one product for all steps.
         gates = ops.transpose(self.input_gates(inputs), (1, 0, 2))
         (last, *_), outputs = scan(step, carry, (gates,))
         states, contexts, *scores = (ops.transpose(x, (1, 0, 2)) for x in outputs)
@@ -182,13 +182,13 @@ class AttentiveDecoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class ReverseTime(keras.layers.Layer):
-    """The positions of each row from the last to the first; ONNX Slice.
+    """Reverses each row: from the last position to the first; ONNX Slice.
 
     Call arguments:
         x: (b, t) or (b, t, m).
 
     Returns:
-        What it was given, reversed along t.
+        x, reversed along t.
     """
 
     def call(self, x):

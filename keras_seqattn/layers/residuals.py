@@ -1,4 +1,4 @@
-"""Where the norms of a block stand around its sublayers, and what the sublayers read."""
+"""The places of the norms around the sublayers of a block, and the inputs of the sublayers."""
 
 import dataclasses
 import functools
@@ -11,18 +11,19 @@ from keras_seqattn.arguments import shown
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 @dataclasses.dataclass(frozen=True)
 class Residual:
-    """How a sublayer f adds to the stream x: with all its norms `norm(x + norm(f(norm(x))))`.
+    """How a sublayer f adds to the stream x. With all norms: `norm(x + norm(f(norm(x))))`.
 
     Args:
-        input_norm: normalise what the sublayer reads.
-        output_norm: normalise what it gives.
+        input_norm: normalise the input of the sublayer.
+        output_norm: normalise its output.
         sum_norm: normalise the sum with the stream.
-        parallel: the feed-forward reads what the attention reads and not what it gives:
+        parallel: attention and feed-forward have the same input:
             `x + attention(norm(x)) + feed_forward(norm(x))`.
-        shared_norm: of parallel sublayers: they have one input norm together.
+        shared_norm: parallel sublayers share one input norm.
 
     Raises:
-        ValueError: parallel sublayers with a norm of the sum, or a shared norm that is none.
+        ValueError: parallel sublayers have a norm of the sum, or a shared norm is asked for without
+            parallel sublayers or an input norm.
     """
 
     input_norm: bool = False
@@ -38,14 +39,14 @@ class Residual:
             raise ValueError("shared_norm is the input norm of parallel sublayers; ask for both.")
 
     def norms(self, sublayer):
-        """The norms of a sublayer of its own.
+        """The names of the norms of one sublayer.
 
         Args:
-            sublayer: its name, as "attention".
+            sublayer: its name, for example "attention".
 
         Returns:
-            dict of "input", "output" and "sum", as far as there are such -> the layer's name. The
-            first is the sublayer's name and `_norm`.
+            dict of "input", "output" or "sum", for each norm that exists -> the name of the layer.
+            The name of the first norm is the name of the sublayer and `_norm`.
         """
         return _norms(self, sublayer)
 
@@ -72,9 +73,9 @@ def _norms(residual, sublayer):
     return own
 
 
-# What `residual=` of a block may be named. Pre-norm; post-norm, as the first Transformer; norms of
-# what a sublayer gives (OLMo-2); on both sides (Gemma-2); parallel sublayers with a norm each
-# (GPT-NeoX), or with one together (GPT-J, PaLM).
+# The names for `residual=` of a block: pre-norm; post-norm, as in the first Transformer; norms of
+# the output of a sublayer (OLMo-2); norms on both sides (Gemma-2); parallel sublayers, each with
+# its norm (GPT-NeoX) or with one shared norm (GPT-J, PaLM).
 RESIDUALS = {
     "pre": Residual(input_norm=True),
     "post": Residual(sum_norm=True),
@@ -86,14 +87,14 @@ RESIDUALS = {
 
 
 def read_residual(residual, normalize_first):
-    """The `Residual` that the arguments of a block mean.
+    """The `Residual` for the arguments of a block.
 
     Args:
         residual: None, a name in `RESIDUALS`, or a `Residual`.
-        normalize_first: pre-norm or else post-norm, where `residual` is None.
+        normalize_first: if `residual` is None: True for pre-norm, False for post-norm.
 
     Raises:
-        ValueError: it is none of these, or both say how.
+        ValueError: `residual` is none of these, or it contradicts `normalize_first`.
     """
     if residual is None:
         return RESIDUALS["pre" if normalize_first else "post"]

@@ -21,8 +21,8 @@ class CausalConv1D(keras.layers.Layer):
 
     Call arguments:
         x: float (b, t, m).
-        mask: bool or int (b, t); tokens where it is 0 count as zeros.
-        state: float (b, k - 1, m), the inputs before the first; None is zeros.
+        mask: bool or int (b, t); tokens with 0 count as zeros.
+        state: float (b, k - 1, m), the inputs before the first token; None is zeros.
 
     Returns:
         tuple of float (b, t, m) and the new state.
@@ -37,7 +37,7 @@ class CausalConv1D(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, x_shape):
-        # Uniform up to 1 / sqrt(k): each output sums k products.
+        # Uniform up to 1 / sqrt(k), because each output is a sum of k products.
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, x_shape[-1]),
@@ -77,7 +77,7 @@ class ShortConvolution(Mixer):
     Args:
         kernel_size: number k of tokens that an output sees.
         use_bias: whether the projections and the convolution have biases.
-        kernel_initializer: of the projections, as in `keras.layers.Dense`.
+        kernel_initializer: for the projections, as in `keras.layers.Dense`.
 
     Call arguments:
         As in `Mixer`. Tokens that are not real count as zeros.

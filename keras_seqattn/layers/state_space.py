@@ -1,4 +1,4 @@
-"""Mamba-2 as a layer in place of self-attention."""
+"""Mamba-2, as a layer that replaces self-attention."""
 
 import keras
 from keras import ops
@@ -16,33 +16,34 @@ from keras_seqattn.ops.masks import combine_masks
 class StateSpace(Mixer):
     """The mixer of Mamba-2 (https://arxiv.org/abs/2405.21060), a selective state-space model.
 
-    With `[z, x, B, C, dt] = W_i u`, where x, B and C have passed a short convolution,
-    `S_t = exp(-exp(A_log) dt_t) S_{t-1} + dt_t B_t x_t'` and `y_t = S_t' C_t + D x_t`; the result
-    is `W_o rms_norm(y * silu(z))`. Causal, O(n), with a state of fixed size.
+    `[z, x, B, C, dt] = W_i u`, where x, B and C also pass through a short convolution. Then
+    `S_t = exp(-exp(A_log) dt_t) S_{t-1} + dt_t B_t x_t'` and `y_t = S_t' C_t + D x_t`. The result
+    is `W_o rms_norm(y * silu(z))`. The layer is causal and O(n), with a state of fixed size.
 
     Args:
         num_heads: number h of heads.
         head_dim: size e of a head.
         state_dim: size d of the state of each channel.
-        num_groups: number g of groups of heads, which share B and C, and are normalised together.
+        num_groups: number g of groups of heads. The heads of a group share B and C, and they are
+            normalised together.
         kernel_size: number of tokens of the convolution.
         use_bias: whether the projections have biases.
-        use_conv_bias: whether the convolution has one.
-        time_step_limit: None or the (least, largest) time step.
+        use_conv_bias: whether the convolution has a bias.
+        time_step_limit: None or (least, largest) time step.
         chunk_size: as in `chunked_scan`.
         layer_norm_epsilon: epsilon of the norm.
-        kernel_initializer: of the projections, as in `keras.layers.Dense`.
+        kernel_initializer: for the projections, as in `keras.layers.Dense`.
 
     Call arguments:
         As in `Mixer`.
-        cache: tuple of the convolution's state, float (b, kernel_size - 1, h e + 2 g d), and the
-            recurrence's, float32 (b, h, d, e).
+        cache: tuple of the state of the convolution, float (b, kernel_size - 1, h e + 2 g d), and
+            the state of the recurrence, float32 (b, h, d, e).
 
     Returns:
         As in `Mixer`.
 
     Raises:
-        ValueError: the number of groups does not divide that of heads.
+        ValueError: g does not divide h.
 
     Example:
         DecoderBlock(8, 64, 1536, mixer=StateSpace(num_heads=16, head_dim=64, state_dim=128))
@@ -66,7 +67,7 @@ class StateSpace(Mixer):
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
-        # XLA cannot differentiate TensorFlow's loops of a length that is no Python number.
+        # XLA cannot differentiate TensorFlow's loops if their length is not a Python number.
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.num_heads = num_heads
         self.head_dim = head_dim

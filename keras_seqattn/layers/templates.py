@@ -1,14 +1,14 @@
-"""Layers as arguments of layers: kept as their configuration, of which copies are made."""
+"""Layers as arguments of layers: the configuration is kept, and copies are made from it."""
 
 import keras
 
 
 def template(layer, name):
-    """The serialised configuration of a layer, by which others like it are made.
+    """The serialised configuration of a layer, from which copies are made.
 
     Args:
-        layer: a layer, such a configuration, or None.
-        name: the name that the copies get.
+        layer: a layer, its serialised configuration, or None.
+        name: the name of the copies.
 
     Returns:
         dict or None.
@@ -22,11 +22,11 @@ def template(layer, name):
 
 
 def from_template(stored, dtype):
-    """A new layer from what `template` returned.
+    """A new layer from a template.
 
     Args:
-        stored: dict.
-        dtype: its dtype policy.
+        stored: dict, the result of `template`.
+        dtype: dtype policy of the new layer.
 
     Returns:
         A Keras layer.

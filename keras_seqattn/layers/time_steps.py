@@ -9,14 +9,14 @@ from keras_seqattn.ops.precision import full_precision, in_full_precision
 
 
 class TimeSteps(keras.layers.Layer):
-    """`dt = softplus(x + dt_bias)` and the log decay `-exp(A_log) dt`, one of each per head.
+    """`dt = softplus(x + dt_bias)` and the log decay `-exp(A_log) dt`, both for each head.
 
-    They begin with memories of 1000 tokens to less than one, spread over the heads. In float32,
-    whatever the policy.
+    The initial values give the heads memories from 1000 tokens to less than one token. The layer
+    computes in float32 with every dtype policy.
 
     Args:
         num_heads: number h of heads.
-        limit: None or the (least, largest) time step.
+        limit: None or (least, largest) time step.
 
     Call arguments:
         x: float (b, t, h).
@@ -45,11 +45,11 @@ class TimeSteps(keras.layers.Layer):
         )
 
     def call(self, x):
-        # Also where the weights themselves are of half precision: sums of steps are exponents.
+        # In full precision even if the weights are not, because sums of steps are exponents.
         steps = ops.softplus(ops.add(in_full_precision(x), self.dt_bias))
         if self.limit is not None:
             steps = ops.clip(steps, *self.limit)
-        # As a tensor, lest an export compute it here, where each backend's exp has bits of its own.
+        # A tensor, so that an export does not compute it now: the bits of exp differ by backend.
         rates = ops.exp(ops.convert_to_tensor(self.A_log))
         return steps, ops.multiply(ops.negative(rates), steps)
 

@@ -1,4 +1,4 @@
-"""Attention by content and distance, over the segment and a memory of those before it."""
+"""Attention by content and distance, over a segment and a memory of the earlier segments."""
 
 import functools
 
@@ -19,17 +19,19 @@ from keras_seqattn.ops.relative_shift import distance_sinusoids, relative_shift
 class TransformerXLAttention(Mixer):
     """`softmax(((q + u) k' + (q + v) R') / sqrt(d)) v` (https://arxiv.org/abs/1901.02860).
 
-    R holds the projected sinusoids of the distances `i - j`; u and v are learned for each head.
-    Causal. A mixer: for `mixer=` of a block, or alone. Its state is the memory, the layer's own
-    last inputs, through which no gradient flows. Distances count positions, padding included.
+    R holds the projected sinusoids of the distances `i - j`; u and v are learned for each head. The
+    layer is causal. It is a mixer: use it as `mixer=` of a block, or alone. Its state is the
+    memory, the last inputs of the layer. No gradient flows through the memory. Distances count
+    positions, and padding counts too.
 
     Args:
         num_heads: number of heads h.
         head_dim: size d of a head.
         memory_length: number of positions M that are kept of earlier segments.
-        same_length: attend to the last M keys only, the own included. Segments of any length then
-            give what one long call gives; without it, as long as M covers all that was before.
-        clamp_distance: the distance that all longer ones are taken for; None has no limit.
+        same_length: attend only to the last M keys, including the own key. Then segments of any
+            length give the same as one long call. Without it, this is only true while M covers the
+            whole past.
+        clamp_distance: larger distances are treated as this one; None is no limit.
         dropout: rate, applied to the probabilities.
         position_dropout: rate, applied to the sinusoids.
         kernel_initializer: for the projections and for u and v.
@@ -37,14 +39,14 @@ class TransformerXLAttention(Mixer):
     Call arguments:
         x: float (b, t, m), m even.
         attention_mask: bool or int (b, t), nonzero = real; None takes the implicit Keras mask.
-        position_ids, cache_position: taken for the sake of other mixers, and not used.
-        cache: tuple of memory, float (b, M, m), and its mask, int (b, M); zeros for none.
+        position_ids, cache_position: not used; other mixers need them.
+        cache: tuple of memory, float (b, M, m), and its mask, int (b, M); zeros at first.
 
     Returns:
-        float (b, t, m); with `cache` a tuple of it and the new cache.
+        float (b, t, m); with `cache`, a tuple of this and the new cache.
 
     Raises:
-        ValueError: memory_length below 1, or a width m that is odd.
+        ValueError: `memory_length` is below 1, or the width m is odd.
 
     Example:
         DecoderBlock(8, 64, 2048, mixer=TransformerXLAttention(8, 64, memory_length=512))
@@ -154,7 +156,7 @@ class TransformerXLAttention(Mixer):
         return y, (context[:, -self.memory_length :], attention_mask[:, -self.memory_length :])
 
     def _remember(self, x, attention_mask, memory, memory_mask):
-        """The memory followed by the new positions, and the mask of both."""
+        """The memory and then the new positions, and the mask of both."""
         context = ops.concatenate([ops.stop_gradient(memory), x], axis=1)
         if attention_mask is None:
             attention_mask = ops.ones(ops.shape(x)[:2], dtype=memory_mask.dtype)

@@ -20,17 +20,17 @@ def build(family, task=None, **config):
     """Build a freshly initialised model.
 
     Args:
-        family: the `model_type`: one of `FAMILIES`, or of a family that was registered.
-        task: None takes the family's first: "embedding" for encoders, "causal_lm" for decoders,
-            "seq2seq_lm" for both in one.
-        config: settings by Keras's names (hidden_dim, num_layers, num_heads, ...) or by those of
-            config.json; the rest has the values that transformers gives it.
+        family: the `model_type`: one of `FAMILIES`, or a registered family.
+        task: None takes the first task of the family: "embedding" for encoders, "causal_lm" for
+            decoders, "seq2seq_lm" for encoder-decoders.
+        config: settings with the names of Keras (hidden_dim, num_layers, num_heads, ...) or of
+            config.json. Other settings have the defaults of transformers.
 
     Returns:
         A `SequenceModel`.
 
     Raises:
-        ConfigError: the family, the task, a setting or its value is not implemented.
+        ConfigError: the family, the task, a setting or a value is not implemented.
 
     Example:
         model = build("bert", "sequence_classification", num_layers=2, hidden_dim=64, num_heads=4)
@@ -43,16 +43,16 @@ def load(path, task=None):
 
     Args:
         path: a Hugging Face directory (config.json and safetensors files) or a .gguf file.
-        task: None is the checkpoint's own. Another task keeps the body; a head that the checkpoint
-            lacks is then initialised at random, with a warning that names its variables, and heads
-            that the task does not have are left out.
+        task: None takes the task of the checkpoint. With another task, the body is loaded. If the
+            checkpoint has no head for the task, the head is initialised at random, and a warning
+            names its variables. Heads of other tasks are left out.
 
     Returns:
         A `SequenceModel`; its `assets` hold the files beside the weights.
 
     Raises:
         CheckpointError: the files are missing or damaged, or their weights do not fit the model.
-        ConfigError: the configuration asks for what is not implemented.
+        ConfigError: the configuration asks for something that is not implemented.
         InputError: `path` is not a path.
     """
     if task is not None and not isinstance(task, str):
@@ -84,17 +84,18 @@ def _load(path, task):
 
 
 def save(model, directory):
-    """Write a model as a Hugging Face directory, float32, with its assets beside the weights.
+    """Write a model as a Hugging Face directory: float32 weights, and the assets beside them.
 
     Args:
         model: a `SequenceModel`.
-        directory: the directory; made if absent. Of a model that is there, config.json, the weights
-            and the assets that are written now are replaced; all other files stay. Another process
-            finds the old model or the new one at any time, also if this one is killed.
+        directory: the directory, which is made if it does not exist. If it holds a model, its
+            config.json, its weights and the assets that are written now are replaced, and all other
+            files stay. At any time, another process finds the old model or the new one, even if
+            this process is killed.
 
     Raises:
-        CheckpointError: the directory cannot be written, or is an exported bundle.
-        ConfigError: it is not a `SequenceModel`.
+        CheckpointError: the directory cannot be written, or it is an exported bundle.
+        ConfigError: the model is not a `SequenceModel`.
         InputError: `directory` is not a path.
     """
     if not isinstance(model, SequenceModel):
@@ -111,7 +112,7 @@ def save(model, directory):
 
 
 def stored_config(model):
-    """The configuration as transformers 5 writes it, for float32 weights of this task.
+    """The configuration for float32 weights of this task, as transformers 5 writes it.
 
     Args:
         model: a `SequenceModel`.

@@ -1,4 +1,4 @@
-"""Translation by attention (https://arxiv.org/abs/1409.0473): a BiGRU that a GRU attends to."""
+"""Translation with attention (https://arxiv.org/abs/1409.0473): a GRU attends to a BiGRU."""
 
 import keras
 
@@ -24,7 +24,7 @@ from keras_seqattn.models.recurrent import (
 )
 from keras_seqattn.models.values import SIZE
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -55,7 +55,7 @@ def _make_layers(settings, initializer):
             width,
             return_sequences=True,
             return_state=True,
-            # As in the paper: the reset gate acts on the state, not on its product.
+            # As in the paper, the reset gate acts on the state, not on the product of the state.
             reset_after=False,
             kernel_initializer=initializer(),
             name="gru",
@@ -76,7 +76,7 @@ def _make_layers(settings, initializer):
 
 
 def _encode(layers, input_ids, attention_mask):
-    """The annotations h, float (b, s, 2n), and the decoder's first state, float (b, n)."""
+    """The annotations h, float (b, s, 2n), and the first state of the decoder, float (b, n)."""
     x = embed(layers, "encoder", input_ids)
     context, _, backward = layers["encoder"](x, mask=attention_mask)
     return context, layers["initial_state"](backward)
@@ -129,7 +129,7 @@ def _step_model(model, static):
 
 def _gru_rows(direction):
     return (
-        Row(f"encoder.{direction}.{part}", f"encoder/{direction}_gru/gru_cell/{part}")
+        WeightRow(f"encoder.{direction}.{part}", f"encoder/{direction}_gru/gru_cell/{part}")
         for part in ("kernel", "recurrent_kernel", "bias")
     )
 

@@ -1,4 +1,4 @@
-"""What encoders with BERT's settings share: the settings, the encoder, heads and weight rows."""
+"""The common part of encoders with the settings of BERT: settings, encoder, heads, weight rows."""
 
 import math
 
@@ -6,7 +6,7 @@ from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.positions import PositionEmbedding
 from keras_seqattn.models.embedders import TokenEmbedder
 from keras_seqattn.models.encoder import EncoderSpec
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 
 DEFAULTS = {
     "vocab_size": 30522,
@@ -21,8 +21,8 @@ DEFAULTS = {
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-12,
     "tie_word_embeddings": True,
-    # Not a key of transformers: whether an embedding model has the pooler, which checkpoints may
-    # lack.
+    # Not a key of transformers. It says whether an embedding model has the pooler, because some
+    # checkpoints have none.
     "add_pooling_layer": True,
 }
 FIXED = {
@@ -33,16 +33,17 @@ FIXED = {
 
 
 def bert_spec(settings, task, initializer, attentions=None, extras=(), offset=None):
-    """The encoder that BERT's settings describe.
+    """The encoder for the settings of BERT.
 
     Args:
-        settings, task, initializer: as `Family.build` gets them. Of some families only:
-            rescale_embeddings, whether those of tokens are multiplied by sqrt(m); use_bias, whether
-            queries, keys and values have biases.
+        settings, task, initializer: as in `Family.build`. Only some families have the settings
+            rescale_embeddings (multiply the token embeddings by sqrt(m)) and use_bias (whether
+            queries, keys and values have biases).
         attentions: None, or a `Mechanism` for each block.
         extras: as in `EncoderSpec`.
-        offset: rows of the position table before that of the first token; positions then leave out
-            padding. None: there are none, and padding counts.
+        offset: number of rows of the position table before the row of the first token; positions
+            then count only real tokens. With None there are no such rows, and positions count
+            padding, too.
 
     Returns:
         An `EncoderSpec`.
@@ -89,24 +90,24 @@ def bert_spec(settings, task, initializer, attentions=None, extras=(), offset=No
 
 
 def adapt_pooler(config, names):
-    """The configuration, as `Family.adapt`: checkpoints of some tasks come without the pooler."""
+    """For `Family.adapt`: note in the configuration whether the checkpoint has a pooler."""
     if any(name.endswith(("pooler.dense.weight", "pooler.weight")) for name in names):
         return config
     return {**config, "add_pooling_layer": False}
 
 
 def check_heads(settings):
-    """As `Family.check`: the heads divide the width."""
+    """For `Family.check`: the number of heads must divide the width."""
     width, heads = settings["hidden_size"], settings["num_attention_heads"]
     if width % heads:
         raise ConfigError(f"hidden_size={width} is not a multiple of num_attention_heads={heads}.")
 
 
 def encoder_shapes(prefix):
-    """The shapes of what `bert_spec` describes, as of `Family.shapes`.
+    """For `Family.shapes`: the shapes of the encoder of `bert_spec`.
 
     Args:
-        prefix: what the names start with.
+        prefix: start of the names.
     """
     embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
     return {
@@ -120,20 +121,20 @@ def encoder_shapes(prefix):
 
 
 def encoder_rows(prefix):
-    """The rows of what `bert_spec` describes, without heads, as BERT's checkpoints name them.
+    """The rows of the encoder of `bert_spec`, without heads, with the names of BERT's checkpoints.
 
     Args:
-        prefix: what the names start with.
+        prefix: start of the names.
 
     Returns:
-        tuple of `Row`.
+        tuple of `WeightRow`.
     """
     embeddings, layer = f"{prefix}.embeddings", f"{prefix}.encoder.layer.{{i}}"
     return (
-        Row(f"{embeddings}.word_embeddings.weight", "token_embedding/embeddings"),
-        Row(f"{embeddings}.position_embeddings.weight", "position_embedding/embeddings"),
-        Row(f"{embeddings}.token_type_embeddings.weight", "token_type_embedding/embeddings"),
-        Row(f"{embeddings}.position_ids", None),
+        WeightRow(f"{embeddings}.word_embeddings.weight", "token_embedding/embeddings"),
+        WeightRow(f"{embeddings}.position_embeddings.weight", "position_embedding/embeddings"),
+        WeightRow(f"{embeddings}.token_type_embeddings.weight", "token_type_embedding/embeddings"),
+        WeightRow(f"{embeddings}.position_ids", None),
         *layer_norm_rows(f"{embeddings}.LayerNorm", "embeddings_norm"),
         *dense_rows(f"{layer}.attention.self.query", "layers_{i}/attention/query"),
         *dense_rows(f"{layer}.attention.self.key", "layers_{i}/attention/key"),
@@ -147,13 +148,13 @@ def encoder_rows(prefix):
 
 
 def bert_heads_rows(prefix):
-    """The rows of the tasks' heads, as BERT's checkpoints name them.
+    """The rows of the heads, with the names of BERT's checkpoints.
 
     Args:
-        prefix: what the names of the pooler start with.
+        prefix: start of the names of the pooler.
 
     Returns:
-        tuple of `Row`.
+        tuple of `WeightRow`.
     """
     return (
         *dense_rows(f"{prefix}.pooler.dense", "pooler"),
@@ -161,12 +162,14 @@ def bert_heads_rows(prefix):
         *dense_rows("qa_outputs", "qa_outputs"),
         *dense_rows("cls.predictions.transform.dense", "masked_lm_dense"),
         *layer_norm_rows("cls.predictions.transform.LayerNorm", "masked_lm_norm"),
-        Row("cls.predictions.bias", "masked_lm_bias/bias"),
-        Row("cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),
-        Row("cls.predictions.decoder.weight", None),
-        Row("cls.predictions.decoder.bias", None),
-        Row("cls.predictions.bias", None),
-        Row("cls.seq_relationship.weight", None),
-        Row("cls.seq_relationship.bias", None),
+        WeightRow("cls.predictions.bias", "masked_lm_bias/bias"),
+        WeightRow(
+            "cls.predictions.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"
+        ),
+        WeightRow("cls.predictions.decoder.bias", "masked_lm_untied_bias/bias"),
+        WeightRow("cls.predictions.decoder.weight", None),
+        WeightRow("cls.predictions.decoder.bias", None),
+        WeightRow("cls.predictions.bias", None),
+        WeightRow("cls.seq_relationship.weight", None),
+        WeightRow("cls.seq_relationship.bias", None),
     )

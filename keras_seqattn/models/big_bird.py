@@ -1,8 +1,9 @@
 """BigBird (https://arxiv.org/abs/2007.14062): BERT with block-sparse attention.
 
-With attention_type="block_sparse" every input is computed as transformers computes it in inference,
-short ones included, which attend to everything: see `BlockSparseAttention`. There, one short input
-turns a model to attention to everything for good; here the next long one is sparse again.
+With attention_type="block_sparse" every input gives the same result as in transformers in
+inference; short inputs attend to everything (see `BlockSparseAttention`). There is one difference:
+in transformers, one short input switches the model to full attention for ever. Here, the next long
+input is sparse again.
 """
 
 import dataclasses
@@ -47,13 +48,13 @@ from keras_seqattn.weights.table import Table
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class UnusedPooler(keras.layers.Layer):
-    """Keeps the weights of a pooler, which checkpoints hold for tasks that do not use it.
+    """Keeps the weights of a pooler: checkpoints have them even for tasks that do not use them.
 
     Call arguments:
         hidden: float (b, t, m).
 
     Returns:
-        The same.
+        hidden, unchanged.
     """
 
     def build(self, shape):
@@ -70,10 +71,10 @@ class UnusedPooler(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class OutsideQuestion(keras.layers.Layer):
-    """Lowers logits by a million from the second token to the first separator: the question.
+    """Lowers the logits of the question, the second token to the first separator, by a million.
 
     Args:
-        separator: the token behind the question.
+        separator: the token after the question.
 
     Call arguments:
         logits: float (b, t).

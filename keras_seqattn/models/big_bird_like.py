@@ -1,4 +1,4 @@
-"""What families with BigBird's attention share: its settings, its mechanism, its whole blocks."""
+"""The common part of families with BigBird's attention: its settings and its mechanism."""
 
 from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
 from keras_seqattn.models.values import SIZE, Text
@@ -9,7 +9,7 @@ SPARSE_KEYS = {
     "block_size": SIZE,
     "num_random_blocks": SIZE,
 }
-# The scores of one block, and the tables of blocks.
+# The sizes of the scores of one block and of the tables of blocks.
 SPARSE_EXTENT = (
     "block_size * block_size",
     "num_random_blocks * block_size",
@@ -18,11 +18,11 @@ SPARSE_EXTENT = (
 
 
 def sparse_attentions(settings, num_layers):
-    """The mechanism of each layer, or None for attention to every key.
+    """The mechanism of each layer, or None for full attention.
 
     Args:
         settings: dict with the keys of `SPARSE_DEFAULTS`.
-        num_layers: their number.
+        num_layers: number of layers.
 
     Returns:
         list of `BlockSparse`, or None.
@@ -34,5 +34,5 @@ def sparse_attentions(settings, num_layers):
 
 
 def source_multiple(settings):
-    """As `Family.source_multiple`: what the attention gives depends on the number of blocks."""
+    """For `Family.source_multiple`: the result of the attention depends on the number of blocks."""
     return settings["block_size"] if settings["attention_type"] == "block_sparse" else None

@@ -1,6 +1,6 @@
 """BigBird-Pegasus (https://arxiv.org/abs/2007.14062): PEGASUS with a block-sparse encoder.
 
-Its positions are learned. Of attention_type see `big_bird`.
+Its positions are learned. `big_bird` explains attention_type.
 """
 
 import keras

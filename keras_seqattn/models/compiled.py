@@ -1,4 +1,4 @@
-"""A functional Keras model as a function that the backend compiles."""
+"""Compiling a functional Keras model as a function of the backend."""
 
 import keras
 
@@ -6,16 +6,16 @@ import keras
 def compiled(model, finish=lambda outputs: outputs):
     """Compile `finish(model({**carried, **fed}), *rest)`.
 
-    The weights are arguments on JAX, which would otherwise compile them in as constants.
+    On JAX, the weights are arguments; otherwise JAX would compile them as constants.
 
     Args:
-        model: a functional model, dict in and dict out.
-        finish: what is compiled behind the model: `(outputs dict, *rest)` -> any structure.
+        model: a functional model whose inputs and outputs are dicts.
+        finish: function that is compiled after the model: `(outputs dict, *rest)` -> any structure.
 
     Returns:
-        Callable `(carried, fed, *rest)`: dicts of input name -> tensor, which together are the
-        model's inputs, and what `finish` takes besides. The tensors of `carried` may be overwritten
-        by the results.
+        Callable `(carried, fed, *rest)`. `carried` and `fed` are dicts of input name -> tensor, and
+        together they are the inputs of the model. `rest` are the other arguments of `finish`. The
+        results may overwrite the tensors of `carried`.
     """
 
     def call(state, carried, fed, *rest):

@@ -1,8 +1,8 @@
-"""Reading config.json: defaults, checks, and refusing what is not implemented.
+"""Reading config.json: defaults, checks, and errors for everything that is not implemented.
 
-A key is read by the family (its `defaults`; `keys.py` says what it may be), accepted for some
-values only (`fixed`: keys that change the maths), or ignored: the files carry many keys for
-training, tokenizers and bookkeeping.
+There are three kinds of keys. The family reads the keys of its `defaults`; `keys.py` says what
+values they may have. Keys of `fixed` change the maths and are accepted with some values only. Other
+keys are ignored: the files have many keys for training, tokenizers and bookkeeping.
 """
 
 import difflib
@@ -24,9 +24,9 @@ ACTIVATIONS = {
     "relu": "relu",
     "tanh": "tanh",
 }
-# Keras's names of settings -> the ones that configurations use; `build` takes either. A name that
-# is itself a family's key means that key alone, any other all that the family has. More are in
-# `Family.keras_names`.
+# Names of settings in Keras -> names in configurations; `build` accepts both. If a name is itself a
+# key of the family, it means only that key. Otherwise it means all its keys that the family has.
+# `Family.keras_names` has more names.
 KERAS_NAMES = {
     "vocabulary_size": ("vocab_size",),
     "hidden_dim": ("hidden_size", "d_model"),
@@ -38,22 +38,22 @@ KERAS_NAMES = {
     "layer_norm_epsilon": ("layer_norm_eps", "rms_norm_eps", "norm_eps"),
     "dropout": ("hidden_dropout_prob", "attention_dropout"),
 }
-# Read for every family: labels of classifiers, the dropout before them, and the spread of new
-# weights.
+# Every family reads these: number of labels of classifiers, the dropout before them, and the
+# standard deviation of new weights.
 _COMMON = {"num_labels": 2, "classifier_dropout": None, "initializer_range": 0.02}
 _LABELS = ("id2label", "label2id")
 _COMMON_FIXED = {
     "quantization_config": (None,),
     "pruned_heads": (None, {}),
 }
-# Change nothing in a model's maths, but belong in a configuration that is built by hand.
+# These keys do not change the maths of a model, but `build` accepts them.
 _TOKENS = {f"{name}_token_id" for name in ("pad", "bos", "eos", "decoder_start")}
 _TOKENS |= {f"forced_{name}_token_id" for name in ("bos", "eos")}
 _NEUTRAL = {"id2label", "label2id", "is_encoder_decoder", *_TOKENS}
 
 
 def read_settings(config, family):
-    """The settings of a model: the configuration with defaults filled in, checked.
+    """The settings of a model: the checked configuration with defaults.
 
     Args:
         config: dict as in config.json.
@@ -92,11 +92,11 @@ def read_settings(config, family):
 
 
 def written_defaults(family, settings):
-    """The defaults to write into a configuration: no nulls, and no tokens that it does not have.
+    """The defaults for a written configuration, without nulls and tokens outside the vocabulary.
 
     Args:
         family: a `Family`.
-        settings: of `read_settings`.
+        settings: the result of `read_settings`.
 
     Returns:
         dict, some of the family's defaults.
@@ -110,17 +110,17 @@ def written_defaults(family, settings):
 
 
 def complete_keys(config, family):
-    """A hand-written configuration with Keras's names replaced, and unknown keys refused.
+    """Replace the names of Keras in a configuration, and refuse unknown keys.
 
     Args:
-        config: dict with names of either vocabulary.
+        config: dict with names of Keras or of config.json.
         family: a `Family`.
 
     Returns:
         dict with the names of config.json.
 
     Raises:
-        ConfigError: a key is unknown, or given under both names.
+        ConfigError: a key is unknown, or it is given with both names.
     """
     known = {*_COMMON, *family.defaults, *family.fixed, *_NEUTRAL}
     renamed = {
@@ -143,16 +143,16 @@ def complete_keys(config, family):
 
 
 def check_layer_types(model_type, kinds, known, count):
-    """Refuse kinds of layers that are unknown, or that are not one for each layer.
+    """Check that there is a known kind of layer for each layer.
 
     Args:
         model_type: str, for the message.
         kinds: list of str, from config.json.
-        known: tuple of str, those that the family has.
+        known: tuple of str, the kinds of the family.
         count: number of layers.
 
     Raises:
-        ConfigError: says which.
+        ConfigError: a kind is unknown, or their number is wrong.
     """
     unknown = sorted(set(kinds) - set(known))
     if unknown or len(kinds) != count:
@@ -164,7 +164,7 @@ def check_layer_types(model_type, kinds, known, count):
 
 
 def _fixed(family):
-    """Key -> the values that are implemented, for keys that are not read."""
+    """Key -> the implemented values, for keys that the family does not read."""
     both = (None, True) if family.encoder else (None, False)
     return {**_COMMON_FIXED, "is_encoder_decoder": both, **family.fixed}
 
@@ -175,12 +175,12 @@ def _same(value, accepted):
 
 
 def _vocabulary(settings):
-    """The number of tokens on either side; 0 where the configuration names none."""
+    """The larger vocabulary of encoder and decoder; 0 if the configuration has none."""
     return max(settings.get(key) or 0 for key in ("vocab_size", "decoder_vocab_size"))
 
 
 def _check_unread_tokens(family, config):
-    """Tokens that only generation reads; some checkpoints say -1 where there is none."""
+    """Check tokens that only generation reads; some checkpoints write -1 for no token."""
     for key in _TOKENS - family.defaults.keys():
         value = config.get(key)
         if value != -1 and not KEYS[key].accepts(value):
@@ -190,10 +190,10 @@ def _check_unread_tokens(family, config):
 
 
 def _check_tokens(family, config, settings):
-    """Tokens that the configuration names are tokens of its vocabulary."""
+    """Check that the tokens in the configuration are in its vocabulary."""
     count = _vocabulary(settings)
     for key in family.defaults:
-        # A separator that no input holds separates nothing.
+        # A separator outside the vocabulary does no harm: it is in no input.
         if key.endswith("_token_id") and key != "sep_token_id" and config.get(key) is not None:
             ids = config[key] if isinstance(config[key], list) else [config[key]]
             if 0 < count <= max(ids):

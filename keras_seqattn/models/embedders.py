@@ -1,4 +1,4 @@
-"""What makes the first vectors of an encoder: of tokens, or of inputs that are none."""
+"""The embedders of encoders: they make the first vectors, from tokens or from other inputs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from keras_seqattn.ports import Port, names
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An input that is no tokens, and the layer that makes vectors of it.
+    """An input that is not tokens, and the layer that makes vectors from it.
 
     Attributes:
-        name: of the input, as pixel_values or input_features.
-        shape: of it without the batch; None for a length that is free.
-        layer: function of a name to the layer: from float (b, *shape) to float (b, s, m).
-        masked: there is an attention_mask int (b, s) beside.
+        name: name of the input, for example pixel_values or input_features.
+        shape: shape of the input without the batch axis; None for an axis of free length.
+        layer: function from a name to a layer, which maps float (b, *shape) to float (b, s, m).
+        masked: there is also an input attention_mask, int (b, s).
     """
 
     name: str
@@ -27,7 +27,7 @@ class Source:
     masked: bool = True
 
     def ports(self, length=names.TOKENS):
-        """tuple of the `Port` of each input; `length` names the first axis that is free."""
+        """tuple of the `Port` of each input; `length` is the name of the first free axis."""
         free = [axis for axis, size in enumerate(self.shape) if size is None]
         dimensions = {axis: f"{self.name}_axis_{axis + 1}" for axis in free[1:]}
         dimensions |= dict.fromkeys(free[:1], length)
@@ -70,7 +70,8 @@ class TokenEmbedder:
         vocabulary_size: v.
         hidden_dim: m.
         positions: function of a name to a layer such as `PositionEmbedding`, or None.
-        type_vocabulary_size: number of token types, which are then an input; None has none.
+        type_vocabulary_size: number of token types. The token types are then an input. None means
+            no token types.
         scale: None, or the factor of the token vectors.
         norm: None, or the kind and epsilon of a normalisation.
         dropout: rate.
@@ -123,14 +124,14 @@ class TokenEmbedder:
 
 
 def _positions(embedder, x, places):
-    """The vectors of positions as a list, which is empty where there are none."""
+    """A list with the vectors of positions; it is empty if there are none."""
     if embedder.positions is None:
         return []
     return [embedder.positions("position_embedding")(x, position_ids=places)]
 
 
 def _finish(embedder, x, others):
-    """The sum with others, its normalisation and its dropout."""
+    """Add other vectors, normalise the sum, and apply dropout."""
     if others:
         x = EmbeddingSum(name="embeddings_sum")(x, *others)
     if embedder.norm is not None:

@@ -18,12 +18,12 @@ class EncoderSpec:
 
     Attributes:
         embedder: a `TokenEmbedder` or a `SourceEmbedder`.
-        layers: for each layer, the arguments of `EncoderBlock` that are its own, as a window or a
-            mechanism for `attention`.
-        block: those that all layers share.
-        extras: the `Port` of each further input int (b, t), which each block is called with.
-        skips_padding: positions count real tokens only; otherwise padding counts.
-        numbered_blocks: each block gets the positions too, as rotary ones need them.
+        layers: for each layer, a dict of its own arguments of `EncoderBlock`, for example a window
+            or `attention`.
+        block: dict of the arguments of `EncoderBlock` that all layers share.
+        extras: the `Port` of each additional input int (b, t); each block gets these inputs.
+        skips_padding: positions count only real tokens; otherwise they count padding, too.
+        numbered_blocks: each block gets the positions, too; rotary positions need this.
         final_norm: normalise the last hidden states.
     """
 
@@ -37,16 +37,16 @@ class EncoderSpec:
 
 
 def build_encoder(spec, settings, task, initializer, heads=None):
-    """(inputs, outputs) of an encoder, as `Family.build` returns them.
+    """(inputs, outputs) of an encoder, for `Family.build`.
 
     Args:
         spec: an `EncoderSpec`.
-        settings, task, initializer: as `Family.build` gets them.
-        heads: those that take the place of `heads.HEADS`, a dict like that.
+        settings, task, initializer: the arguments of `Family.build`.
+        heads: None, or a dict of heads that replace those of `heads.HEADS`.
     """
     inputs = symbolic(*spec.embedder.ports(), *spec.extras)
     mask, places = inputs.get("attention_mask"), None
-    # Without a mask positions count everything, which is what blocks do that are told none.
+    # Without a mask, positions count everything. Blocks without position_ids do the same.
     if mask is not None and (spec.skips_padding or spec.numbered_blocks):
         places = PositionIds(name="position_ids")(mask, inputs.get("input_ids", mask))
     x, embedding = spec.embedder.embed(inputs, places if spec.skips_padding else None, initializer)

@@ -1,6 +1,6 @@
 """The skeleton of encoder-decoders: full pass, encoder and decoding step over the same layers.
 
-Positions count padding, as in the models' first implementations: pad sources on the right.
+Positions count padding, as in the original implementations: so pad sources on the right.
 """
 
 import dataclasses
@@ -30,15 +30,15 @@ from keras_seqattn.ports import Port, names
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """What the encoder or the decoder has of its own.
+    """The settings of only the encoder or only the decoder.
 
     Attributes:
         vocabulary_size: v.
         num_layers: number of blocks.
-        block: the arguments of `EncoderBlock` or `DecoderBlock`.
-        attentions: None, or the `Mechanism` of each block's self-attention.
-        source: of an encoder that does not read tokens, the `Source` that it reads; its
-            `vocabulary_size` is then not used.
+        block: dict of the arguments of `EncoderBlock` or `DecoderBlock`.
+        attentions: None, or the `Mechanism` for the self-attention of each block.
+        source: None, or the `Source` of an encoder that does not read tokens. `vocabulary_size` is
+            not used then.
     """
 
     vocabulary_size: int | None
@@ -53,25 +53,25 @@ class EncoderDecoderSpec:
     """What distinguishes one encoder-decoder from another.
 
     Attributes:
-        encoder, decoder: a `Stack` each.
+        encoder, decoder: each a `Stack`.
         hidden_dim: m.
         shared: both stacks use one token embedding.
-        tied: the logits use the decoder's token embedding.
+        tied: the logits use the token embedding of the decoder.
         embedding_scale: factor of the token embeddings.
-        logits_scale: factor of the hidden states that the logits are made of.
-        logits_bias: the logits have a bias, which training leaves as it is.
+        logits_scale: factor of the hidden states before the logits.
+        logits_bias: the logits have a bias, which training does not change.
         positions: function from a name to a layer such as `PositionEmbedding`, or None.
-        position_bias: function of a name and whether it is bidirectional, to a layer that gives the
-            self-attention of a stack its bias: called with int (t,) and (s,), the positions of
-            queries and keys, it returns float (1, h, t, s). Or None.
+        position_bias: None, or a function from a name and a bool (bidirectional) to a layer. The
+            layer gets the positions of queries int (t,) and keys int (s,), and returns a bias for
+            the self-attention of a stack, float (1, h, t, s).
         embeddings_norm: normalise the embeddings.
-        final_norms: normalise what leaves each stack.
+        final_norms: normalise the output of each stack.
         dropout: rate, applied to the embeddings.
-        final_dropout: apply it to what leaves each stack as well.
-        embeddings_initializer: function that makes the initializer of token embeddings; None is
-            the one of all matrices.
-        extras: the `Port` of each further input int (b, s), which each block of the encoder is
-            called with.
+        final_dropout: apply dropout also to the output of each stack.
+        embeddings_initializer: function that makes an initializer for token embeddings; with None
+            they have the initializer of all matrices.
+        extras: the `Port` of each additional input int (b, s); each block of the encoder gets these
+            inputs.
     """
 
     encoder: Stack
@@ -100,12 +100,11 @@ def make_layers(spec, initializer):
         initializer: function that makes a kernel initializer.
 
     Returns:
-        dict with token_embedding, or encoder_embedding and decoder_embedding, of which that of a
-        source which is no tokens is the layer that makes its vectors; for each of encoder
-        and decoder, as far as the model has them, encoder_scale, encoder_positions,
-        encoder_embeddings_sum, encoder_embeddings_norm, encoder_dropout, encoder_position_bias,
-        encoder_layers_0, ..., encoder_norm, encoder_final_dropout; logits_scale, and
-        final_logits_bias.
+        dict with token_embedding, or with encoder_embedding and decoder_embedding (for a source
+        that is not tokens, encoder_embedding is its layer). If the model has them, for encoder and
+        decoder: encoder_scale, encoder_positions, encoder_embeddings_sum, encoder_embeddings_norm,
+        encoder_dropout, encoder_position_bias, encoder_layers_0, ..., encoder_norm,
+        encoder_final_dropout. Also logits_scale and final_logits_bias.
     """
     layers = _token_embeddings(spec, spec.embeddings_initializer or initializer)
     for side in ("encoder", "decoder"):
@@ -124,12 +123,12 @@ def make_layers(spec, initializer):
 
 
 def build_model(spec, settings, task, initializer, heads=None):
-    """(inputs, outputs) of the whole model, as `Family.build` returns them.
+    """(inputs, outputs) of the whole model, for `Family.build`.
 
     Args:
         spec: an `EncoderDecoderSpec`.
-        settings, task, initializer: as `Family.build` gets them.
-        heads: those that take the place of `heads.HEADS`, a dict like that.
+        settings, task, initializer: the arguments of `Family.build`.
+        heads: None, or a dict of heads that replace those of `heads.HEADS`.
     """
     source = spec.encoder.source
     if source is None:
@@ -146,11 +145,11 @@ def build_model(spec, settings, task, initializer, heads=None):
 
 
 def full_pass(layers, inputs):
-    """The decoder's hidden states of whole targets, given whole sources.
+    """The hidden states of the decoder, for whole sources and whole targets.
 
     Args:
-        layers: what `make_layers` returned.
-        inputs: dict, what the encoder reads as `encode` has it, and decoder_input_ids int (b, t).
+        layers: the result of `make_layers`.
+        inputs: dict with the inputs of `encode`, and decoder_input_ids int (b, t).
 
     Returns:
         float (b, t, m).
@@ -165,12 +164,12 @@ def full_pass(layers, inputs):
 
 
 def encode(layers, inputs):
-    """The encoder's hidden states.
+    """The hidden states of the encoder.
 
     Args:
-        layers: what `make_layers` returned.
-        inputs: dict of the source, int (b, s) of tokens, which stands first; attention_mask int
-            (b, s), 1 = real, if there is one; and what else each block is called with.
+        layers: the result of `make_layers`.
+        inputs: dict with the source as its first item, int (b, s) for tokens; attention_mask int
+            (b, s), 1 = real, if there is one; and additional inputs for each block.
 
     Returns:
         float (b, s, m).
@@ -293,8 +292,8 @@ def _blocks(spec, side, initializer):
         blocks[name] = DecoderBlock(**settings, cross_attention=True)
         x, context = keras.Input((None, spec.hidden_dim)), keras.Input((None, spec.hidden_dim))
         cache, context_cache = (tuple(x.values()) for x in _cache_inputs(blocks[name], index))
-        # Keras checks the outputs of every later graph against those of a layer's first call, so
-        # that one must be the call with the most outputs.
+        # Keras compares the outputs of every later graph with those of the first call of a layer.
+        # So the first call must be the one with the most outputs.
         blocks[name](x, context, cache=cache, context_cache=context_cache)
     return blocks
 
@@ -303,7 +302,7 @@ def _embed(layers, side, ids, positions=None):
     """The embeddings of a stack, and the bias of its self-attention or None."""
     x = apply_layers(layers, (f"{side}_scale",), _table(layers, side)(ids))
     queries = None if positions is None else positions[0]
-    # A source that is no tokens may have another length than its vectors.
+    # A source that is not tokens may have another length than its vectors.
     ids = ids if len(ids.shape) == 2 else x
     if f"{side}_positions" in layers:
         vectors = layers[f"{side}_positions"](ids, position_ids=queries)
@@ -342,7 +341,7 @@ def _table(layers, side):
 
 
 def _context_caches(layers, hidden):
-    """What every cross-attention of the decoder makes of the encoder's hidden states, by name."""
+    """The keys and values of the encoder's hidden states, for every cross-attention, by name."""
     caches = {}
     for index, block in enumerate(stack_of(layers, "decoder")):
         cache = ContextCache(block.cross_attention, name=f"context_cache_{index}")(hidden)
@@ -366,7 +365,7 @@ def _step_inputs(blocks, table, static):
 
 
 def _cache_inputs(block, index):
-    """The symbolic keys and values of one layer's past and of its context, by name."""
+    """The symbolic keys and values of the past and of the context of one layer, by name."""
     settings = block.attention_settings
     groups = settings["num_key_value_heads"] or settings["num_heads"]
     sides = []

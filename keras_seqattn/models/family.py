@@ -1,4 +1,4 @@
-"""What a family of models declares: its settings, its tasks, its builder and its weight table."""
+"""The declaration of a family of models: its settings, tasks, builder and weight table."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from keras_seqattn.weights.table import Table
 
 
 def position_rows(settings, side):
-    """As `Family.longest`: the number of positions that the configuration names, if it does."""
+    """For `Family.longest`: the number of positions in the configuration, or None."""
     own = settings.get(f"max_{side}_position_embeddings")
     return settings.get("max_position_embeddings") if own is None else own
 
@@ -23,38 +23,40 @@ class Family:
     Attributes:
         model_type: the name.
         architectures: task -> Hugging Face class; the first task is the default.
-        defaults: every configuration key that the family reads -> its value when absent.
-        fixed: key -> the values that are implemented, for keys that the family does not read but
-            that change what a model computes. Other keys change nothing and are ignored.
+        defaults: every configuration key that the family reads -> its value if it is absent.
+        fixed: key -> the implemented values, for keys that the family does not read but that change
+            the results of a model. Other keys change nothing and are ignored.
         build: (settings, task, initializer) -> (inputs, outputs) of the functional model. The
-            initializer is a function that makes a new one for each layer.
-        table: the rows between checkpoint names and variables; or a function from the settings to
-            them, where names depend on these.
-        aliases: other Hugging Face classes -> the task that their weights serve.
-        adapt: (config, tensor names) -> config, where the weights say what the configuration does
-            not; None where it says all.
+            initializer is a function that makes a new initializer for each layer.
+        table: the `Table` of the weights; or a function from the settings to the table, if names
+            depend on the settings.
+        aliases: other Hugging Face classes -> the task of their weights.
+        adapt: (config, tensor names) -> config, if a setting follows from the weights and not from
+            the configuration; otherwise None.
         step: (model, static) -> the model of one decoding step; None for models without a cache.
-        encoder: (model, static) -> the model of the encoder; None for models that have one stack.
-        layer_counts: pattern of layer names -> the configuration keys that give their number, the
-            first that is not null. None is num_hidden_layers for `layers_{i}`, if the family reads
-            that key.
-        shapes: checkpoint name, or names of which one is stored -> the shape of that tensor, an
-            expression of configuration keys for each axis (`sizes.py`). Such weights that every
-            size of the configuration is in one.
-        check: (settings) -> None, which raises ConfigError where values contradict each other.
-        extent: expressions of the numbers that a model holds or computes with beside its weights:
-            tables of positions, windows, memories.
-        keys: key -> the values that it may have (`values.py`), for keys that `keys.KEYS` lacks.
-        keras_names: Keras's name of a setting -> the keys that it means, beside those of
+        encoder: (model, static) -> the model of the encoder; None for models with one stack.
+        layer_counts: pattern of layer names -> the configuration keys for the number of layers. The
+            first key that is not null counts. None means num_hidden_layers for `layers_{i}`, if the
+            family reads that key.
+        shapes: checkpoint name, or a tuple of names of which one is stored -> the shape of that
+            tensor: for each axis an expression of configuration keys (`sizes.py`). Every size in
+            the configuration must be in one of these shapes or in `extent`.
+        check: (settings) -> None; raises ConfigError if values contradict each other.
+        extent: expressions for the number of values that a model needs beside its weights: tables
+            of positions, windows, memories.
+        keys: key -> the values that it may have (`values.py`), for keys that are not in
+            `keys.KEYS`.
+        keras_names: name of a setting in Keras -> the keys that it means, in addition to
             `config.KERAS_NAMES`.
-        unsaved: keys that only this library reads and that say what the weights say as well: `save`
-            leaves them out.
-        head_rows: further rows of heads, those that `register_head` added.
-        longest: (settings, side) -> the most tokens of a row of "encoder" or "decoder", which are
-            the same where there is one stack; None where there is no limit.
-        source_multiple: (settings) -> what the length of a source should be a multiple of, or None.
-        equal_steps: (settings) -> the most tokens of a row for which cached steps, from an empty
-            past on, give what the full pass gives; None where they always do.
+        unsaved: keys that only this library reads and that follow from the weights. `save` does not
+            write them.
+        head_rows: additional rows of heads, which `register_head` added.
+        longest: (settings, side) -> the maximum number of tokens per row of the "encoder" or the
+            "decoder" (the same for models with one stack); None if there is no limit.
+        source_multiple: (settings) -> the length of a source should be a multiple of this number;
+            or None.
+        equal_steps: (settings) -> up to this number of tokens per row, cached steps from an empty
+            past give the same results as the full pass; None if they always do.
         most_global_tokens: (settings) -> the maximum number of global tokens per row, or None.
     """
 
@@ -88,7 +90,7 @@ class Family:
             object.__setattr__(self, "layer_counts", counts)
 
     def kind(self, key):
-        """The values that a key may have, as of `values.py`."""
+        """The values that a key may have, a kind of `values.py`."""
         return self.keys[key] if key in self.keys else KEYS[key]
 
     def table_of(self, settings):
@@ -97,10 +99,10 @@ class Family:
         return dataclasses.replace(table, head=(*table.head, *self.head_rows))
 
     def task_of(self, config):
-        """The task that a configuration's `architectures` names, or None.
+        """The task for the `architectures` of a configuration, or None.
 
         Raises:
-            ConfigError: they are not a list of names.
+            ConfigError: `architectures` is not a list of names.
         """
         tasks = {name: task for task, name in self.architectures.items()} | self.aliases
         names = config.get("architectures") or []
@@ -112,15 +114,15 @@ class Family:
 
 
 def check_declaration(family):
-    """Refuse a family that names what it does not declare.
+    """Check that the parts of a declaration fit together.
 
     Args:
         family: a `Family`.
 
     Raises:
-        ConfigError: a key of `defaults` has no kind of values or a default that is not one of
-            them, or a key of `layer_counts`, `shapes` or `extent` is not read, or a name has
-            another number than that of a layer.
+        ConfigError: a key of `defaults` has no kind of values, or its default is not such a value;
+            a key of `layer_counts`, `shapes` or `extent` is not in `defaults`; or a name has
+            another number than `{i}`.
     """
     name = family.model_type
     if not isinstance(name, str) or not name or not family.architectures:
@@ -152,7 +154,7 @@ def check_declaration(family):
 
 
 def _expression_keys(family):
-    """The keys that the sizes of a family are made of, without those of functions."""
+    """The keys in the size expressions of a family, without the expressions that are functions."""
     expressions = [size for shape in family.shapes.values() for size in shape]
     texts = [text for text in (*expressions, *family.extent) if isinstance(text, str)]
     return {name for text in texts for name in re.findall(r"[A-Za-z]\w*", text)}

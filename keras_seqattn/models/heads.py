@@ -1,4 +1,4 @@
-"""What tasks add to a model's hidden states: one head for each task, for every family."""
+"""The heads: from the hidden states of a model to the outputs of a task, one head for each task."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,15 +15,16 @@ from keras_seqattn.layers.outputs import Channel, FirstToken, LastToken, OutputB
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """What a head is put on: a model up to its last hidden states.
+    """A model without its head, up to the last hidden states.
 
     Attributes:
-        hidden: float (b, t, m), of an encoder-decoder those of the decoder.
+        hidden: float (b, t, m), the last hidden states (in an encoder-decoder, of the decoder).
         inputs: the symbolic inputs of the model, by name.
-        embedding: the `TokenEmbedding` that logits over the vocabulary may use, or None.
-        logits: function of hidden states to logits over the vocabulary, float (b, t, v); None where
-            a head decides how they are made.
-        causal: each vector is made of its own token and those before.
+        embedding: the `TokenEmbedding`, which heads may use for logits over the vocabulary; or
+            None.
+        logits: function from hidden states to logits over the vocabulary, float (b, t, v); None if
+            the head makes them.
+        causal: each vector depends only on its own token and earlier tokens.
     """
 
     hidden: keras.KerasTensor
@@ -37,10 +38,10 @@ def apply_head(task, body, settings, own=None):
     """The outputs of a task.
 
     Args:
-        task: its name.
+        task: name of the task.
         body: a `Body`.
-        settings: of the family.
-        own: heads that take the place of those in `HEADS`, a dict like that.
+        settings: settings of the family.
+        own: None, or a dict of heads that replace those of `HEADS`.
 
     Returns:
         dict of name -> symbolic output.
@@ -64,9 +65,9 @@ def classify(hidden, num_labels, dropout, initializer, name="classifier", use_bi
         hidden: float (b, m) or (b, t, m).
         num_labels: number of classes.
         dropout: rate.
-        initializer: the kernel's.
+        initializer: initializer of the kernel.
         name: name of the Dense layer.
-        use_bias: whether it has a bias.
+        use_bias: whether the layer has a bias.
 
     Returns:
         dict with logits, float (b, num_labels) or (b, t, num_labels).
@@ -80,11 +81,11 @@ def classify(hidden, num_labels, dropout, initializer, name="classifier", use_bi
 
 
 def answer_spans(hidden, initializer):
-    """Where the answer to a question starts and ends.
+    """Logits for the start and the end of the answer to a question.
 
     Args:
         hidden: float (b, t, m).
-        initializer: the kernel's.
+        initializer: initializer of the kernel.
 
     Returns:
         dict with start_logits and end_logits, float (b, t).
@@ -95,13 +96,13 @@ def answer_spans(hidden, initializer):
 
 
 def pool_first(hidden, settings, name="pooler", activation="tanh"):
-    """The first token's vector, through a dense layer.
+    """Apply a Dense layer to the vector of the first token.
 
     Args:
         hidden: float (b, t, m).
-        settings: of the family.
+        settings: settings of the family.
         name: name of the Dense layer.
-        activation: behind it.
+        activation: activation of the Dense layer.
 
     Returns:
         float (b, m).
@@ -112,12 +113,12 @@ def pool_first(hidden, settings, name="pooler", activation="tanh"):
 
 
 def head_initializer(settings):
-    """An initializer for a head's kernel."""
+    """An initializer for the kernel of a head."""
     return keras.initializers.RandomNormal(stddev=settings["initializer_range"])
 
 
 def head_dropout(settings):
-    """The rate of the dropout before a head's last layer."""
+    """The rate of the dropout before the last layer of a head."""
     rates = (settings.get(key) for key in ("classifier_dropout", "hidden_dropout_prob", "dropout"))
     return next((rate for rate in rates if rate is not None), 0.0)
 
@@ -132,14 +133,14 @@ def _embedding(body, settings):
 def _sequence_classification(body, settings):
     labels, new = settings["num_labels"], head_initializer(settings)
     if body.causal:
-        # Only the last token has seen all others.
+        # Only the last token sees all other tokens.
         last = LastToken(name="last_token")(body.hidden, body.inputs["attention_mask"])
         return classify(last, labels, 0.0, new, "score", use_bias=False)
     return classify(pool_first(body.hidden, settings), labels, head_dropout(settings), new)
 
 
 def dense_sequence_classification(body, settings):
-    """As a head: RoBERTa's, with a dense layer of the classifier's own in place of the pooler."""
+    """The head of RoBERTa: a dense layer of the classifier replaces the pooler."""
     pooled = pool_first(body.hidden, settings, "classifier_dense")
     dropout, labels = head_dropout(settings), settings["num_labels"]
     return classify(pooled, labels, dropout, head_initializer(settings), "classifier_out")
@@ -169,7 +170,7 @@ def _next_token(body, settings):
     return {"logits": body.logits(body.hidden)}
 
 
-# Task -> head: a function of a `Body` and the settings of its family, to the outputs by name.
+# Task -> head: a function from a `Body` and the settings of its family to a dict of outputs.
 HEADS = {
     "embedding": _embedding,
     "sequence_classification": _sequence_classification,

@@ -1,7 +1,7 @@
 """The keys that several families read from config.json, with the values that they may have.
 
-A key means the same in all families, which say its value where it is absent (`Family.defaults`).
-What only one family reads is in `Family.keys`.
+A key means the same in all families. Each family has its own default for it (`Family.defaults`). A
+key that only one family reads is in `Family.keys`.
 """
 
 from keras_seqattn.models.values import (
@@ -56,11 +56,11 @@ KEYS = {
     "decoder_attention_heads": SIZE,
     "num_key_value_heads": OPTIONAL_SIZE,
     "head_dim": OPTIONAL_SIZE,
-    # Which keys are attended to, and how much of the past is kept.
+    # The keys of an attention, and the part of the past that is kept.
     "sliding_window": OPTIONAL_SIZE,
     "rolling_cache": FLAG,
     "layer_types": Nullable(Listed(TEXT)),
-    # What is in a layer.
+    # The parts of a layer.
     "hidden_act": Activation(),
     "activation_function": Activation(),
     "layer_norm_eps": EPSILON,
@@ -90,7 +90,7 @@ KEYS = {
     "label2id": Nullable(Members()),
 }
 
-# Values inside `rope_parameters`; which of them a type takes is in `rope.py`.
+# Values inside `rope_parameters`; `rope.py` says which of them a type has.
 _FACTOR = Real(0, 1e6, open=True)
 ROPE_KEYS = {
     "rope_theta": _BASE,

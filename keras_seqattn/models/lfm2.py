@@ -12,7 +12,7 @@ from keras_seqattn.models.llama_like import (
 )
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import FLAG, LAYER_NUMBERS, SIZE, Real
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -28,11 +28,11 @@ DEFAULTS = {
     "tie_word_embeddings": True,
     "conv_bias": False,
     "conv_L_cache": 3,
-    # The width of the feed-forward follows from intermediate_size by these three.
+    # These three and intermediate_size give the width of the feed-forward.
     "block_auto_adjust_ff_dim": True,
     "block_ffn_dim_multiplier": 1.0,
     "block_multiple_of": 256,
-    # Which layers have attention: by number, or by the kind of each.
+    # The layers with attention: their numbers, or the kind of each layer.
     "full_attn_idxs": None,
     "layer_types": None,
     "rope_parameters": None,
@@ -40,7 +40,7 @@ DEFAULTS = {
     "rope_theta": 1000000.0,
     "original_max_position_embeddings": None,
 }
-# Old names of keys, which transformers lets win.
+# Old names of keys. In transformers they override the new names.
 _RENAMED = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
 
 
@@ -69,7 +69,7 @@ def _build(settings, task, initializer):
 
 
 def _layers(settings, initializer):
-    """The arguments of each block that are its own."""
+    """The own arguments of each block."""
     for kind in _kinds(settings):
         mixer = None
         if kind == "conv":
@@ -111,7 +111,7 @@ def _dense(checkpoint, variable):
 
 
 def _norm(checkpoint, variable):
-    return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
 _FEED_FORWARD = (
@@ -145,7 +145,7 @@ FAMILY = Family(
     },
     table=Table(
         body=(
-            Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+            WeightRow("model.embed_tokens.weight", "token_embedding/embeddings"),
             _norm("operator_norm", "attention_norm"),
             *_dense("self_attn.q_proj", "attention/query"),
             *_dense("self_attn.k_proj", "attention/key"),
@@ -154,20 +154,20 @@ FAMILY = Family(
             _norm("self_attn.q_layernorm", "attention/query_norm"),
             _norm("self_attn.k_layernorm", "attention/key_norm"),
             *_dense("conv.in_proj", "mixer/in_proj"),
-            Row(
+            WeightRow(
                 "model.layers.{i}.conv.conv.weight", "layers_{i}/mixer/conv/kernel", "m () k -> k m"
             ),
-            Row("model.layers.{i}.conv.conv.bias", "layers_{i}/mixer/conv/bias"),
+            WeightRow("model.layers.{i}.conv.conv.bias", "layers_{i}/mixer/conv/bias"),
             *_dense("conv.out_proj", "mixer/out_proj"),
             _norm("ffn_norm", "feed_forward_norm"),
             *_dense("feed_forward.w1", "feed_forward/gate"),
             *_dense("feed_forward.w3", "feed_forward/up"),
             *_dense("feed_forward.w2", "feed_forward/down"),
-            Row("model.embedding_norm.weight", "norm/scale"),
+            WeightRow("model.embedding_norm.weight", "norm/scale"),
         ),
         head=(
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", None),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", None),
         ),
         prefix="model.",
     ),

@@ -1,4 +1,4 @@
-"""Linformer (https://arxiv.org/abs/2006.04768): BERT, attending to mixtures of the tokens."""
+"""Linformer (https://arxiv.org/abs/2006.04768): BERT with attention to mixtures of tokens."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
@@ -16,7 +16,7 @@ from keras_seqattn.models.bert_like import (
 from keras_seqattn.models.encoder import build_encoder
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.values import SIZE, TEXT
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _LAYER = "linformer.encoder.layer.{i}.attention.self"
@@ -33,7 +33,7 @@ def _build(settings, task, initializer):
     layers = range(settings["num_hidden_layers"])
     sizes = settings["num_projections"], settings["max_position_embeddings"], shared
     attentions = [Linformer(*sizes) for _ in layers]
-    # Positions, like the rows of the projections, are places among the real tokens.
+    # Positions count only real tokens, like the rows of the projections.
     spec = bert_spec(settings, task, initializer, attentions, offset=0)
     return build_encoder(spec, settings, task, initializer)
 
@@ -53,8 +53,8 @@ FAMILY = Family(
     table=Table(
         body=(
             *encoder_rows("linformer"),
-            Row(f"{_LAYER}.key_projection", f"{_MECHANISM}/key_projection"),
-            Row(f"{_LAYER}.value_projection", f"{_MECHANISM}/value_projection"),
+            WeightRow(f"{_LAYER}.key_projection", f"{_MECHANISM}/key_projection"),
+            WeightRow(f"{_LAYER}.value_projection", f"{_MECHANISM}/value_projection"),
         ),
         head=bert_heads_rows("linformer"),
         prefix="linformer.",

@@ -1,11 +1,11 @@
-"""What families with LLaMA's layers share: pre-norm, rotary positions, gated feed-forward."""
+"""The common part of LLaMA-like families: pre-norm, rotary positions, gated feed-forward."""
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.mechanisms import Local
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.family import Family
 from keras_seqattn.models.rope import read_rotary_positions
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -35,11 +35,11 @@ def llama_like(model_type, class_prefix, defaults, fixed, layers=None, block=Non
 
     Args:
         model_type: as in config.json.
-        class_prefix: what the names of its Hugging Face classes start with.
+        class_prefix: start of the names of its Hugging Face classes.
         defaults, fixed: as in `Family`.
-        layers: function from settings to the arguments of `DecoderBlock` that each layer has to
-            itself, a sequence of dicts; None has none.
-        block: further arguments of `DecoderBlock`.
+        layers: function from the settings to a sequence of dicts: for each layer, its own arguments
+            of `DecoderBlock`. With None, all layers are the same.
+        block: other arguments of `DecoderBlock`, for all layers.
         keys: as in `Family`.
 
     Returns:
@@ -75,11 +75,11 @@ def _equal_layers(settings):
 
 
 def window_layer(settings, window):
-    """The arguments of `DecoderBlock` of a layer that attends to W keys, the query's own included.
+    """The arguments of `DecoderBlock` for a layer that attends to W keys, with the query's own key.
 
     Args:
-        settings: dict with rolling_cache: whether the layer decodes with a state of W - 1 keys, not
-            with a cache that grows. The numbers are the same.
+        settings: dict with rolling_cache: True decodes with a state of W - 1 keys, False with a
+            growing cache. Both give the same results.
         window: int W, or None for a layer without a window.
 
     Returns:
@@ -96,10 +96,10 @@ def window_layer(settings, window):
 
 
 def read_heads(settings):
-    """The number of heads, that of keys and values, and their size, by `DecoderBlock`'s names.
+    """The numbers of heads and their size, with the names of `DecoderBlock`.
 
     Raises:
-        ConfigError: they do not fit each other.
+        ConfigError: they contradict each other.
     """
     heads, width = settings["num_attention_heads"], settings["hidden_size"]
     groups = settings["num_key_value_heads"] or heads
@@ -114,7 +114,7 @@ def read_heads(settings):
 
 
 def check_rotary_heads(settings):
-    """As `Family.check`: the heads fit each other, and the rotary positions fit them."""
+    """For `Family.check`: the heads and the rotary positions must fit together."""
     read_rotary_positions({**settings, **read_heads(settings)})
 
 
@@ -148,12 +148,12 @@ def _dense(checkpoint, variable):
 
 
 def _norm(checkpoint, variable):
-    return Row(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}.weight", f"layers_{{i}}/{variable}/scale")
 
 
 TABLE = Table(
     body=(
-        Row("model.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow("model.embed_tokens.weight", "token_embedding/embeddings"),
         _norm("input_layernorm", "attention_norm"),
         *_dense("self_attn.q_proj", "attention/query"),
         *_dense("self_attn.k_proj", "attention/key"),
@@ -161,17 +161,17 @@ TABLE = Table(
         *_dense("self_attn.o_proj", "attention/output_dense"),
         _norm("self_attn.q_norm", "attention/query_norm"),
         _norm("self_attn.k_norm", "attention/key_norm"),
-        Row("model.layers.{i}.self_attn.rotary_emb.inv_freq", None),
+        WeightRow("model.layers.{i}.self_attn.rotary_emb.inv_freq", None),
         _norm("post_attention_layernorm", "feed_forward_norm"),
         *_dense("mlp.gate_proj", "feed_forward/gate"),
         *_dense("mlp.up_proj", "feed_forward/up"),
         *_dense("mlp.down_proj", "feed_forward/down"),
-        Row("model.norm.weight", "norm/scale"),
+        WeightRow("model.norm.weight", "norm/scale"),
     ),
     head=(
-        Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_head.weight", None),
-        Row("score.weight", "score/kernel", "o i -> i o"),
+        WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        WeightRow("lm_head.weight", None),
+        WeightRow("score.weight", "score/kernel", "o i -> i o"),
     ),
     prefix="model.",
 )
@@ -192,7 +192,7 @@ SHAPES = {
     "model.layers.{i}.mlp.gate_proj.weight": ("intermediate_size", "hidden_size"),
     "model.layers.{i}.mlp.down_proj.weight": ("hidden_size", "intermediate_size"),
 }
-# The tables of rotary positions, and what is kept of a window.
+# The sizes of the tables of rotary positions and of the state of a window.
 ROTARY_EXTENT = ("max_position_embeddings * head_dim",)
 ROLLING_EXTENT = (
     "2 * rolling_cache * num_hidden_layers * sliding_window * num_key_value_heads * head_dim"

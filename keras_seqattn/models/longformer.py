@@ -1,7 +1,7 @@
 """Longformer (https://arxiv.org/abs/2004.05150): RoBERTa with windows and global tokens.
 
-Positions count real tokens, from `pad_token_id + 1` on: the row of the table that its authors'
-tokenizer leaves to the first token, on whichever side the padding is.
+Positions count only real tokens, with padding on either side. They begin at `pad_token_id + 1`, the
+row of the position table for the first token.
 """
 
 from keras_seqattn.errors import ConfigError
@@ -26,7 +26,7 @@ from keras_seqattn.models.longformer_like import (
     window_attentions,
 )
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 
@@ -45,7 +45,7 @@ def _build(settings, task, initializer):
 
 
 def _masked_lm(body, settings):
-    # Whatever the activation of the blocks.
+    # The activation of the blocks may be another one.
     return HEADS["masked_lm"](body, {**settings, "hidden_act": "gelu"})
 
 
@@ -53,7 +53,7 @@ _HEADS = {"sequence_classification": dense_sequence_classification, "masked_lm":
 
 
 def _longest(settings, side):
-    """The first rows of the table of positions are those of padding."""
+    """For `Family.longest`: the first rows of the position table are for padding."""
     return settings["max_position_embeddings"] - (settings["pad_token_id"] + 1)
 
 
@@ -82,12 +82,12 @@ FAMILY = Family(
             *dense_rows("qa_outputs", "qa_outputs"),
             *dense_rows("lm_head.dense", "masked_lm_dense"),
             *layer_norm_rows("lm_head.layer_norm", "masked_lm_norm"),
-            Row("lm_head.bias", "masked_lm_bias/bias"),
-            Row("lm_head.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.decoder.bias", "masked_lm_untied_bias/bias"),
-            Row("lm_head.decoder.weight", None),
-            Row("lm_head.decoder.bias", None),
-            Row("lm_head.bias", None),
+            WeightRow("lm_head.bias", "masked_lm_bias/bias"),
+            WeightRow("lm_head.decoder.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.decoder.bias", "masked_lm_untied_bias/bias"),
+            WeightRow("lm_head.decoder.weight", None),
+            WeightRow("lm_head.decoder.bias", None),
+            WeightRow("lm_head.bias", None),
         ),
         prefix="longformer.",
     ),

@@ -1,4 +1,4 @@
-"""What families with Longformer's attention share: windows, global tokens and their weights."""
+"""The common part of Longformer-like families: windows, global tokens and their weights."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
@@ -6,12 +6,12 @@ from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.models.values import SIZE, Listed
 from keras_seqattn.weights.rows import dense_rows
 
-# Not a key of transformers, whose number of global tokens differs with each batch: their
-# maximum per row.
+# The maximum number of global tokens per row. This is not a key of transformers: there the number
+# may change with each batch.
 MAX_GLOBAL_TOKENS = "max_global_tokens"
 WINDOW_DEFAULTS = {"attention_window": 512, MAX_GLOBAL_TOKENS: 64}
 WINDOW_KEYS = {"attention_window": Listed(SIZE, alone=True), MAX_GLOBAL_TOKENS: SIZE}
-# The scores of a window, and those of the global tokens.
+# The sizes of the scores of a window, and of the scores of the global tokens.
 WINDOW_EXTENT = ("attention_window * attention_window", "max_global_tokens * max_global_tokens")
 
 
@@ -20,9 +20,9 @@ def window_attentions(model_type, settings, num_layers, width, initializer):
 
     Args:
         model_type: as in config.json, for messages.
-        settings: dict with attention_window, the keys of a window on both sides together for each
-            layer or for all, and max_global_tokens.
-        num_layers: their number.
+        settings: dict with attention_window, the number of keys on both sides together (one number,
+            or one for each layer), and max_global_tokens.
+        num_layers: number of layers.
         width: m.
         initializer: function that makes a kernel initializer.
 
@@ -30,7 +30,7 @@ def window_attentions(model_type, settings, num_layers, width, initializer):
         list of `GlobalLocal`.
 
     Raises:
-        ConfigError: windows that are odd, none, or not one for each layer.
+        ConfigError: a window is odd or 0, or there is not one for each layer.
     """
     windows = settings["attention_window"]
     if isinstance(windows, int):
@@ -54,7 +54,7 @@ def window_attentions(model_type, settings, num_layers, width, initializer):
 
 
 def most_global_tokens(settings):
-    """As `Family.most_global_tokens`."""
+    """For `Family.most_global_tokens`."""
     return settings[MAX_GLOBAL_TOKENS]
 
 
@@ -62,7 +62,7 @@ def global_rows(checkpoint, variable):
     """The rows of the global projections of an attention.
 
     Args:
-        checkpoint: what their names start with.
+        checkpoint: start of the checkpoint names.
         variable: path of the `MultiHeadAttention`.
     """
     names = [f"{name}_global" for name in ("query", "key", "value")]

@@ -8,7 +8,7 @@ FAMILY = transformer_like(
     "MarianMTModel",
     {
         "vocab_size": 58101,
-        # Of a target with a vocabulary of its own; null is `vocab_size`.
+        # The vocabulary of the target, if it has its own; null is `vocab_size`.
         "decoder_vocab_size": None,
         "share_encoder_decoder_embeddings": True,
         "pad_token_id": 58100,

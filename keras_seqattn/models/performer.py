@@ -1,5 +1,7 @@
-"""Performer (https://arxiv.org/abs/2009.14794): a pre-norm Transformer with FAVOR+ and rotary
-positions, bidirectional for the tasks of an encoder, causal for a language model.
+"""Performer (https://arxiv.org/abs/2009.14794): a pre-norm Transformer with FAVOR+.
+
+It has rotary positions. It is bidirectional for the tasks of an encoder, and causal as a language
+model.
 """
 
 from keras_seqattn.layers.mechanisms.performer import Performer
@@ -16,7 +18,7 @@ from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama_like import check_rotary_heads, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import MOST, SIZE, Whole
-from keras_seqattn.weights.rows import Row, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -38,8 +40,8 @@ _DEFAULTS = {
     "rope_scaling": None,
     "rope_theta": None,
     "original_max_position_embeddings": None,
-    # How many random features each head has. They are weights, drawn from the seed, other ones in
-    # each layer.
+    # The number of random features of each head. They are weights. They are drawn from the seed,
+    # and each layer has others.
     "num_random_features": 256,
     "random_features_seed": 1,
 }
@@ -74,7 +76,7 @@ def _block(settings):
         "norm": "layer_norm",
         "layer_norm_epsilon": settings["layer_norm_eps"],
         "normalize_first": True,
-        # Its state lets a stream go on for ever.
+        # With its state, a stream can go on for ever.
         "positions": read_rotary_positions({**settings, **heads}, unbounded=True),
         "dropout": settings["hidden_dropout_prob"],
         "attention_dropout": settings["attention_probs_dropout_prob"],
@@ -97,7 +99,7 @@ FAMILY = Family(
     table=Table(
         body=(
             *encoder_rows("performer"),
-            Row(
+            WeightRow(
                 f"{_ATTENTION}.random_features",
                 "layers_{i}/attention/mechanism/projection",
             ),
@@ -119,7 +121,7 @@ FAMILY = Family(
     },
     extent=("max_position_embeddings * head_dim", _STATES),
     step=step_model,
-    # Each layer has one more.
+    # The seed grows by one with each layer.
     keys={"num_random_features": SIZE, "random_features_seed": Whole(0, MOST // 2)},
     unsaved=("add_pooling_layer",),
 )

@@ -6,7 +6,7 @@ from keras_seqattn.models.values import FLAG, Whole
 
 
 def _layers(settings):
-    """Layers from max_window_layers on have the window, unless layer_types says which."""
+    """layer_types says which layers have the window; without it, all from max_window_layers on."""
     window = settings["sliding_window"] if settings["use_sliding_window"] else None
     count, first = settings["num_hidden_layers"], settings["max_window_layers"]
     kinds = settings["layer_types"]

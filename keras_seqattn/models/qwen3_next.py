@@ -1,5 +1,7 @@
-"""Qwen3-Next: the gated delta rule (https://arxiv.org/abs/2412.06464) in most layers, attention
-with an output gate in the others; with dense feed-forwards.
+"""Qwen3-Next with dense feed-forwards.
+
+Most layers have the gated delta rule (https://arxiv.org/abs/2412.06464). The others have attention
+with an output gate.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ from keras_seqattn.models.family import Family
 from keras_seqattn.models.llama_like import ROTARY_EXTENT, SHAPES, TABLE, read_heads
 from keras_seqattn.models.rope import read_rotary_positions
 from keras_seqattn.models.values import LAYER_NUMBERS, SIZE, Whole
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 
 DEFAULTS = {
     "vocab_size": 151936,
@@ -33,10 +35,10 @@ DEFAULTS = {
     "linear_key_head_dim": 128,
     "linear_value_head_dim": 128,
     "linear_conv_kernel_dim": 4,
-    # Which layers have attention: each so many-th, or by the kind of each.
+    # The layers with attention: every n-th layer, or the kind of each layer.
     "full_attention_interval": 4,
     "layer_types": None,
-    # Which layers have experts, of which none may.
+    # The layers with experts; such layers are not implemented.
     "num_experts": 512,
     "decoder_sparse_step": 1,
     "mlp_only_layers": None,
@@ -102,7 +104,7 @@ def _check_experts(settings):
 
 
 def _layers(settings, initializer):
-    """The arguments of each block that are its own."""
+    """The own arguments of each block."""
     for kind in _kinds(settings):
         mixer = None
         if kind == "linear_attention":
@@ -130,7 +132,7 @@ def _kinds(settings):
 
 def _row(checkpoint, variable, axes=None):
     checkpoint, variable = f"linear_attn.{checkpoint}", f"mixer/{variable}"
-    return Row(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
+    return WeightRow(f"model.layers.{{i}}.{checkpoint}", f"layers_{{i}}/{variable}", axes)
 
 
 def _dense(name):
@@ -151,7 +153,7 @@ FAMILY = Family(
     check=_check,
     shapes=SHAPES
     | {
-        # With the gate of its output.
+        # Includes the output gate.
         "model.layers.{i}.self_attn.q_proj.weight": (
             "2 * num_attention_heads * head_dim",
             "hidden_size",

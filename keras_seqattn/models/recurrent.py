@@ -1,4 +1,4 @@
-"""What the recurrent encoder-decoders share: token embeddings, logits, and the inputs of a step."""
+"""The common part of recurrent encoder-decoders: embeddings, logits, and the inputs of a step."""
 
 import functools
 
@@ -10,14 +10,14 @@ from keras_seqattn.models.functional import symbolic
 from keras_seqattn.models.heads import Body, apply_head
 from keras_seqattn.models.values import SIZE
 from keras_seqattn.ports import Port, names
-from keras_seqattn.weights.rows import Row, dense_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows
 
 DEFAULTS = {
     "dropout": 0.0,
-    # One token embedding for sources and targets; logits by the targets' embedding.
+    # One token embedding for sources and targets; the logits use the embedding of the targets.
     "share_encoder_decoder_embeddings": False,
     "tie_word_embeddings": False,
-    # None: Glorot's uniform.
+    # None is Glorot's uniform initializer.
     "init_std": None,
     "pad_token_id": 0,
     "bos_token_id": None,
@@ -30,9 +30,9 @@ DEFAULTS = {
 KEYS = {"embedding_size": SIZE}
 KERAS_NAMES = {"embedding_dim": ("embedding_size",)}
 EMBEDDING_ROWS = (
-    Row("shared.weight", "token_embedding/embeddings"),
-    Row("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
-    Row("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
+    WeightRow("shared.weight", "token_embedding/embeddings"),
+    WeightRow("encoder.embed_tokens.weight", "encoder_embedding/embeddings"),
+    WeightRow("decoder.embed_tokens.weight", "decoder_embedding/embeddings"),
 )
 EMBEDDING_SHAPES = {
     ("shared.weight", "encoder.embed_tokens.weight"): ("vocab_size", "embedding_size")
@@ -57,10 +57,10 @@ def step_tokens(model):
 
 
 def state_inputs(states, layer):
-    """The symbolic states float (b, n) that a recurrent layer starts a step with, by name.
+    """The symbolic states float (b, n) of a recurrent layer at the start of a step, by name.
 
     Args:
-        states: (index, name) of each, as (0, "hidden").
+        states: (index, name) of each state, for example (0, "hidden").
         layer: the layer.
     """
     ports = []
@@ -84,12 +84,12 @@ def make_embeddings(family, settings, output_dim, initializer):
     Args:
         family: the `model_type`, for messages.
         settings: dict with the keys of `DEFAULTS`, vocab_size and embedding_size.
-        output_dim: width of what the logits are made of.
+        output_dim: width of the vectors before the logits.
         initializer: function that makes a kernel initializer.
 
     Returns:
         dict with token_embedding, or encoder_embedding and decoder_embedding; encoder_dropout and
-        decoder_dropout if there is any; and lm_head unless tied.
+        decoder_dropout if there is dropout; and lm_head if the logits are not tied.
 
     Raises:
         ConfigError: the tied embedding has another width.
@@ -98,7 +98,7 @@ def make_embeddings(family, settings, output_dim, initializer):
     tied, shared = settings["tie_word_embeddings"], settings["share_encoder_decoder_embeddings"]
     names = ("token_embedding",) if shared else ("encoder_embedding", "decoder_embedding")
     if settings["init_std"] is None:
-        # Glorot's spread depends on the number of tokens, which says nothing about their vectors.
+        # Glorot's deviation depends on the number of tokens, which is wrong for embeddings.
         spread = functools.partial(keras.initializers.RandomNormal, stddev=width**-0.5)
     else:
         spread = initializer
@@ -125,7 +125,7 @@ def embed(layers, side, ids):
     """The vectors of tokens.
 
     Args:
-        layers: what `make_embeddings` returned, and others.
+        layers: dict with the layers of `make_embeddings`.
         side: "encoder" or "decoder".
         ids: int (b, t).
 
@@ -136,7 +136,7 @@ def embed(layers, side, ids):
 
 
 def drop(layers, side, x):
-    """`x` after the dropout of "encoder" or "decoder", if the model has one."""
+    """Apply the dropout of "encoder" or "decoder" to `x`, if the model has one."""
     name = f"{side}_dropout"
     return layers[name](x) if name in layers else x
 
@@ -158,11 +158,11 @@ def head_outputs(layers, task, hidden, inputs, settings):
     """The outputs of a whole model for a task.
 
     Args:
-        layers: what `make_embeddings` returned, and others.
-        task: its name.
-        hidden: float (b, t, m), what the logits are made of.
+        layers: dict with the layers of `make_embeddings`.
+        task: name of the task.
+        hidden: float (b, t, m), the vectors before the logits.
         inputs: the symbolic inputs, by name.
-        settings: of the family.
+        settings: settings of the family.
 
     Returns:
         dict of name -> symbolic output.

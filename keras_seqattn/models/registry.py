@@ -40,28 +40,28 @@ _heads = {}
 
 @dataclasses.dataclass(frozen=True)
 class _AddedHead:
-    """A head of another package: the classes of the families that have it, and its weight rows."""
+    """A head of another package: the classes of its families, and its weight rows."""
 
     architectures: dict
     rows: tuple
 
 
 def register(family, replace=False):
-    """Add a family of another package, which from then on takes part in everything.
+    """Add a family of another package. From then on it is used like the families of this package.
 
     `build`, `load`, `save`, .keras files, export, verification and generation find it by its
-    `model_type`. Whoever loads such a file must register the family first.
+    `model_type`. A program that loads such a file must register the family first.
 
     Args:
         family: a `Family`.
-        replace: whether it may take the place of a family that was registered by that name.
+        replace: whether the family may replace another registered family with the same name.
 
     Returns:
         The family.
 
     Raises:
-        ConfigError: it is no `Family`, its name is taken, or it names configuration keys of which
-            nothing says what values they may have.
+        ConfigError: it is not a `Family`, its name is already used, or its declaration has a
+            mistake, for example a configuration key without a kind of values.
     """
     if not isinstance(family, Family):
         raise ConfigError(f"register takes a Family, not {shown(family)}.")
@@ -78,18 +78,18 @@ def register(family, replace=False):
 
 
 def register_head(task, head, architectures, rows=()):
-    """Add a task to families, ours or registered ones.
+    """Add a task to families of this package or to registered families.
 
     Args:
-        task: its name.
-        head: function of a `heads.Body` and the settings of the family, to the outputs by name.
-        architectures: `model_type` of each family that gets the task -> the class that
-            `architectures` of config.json names for it.
-        rows: `Row`s of the weights of its layers.
+        task: name of the task.
+        head: function from a `heads.Body` and the settings of the family to a dict of outputs.
+        architectures: `model_type` of each family that gets the task -> the name of the class in
+            `architectures` of config.json.
+        rows: `WeightRow`s for the layers of the head.
 
     Raises:
-        ConfigError: the task is declared already, a family is not known or has it, or the class
-            means another task.
+        ConfigError: the task exists already, a family is unknown or has the task already, or the
+            class means another task.
     """
     if not isinstance(task, str) or not task or not callable(head):
         raise ConfigError(f"a head needs the name of its task and a function, not {shown(task)}.")
@@ -104,7 +104,7 @@ def register_head(task, head, architectures, rows=()):
 
 
 def _with_added_heads(family):
-    """A family with the tasks that `register_head` added to it."""
+    """The family with the tasks that `register_head` added to it."""
     for task, added in _heads.items():
         if family.model_type in added.architectures:
             classes = {**family.architectures, task: added.architectures[family.model_type]}
@@ -118,13 +118,13 @@ def get_family(model_type, where="model"):
 
     Args:
         model_type: as in config.json.
-        where: what asks for it, for the message.
+        where: start of the message, for example the path of the checkpoint.
 
     Returns:
         A `Family`.
 
     Raises:
-        ConfigError: it is not implemented.
+        ConfigError: the family is not implemented.
     """
     if isinstance(model_type, str) and model_type in _registered:
         return _with_added_heads(_registered[model_type])

@@ -1,4 +1,4 @@
-"""Sequence to sequence by LSTM (https://arxiv.org/abs/1409.3215): one fixed vector per source."""
+"""Sequence to sequence with LSTMs (https://arxiv.org/abs/1409.3215): one vector per source."""
 
 import keras
 
@@ -24,7 +24,7 @@ from keras_seqattn.models.recurrent import (
 )
 from keras_seqattn.models.values import FLAG
 from keras_seqattn.ports import names
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -33,7 +33,7 @@ _DEFAULTS = {
     "embedding_size": 1000,
     "hidden_size": 1000,
     "num_hidden_layers": 4,
-    # Sources are read from their last token to their first.
+    # Sources are read from the last token to the first.
     "reverse_source": True,
 }
 _SIDES = ("encoder", "decoder")
@@ -67,10 +67,10 @@ def _make_layers(settings, initializer):
 
 
 def _encode(layers, input_ids, attention_mask):
-    """The last states of every layer, list of (hidden, cell), float (b, n) each.
+    """The last states of every layer: list of (hidden, cell), each float (b, n).
 
-    Reversed, a row padded on the right is one padded on the left. Either padding is masked, so that
-    states pass over it: only real tokens count, in reversed order.
+    If a row with padding on the right is reversed, the padding is on the left. Padding is masked on
+    both sides and does not change the states. So only the real tokens count, in reversed order.
     """
     if "reversed_ids" in layers:
         input_ids = layers["reversed_ids"](input_ids)
@@ -84,7 +84,7 @@ def _encode(layers, input_ids, attention_mask):
 
 
 def _decode(layers, input_ids, states):
-    """The hidden states float (b, t, m), and the last states as `_encode` returns them."""
+    """The hidden states float (b, t, m), and the last states, as from `_encode`."""
     x, last = embed(layers, "decoder", input_ids), []
     for index, lstm in enumerate(_stack(layers, "decoder")):
         x = drop(layers, "decoder", x) if index else x
@@ -129,7 +129,7 @@ _TABLE = Table(
     body=(
         *EMBEDDING_ROWS,
         *(
-            Row(f"{side}.layers.{{i}}.{part}", f"{side}_layers_{{i}}/lstm_cell/{part}")
+            WeightRow(f"{side}.layers.{{i}}.{part}", f"{side}_layers_{{i}}/lstm_cell/{part}")
             for side in _SIDES
             for part in ("kernel", "recurrent_kernel", "bias")
         ),

@@ -1,4 +1,4 @@
-"""Reading the rotary positions of a configuration, in the older spelling or the newer."""
+"""Reading the rotary positions of a configuration, with the old or the new names of keys."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
@@ -36,14 +36,14 @@ def read_rotary_positions(settings, unbounded=False, fraction=None):
         settings: dict with head_dim, max_position_embeddings, and `rope_parameters` or the older
             `rope_theta` and `rope_scaling`.
         unbounded: as in `RotaryPositions`.
-        fraction: part of the channels that is rotated unless a partial_rotary_factor says another;
-            None for families that rotate all.
+        fraction: part of the channels that is rotated, if there is no partial_rotary_factor; None
+            for families that rotate all channels.
 
     Returns:
         A `RotaryPositions`.
 
     Raises:
-        ConfigError: a scaling that is unknown, incomplete, or has values that are not implemented.
+        ConfigError: the scaling is unknown or incomplete, or its values are not implemented.
     """
     scaling, head_dim = rope_parameters(settings), settings["head_dim"]
     _check_kinds(scaling)
@@ -70,7 +70,7 @@ def read_rotary_positions(settings, unbounded=False, fraction=None):
 
 
 def rope_parameters(config):
-    """The rotary settings as one dict, as transformers 5 writes them in `rope_parameters`."""
+    """The rotary settings as one dict, like `rope_parameters` of transformers 5."""
     rope = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     kind = rope.pop("type", None)
     rope.setdefault("rope_type", kind or "default")

@@ -1,8 +1,8 @@
-"""Bounds on a configuration before anything is built: the stored weights, and the memory.
+"""Checks of the sizes in a configuration, by the stored weights and the memory, before building.
 
-Families say the shapes of their main weights (`Family.shapes`) and what they make beside weights
-(`Family.extent`) as expressions of configuration keys: "num_attention_heads * head_dim", or
-"4 * hidden_size + 2". A key that is null counts as what it stands for.
+Families declare the shapes of their main weights (`Family.shapes`) and other large values
+(`Family.extent`). They are expressions of configuration keys: "num_attention_heads * head_dim", or
+"4 * hidden_size + 2". A key that is null counts as the value that it stands for.
 """
 
 import math
@@ -13,11 +13,11 @@ from keras_seqattn.errors import CheckpointError, ConfigError
 from keras_seqattn.memory import available_memory, size_text
 from keras_seqattn.weights.table import count_layers
 
-# What tables, windows and memories of the past may take where the weights are smaller.
+# The limit for tables, windows and memories of the past if the weights are smaller than this.
 _SMALL_BYTES = 64 << 20
-# The least that the Keras objects of one layer take.
+# The Keras objects of one layer take at least this.
 _LAYER_BYTES = 100_000
-# A label's name and number in config.json, twice.
+# The name and the number of a label are in config.json twice.
 _COMMON_EXTENT = ("64 * num_labels",)
 _STANDS_FOR = {
     "num_key_value_heads": ("num_attention_heads",),
@@ -28,18 +28,18 @@ _WIDTH_AND_HEADS = {
 
 
 def check_stored_sizes(checkpoint, family, settings):
-    """Compare a configuration with the weights that come with it.
+    """Compare a configuration with its weights.
 
     Args:
         checkpoint: a `Checkpoint`.
         family: a `Family`.
-        settings: of `read_settings`.
+        settings: the result of `read_settings`.
 
     Raises:
-        CheckpointError: the configuration asks for other shapes or another number of layers.
-        ConfigError: it asks for much more than is stored.
+        CheckpointError: the configuration needs other shapes or another number of layers.
+        ConfigError: the configuration needs much more than is stored.
     """
-    # No more layers than tensors: whatever counts to their number ends soon.
+    # No more layers than tensors, so that loops over the layers end soon.
     clipped = _clip_layers(family, settings, len(checkpoint.shapes))
     table = family.table_of(clipped)
     for names, dimensions in family.shapes.items():
@@ -53,21 +53,21 @@ def check_stored_sizes(checkpoint, family, settings):
             f"{checkpoint.path}: the weights are {size_text(held)} as float32, and "
             f"{size_text(available)} of memory are available."
         )
-    # Twice, since a table that is stored once may be two in the model.
+    # Twice, because a table that is stored once may be two tables in the model.
     _check_total(family, clipped, 2 * held + _SMALL_BYTES, f"the weights are {size_text(held)}")
     _check_layers(checkpoint, family, settings, table)
     _check_extent(family, settings, held)
 
 
 def check_model_memory(family, settings):
-    """Refuse a configuration whose model cannot be in memory.
+    """Refuse a configuration if its model does not fit into memory.
 
     Args:
         family: a `Family`.
-        settings: of `read_settings`.
+        settings: the result of `read_settings`.
 
     Raises:
-        ConfigError: names the largest part of it.
+        ConfigError: the model is too large; the message names its largest part.
     """
     available = available_memory()
     total = _check_total(
@@ -80,7 +80,8 @@ def evaluate(expression, settings):
     """The value of a sum of products of numbers and configuration keys.
 
     Args:
-        expression: str; or a pair of a str that names the keys and a function of the settings.
+        expression: str; or a pair of a str with the names of the keys and a function of the
+            settings.
         settings: dict.
     """
     if isinstance(expression, tuple):
@@ -120,7 +121,7 @@ def _check_layers(checkpoint, family, settings, table):
 
 
 def _find(checkpoint, names, prefix, layers):
-    """The first of some tensors that is stored, with its shape, or None."""
+    """The name and the shape of the first stored tensor of some names, or None."""
     for name in names:
         for index in range(layers if "{i}" in name else 1):
             full = name.format(i=index)
@@ -146,7 +147,7 @@ def _compare(checkpoint, name, stored, dimensions, settings):
 
 
 def _check_total(family, settings, limit, reason):
-    """Compare the main weights and the layers' objects with a limit; the bytes of the weights."""
+    """Compare the main weights and the Keras objects with a limit; return the weights' bytes."""
     layers = tuple(_layer_key(keys, settings) for keys in family.layer_counts.values())
     parts = {}
     for names, dimensions in family.shapes.items():
@@ -195,7 +196,7 @@ def _most_layers(family, settings):
 
 
 def _settings(expressions, settings):
-    """The keys of some expressions with their values, "hidden_size=48 and num_labels=3"."""
+    """The keys in some expressions with their values: "hidden_size=48 and num_labels=3"."""
     names = []
     for expression in expressions:
         text = expression[0] if isinstance(expression, tuple) else expression

@@ -26,7 +26,7 @@ from keras_seqattn.models.values import (
     Nullable,
 )
 from keras_seqattn.ops.position_bias import check_buckets
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table
 
 _DEFAULTS = {
@@ -35,7 +35,7 @@ _DEFAULTS = {
     "d_kv": 64,
     "d_ff": 2048,
     "num_layers": 6,
-    # None: as many as the encoder has.
+    # None is the number of the encoder.
     "num_decoder_layers": None,
     "num_heads": 8,
     "relative_attention_num_buckets": 32,
@@ -44,11 +44,11 @@ _DEFAULTS = {
     "layer_norm_epsilon": 1e-6,
     "initializer_factor": 1.0,
     "feed_forward_proj": "relu",
-    # None: what feed_forward_proj says.
+    # None takes the activation of feed_forward_proj.
     "dense_act_fn": None,
     "is_gated_act": None,
     "tie_word_embeddings": True,
-    # None: as tie_word_embeddings.
+    # None is the value of tie_word_embeddings.
     "scale_decoder_outputs": None,
     "pad_token_id": 0,
     "eos_token_id": 1,
@@ -111,7 +111,7 @@ def _block(settings):
         "norm": "rms_norm",
         "layer_norm_epsilon": settings["layer_norm_epsilon"],
         "normalize_first": True,
-        # The initial weights hold the factor that other models apply to the scores.
+        # Other models apply a factor to the scores; here the initial weights include it.
         "scale": 1.0,
         "dropout": settings["dropout_rate"],
         "attention_dropout": settings["dropout_rate"],
@@ -120,14 +120,14 @@ def _block(settings):
 
 
 def _feed_forward(settings):
-    """The activation, and whether the feed-forward is gated: "relu", "gated-gelu" and the like."""
+    """The activation, and whether the feed-forward is gated, from a text such as "gated-gelu"."""
     *kind, name = settings["feed_forward_proj"].split("-")
     if kind not in ([], ["gated"]):
         raise ConfigError(
             f"t5: feed_forward_proj={shown(settings['feed_forward_proj'])} is not implemented; it "
             "must be an activation, or gated- and an activation."
         )
-    # The one spelling that does not name its activation, which is the tanh approximation.
+    # "gated-gelu" means the tanh approximation; all other texts name their activation.
     derived = "gelu_new" if kind and name == "gelu" else name
     key = "feed_forward_proj" if settings["dense_act_fn"] is None else "dense_act_fn"
     activation = derived if settings["dense_act_fn"] is None else settings["dense_act_fn"]
@@ -141,7 +141,11 @@ def _feed_forward(settings):
 
 
 def _adapt(config, names):
-    """transformers 5 writes tie_word_embeddings=true for all, and the scale of the logits apart."""
+    """For `Family.adapt`: read whether embeddings are tied.
+
+    transformers 5 always writes tie_word_embeddings=true, and a separate key for the scale of the
+    logits.
+    """
     untied = "lm_head.weight" in names and config.get("scale_decoder_outputs") is False
     return {**config, "tie_word_embeddings": False} if untied else config
 
@@ -149,17 +153,19 @@ def _adapt(config, names):
 def _attention(checkpoint, name, variable):
     letters = {"q": "query", "k": "key", "v": "value", "o": "output_dense"}
     return [
-        Row(f"{checkpoint}.{name}.{letter}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
+        WeightRow(f"{checkpoint}.{name}.{letter}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
         for letter, ours in letters.items()
-    ] + [Row(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
+    ] + [WeightRow(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
 
 
 def _feed_forward_rows(checkpoint, variable, gated):
     names = {"wi_0": "gate", "wi_1": "up", "wo": "down"} if gated else {"wi": "up", "wo": "down"}
     return [
-        Row(f"{checkpoint}.DenseReluDense.{name}.weight", f"{variable}/{ours}/kernel", "o i -> i o")
+        WeightRow(
+            f"{checkpoint}.DenseReluDense.{name}.weight", f"{variable}/{ours}/kernel", "o i -> i o"
+        )
         for name, ours in names.items()
-    ] + [Row(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
+    ] + [WeightRow(f"{checkpoint}.layer_norm.weight", f"{variable}_norm/scale")]
 
 
 def _side_rows(side, gated):
@@ -171,16 +177,16 @@ def _side_rows(side, gated):
     rows += _feed_forward_rows(f"{layer}.{last}", f"{variable}/feed_forward", gated)
     first = f"{side}.block.0.layer"
     return [
-        # The one table may be stored once more for each of its uses.
-        Row(f"{side}.embed_tokens.weight", "token_embedding/embeddings"),
-        Row(
+        # The shared table may be stored again for each of its uses.
+        WeightRow(f"{side}.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow(
             f"{first}.0.SelfAttention.relative_attention_bias.weight",
             f"{side}_position_bias/embeddings",
         ),
-        # In old checkpoints, though no position bias is added to cross-attention.
-        Row(f"{first}.1.EncDecAttention.relative_attention_bias.weight", None),
+        # Old checkpoints have it, but cross-attention has no position bias.
+        WeightRow(f"{first}.1.EncDecAttention.relative_attention_bias.weight", None),
         *rows,
-        Row(f"{side}.final_layer_norm.weight", f"{side}_norm/scale"),
+        WeightRow(f"{side}.final_layer_norm.weight", f"{side}_norm/scale"),
     ]
 
 
@@ -188,11 +194,11 @@ def _table(settings):
     gated = _feed_forward(settings)[1]
     return Table(
         body=(
-            Row("shared.weight", "token_embedding/embeddings"),
+            WeightRow("shared.weight", "token_embedding/embeddings"),
             *_side_rows("encoder", gated),
             *_side_rows("decoder", gated),
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "token_embedding/embeddings"),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "token_embedding/embeddings"),
         )
     )
 

@@ -29,7 +29,8 @@ DEFAULTS = {
     "layer_norm_epsilon": 1e-5,
     "tie_word_embeddings": True,
 }
-# One table of token vectors as wide as the model, no adaptive clusters; u and v of each layer.
+# One table of token vectors with the width of the model, no adaptive clusters; each layer has its
+# own u and v.
 _FIXED = {
     "cutoffs": (None, []),
     "div_val": (None, 1),

@@ -20,7 +20,7 @@ FAMILY = transformer_like(
         "layer_norm_eps": 1e-6,
         # Pre-norm, with a norm at the end of both stacks.
         "normalize_before": False,
-        # None: Glorot's uniform for matrices, deviation d_model ** -0.5 for the embedding.
+        # None is Glorot's uniform for matrices, and deviation d_model ** -0.5 for the embedding.
         "init_std": None,
         "pad_token_id": 0,
         "eos_token_id": 1,

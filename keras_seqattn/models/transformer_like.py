@@ -1,4 +1,4 @@
-"""What encoder-decoders with the Transformer's layers share."""
+"""The common part of encoder-decoders with the layers of the Transformer."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from keras_seqattn.models.encoder_decoder import (
     step_model,
 )
 from keras_seqattn.models.family import Family
-from keras_seqattn.weights.rows import Row, attention_rows, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, attention_rows, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 DEFAULTS = {
@@ -43,9 +43,9 @@ DEFAULTS = {
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
 }
-# Not a key of transformers: whether the logits have a bias, which checkpoints may lack.
+# Not a key of transformers. It says whether the logits have a bias; some checkpoints have none.
 LOGITS_BIAS = "add_final_logits_bias"
-# What BART and its descendants have.
+# The defaults of BART and of families like it.
 BART_DEFAULTS = {
     "pad_token_id": 1,
     "bos_token_id": 0,
@@ -65,7 +65,7 @@ BART_FIXED = {
     "is_decoder": (None, False),
 }
 SIDES = ("encoder", "decoder")
-# torch's, which transformers leaves as it is.
+# The default of torch, which transformers does not change.
 _EPSILON = 1e-5
 
 
@@ -81,7 +81,7 @@ def transformer_like(
     fields=None,
     **variation,
 ):
-    """A family of encoder-decoders with the Transformer's layers.
+    """A family of encoder-decoders with the layers of the Transformer.
 
     Args:
         model_type: as in config.json.
@@ -89,16 +89,17 @@ def transformer_like(
         defaults: changes to `DEFAULTS`.
         fixed: as in `Family`.
         constants: as in `Table`.
-        table: the weight table where names differ; None is `weight_table()`.
+        table: the weight table if names differ; None is `weight_table()`.
         extent: as in `Family`.
-        position_rows: the number of rows of a learned table of positions, of which {side} is one.
-        fields: dict, the further fields of `Family` that this one has.
-        variation: positions: "interleaved" or "halves" (sinusoids), "learned", or a function of the
-            settings to what `EncoderDecoderSpec.positions` takes; normalize_first: pre-norm, with a
-            norm at the end of both stacks; embeddings_norm; attentions: function of the settings
-            and the initializer to the `Mechanism` of each block of the encoder; extras: function of
-            the settings to what `EncoderDecoderSpec.extras` takes; source: function of the settings
-            and the initializer to the `Source` of an encoder that does not read tokens.
+        position_rows: expression for the number of rows of a learned table of positions; {side} in
+            it is replaced by "encoder" or "decoder".
+        fields: dict of other fields of `Family`.
+        variation: any of these. positions: "interleaved" or "halves" (sinusoids), "learned", or a
+            function from the settings to `EncoderDecoderSpec.positions`. normalize_first: pre-norm,
+            with a norm at the end of both stacks. embeddings_norm. attentions: function from the
+            settings and the initializer to the `Mechanism` of each block of the encoder. extras:
+            function from the settings to `EncoderDecoderSpec.extras`. source: function from the
+            settings and the initializer to the `Source` of an encoder that does not read tokens.
 
     Returns:
         A `Family`.
@@ -106,7 +107,7 @@ def transformer_like(
 
     defaults = {**DEFAULTS, **defaults}
     if "max_encoder_position_embeddings" in defaults:
-        # Each side has its own.
+        # Each side has its own key.
         del defaults["max_position_embeddings"]
 
     learned = variation["positions"] not in ("interleaved", "halves")
@@ -224,7 +225,7 @@ def _positions(kind, settings):
 
 
 def _adapt(config, names):
-    """Checkpoints from before the logits' bias come without it."""
+    """For `Family.adapt`: old checkpoints have no bias of the logits."""
     return config if "final_logits_bias" in names else {**config, LOGITS_BIAS: False}
 
 
@@ -261,11 +262,11 @@ def _layer_rows(root, side, own_attention):
 def _side_rows(root, side, own_attention, final_norm):
     checkpoint = f"{root}.{side}"
     return (
-        # A shared table may be stored once more for each of its uses.
-        Row(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
-        Row(f"{checkpoint}.embed_tokens.weight", "token_embedding/embeddings"),
-        Row(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
-        Row(f"{checkpoint}.embed_positions.weight", None),
+        # A shared table may be stored again for each of its uses.
+        WeightRow(f"{checkpoint}.embed_tokens.weight", f"{side}_embedding/embeddings"),
+        WeightRow(f"{checkpoint}.embed_tokens.weight", "token_embedding/embeddings"),
+        WeightRow(f"{checkpoint}.embed_positions.weight", f"{side}_positions/embeddings"),
+        WeightRow(f"{checkpoint}.embed_positions.weight", None),
         *layer_norm_rows(f"{checkpoint}.layernorm_embedding", f"{side}_embeddings_norm"),
         *_layer_rows(root, side, own_attention),
         *layer_norm_rows(f"{checkpoint}.{final_norm}", f"{side}_norm"),
@@ -273,24 +274,24 @@ def _side_rows(root, side, own_attention, final_norm):
 
 
 def weight_table(root="model", encoder_attention=attention_rows, final_norm="layer_norm"):
-    """The weight table of an encoder-decoder with the Transformer's layers.
+    """The weight table of an encoder-decoder with the layers of the Transformer.
 
     Args:
-        root: what the names of its body start with.
-        encoder_attention: function of checkpoint name and variable path to the rows of an
+        root: start of the names of its body.
+        encoder_attention: function from a checkpoint name and a variable path to the rows of an
             attention of the encoder.
-        final_norm: name of the norm of what leaves a stack.
+        final_norm: name of the norm at the end of a stack.
     """
     return Table(
         body=(
-            Row(f"{root}.shared.weight", "token_embedding/embeddings"),
+            WeightRow(f"{root}.shared.weight", "token_embedding/embeddings"),
             *_side_rows(root, "encoder", encoder_attention, final_norm),
             *_side_rows(root, "decoder", attention_rows, final_norm),
-            Row("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
-            Row("lm_head.weight", "token_embedding/embeddings"),
-            Row("lm_head.weight", "decoder_embedding/embeddings"),
-            Row("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
+            WeightRow("lm_head.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "decoder_embedding/reverse_embeddings", "v m -> m v"),
+            WeightRow("lm_head.weight", "token_embedding/embeddings"),
+            WeightRow("lm_head.weight", "decoder_embedding/embeddings"),
+            WeightRow("final_logits_bias", "final_logits_bias/bias", "() v -> v"),
         ),
         prefix=f"{root}.",
     )

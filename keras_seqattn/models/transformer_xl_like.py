@@ -1,10 +1,10 @@
-"""What Transformer-XLs share: segments with a memory, relative positions."""
+"""The common part of Transformer-XLs: segments with a memory, relative positions."""
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.layers.transformer_xl import TransformerXLAttention
 from keras_seqattn.models.decoder import DecoderSpec
 from keras_seqattn.models.values import FLAG, OPTIONAL_SIZE, RATE, SIZE, Activation, Text, Whole
-from keras_seqattn.weights.rows import Row, dense_rows, layer_norm_rows
+from keras_seqattn.weights.rows import WeightRow, dense_rows, layer_norm_rows
 from keras_seqattn.weights.table import Table
 
 KEYS = {
@@ -32,15 +32,15 @@ KERAS_NAMES = {
 
 
 def equal_steps(settings):
-    """As `Family.equal_steps`: for as long as the memory holds every earlier token.
+    """For `Family.equal_steps`: steps are equal while the memory holds every earlier token.
 
-    A query that sees equally far in the full pass needs no more.
+    With `same_length`, queries of the full pass see only that far, so steps are always equal.
     """
     return None if settings.get("same_length") else settings["mem_len"] + 1
 
 
 def check_width(settings):
-    """As `Family.check`: the width is even, and fits the heads."""
+    """For `Family.check`: the width must be even and must fit the heads."""
     width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
     if width % 2 or (head_dim is None and width % heads):
         raise ConfigError(
@@ -50,7 +50,7 @@ def check_width(settings):
 
 
 def read_shape(settings):
-    """The number of heads and their size, by `DecoderBlock`'s names."""
+    """The number of heads and their size, with the names of `DecoderBlock`."""
     width, heads, head_dim = (settings[key] for key in ("d_model", "n_head", "d_head"))
     return {"num_heads": heads, "head_dim": head_dim or max(1, width // heads)}
 
@@ -62,8 +62,8 @@ def transformer_xl_spec(settings, task, initializer, activation="relu", embeddin
         settings: dict with the keys of `DEFAULTS`.
         task: "causal_lm" or "embedding".
         initializer: function that makes a kernel initializer.
-        activation: of the feed-forward.
-        embedding_scale: the factor of the token vectors.
+        activation: activation of the feed-forward.
+        embedding_scale: factor of the token vectors.
 
     Returns:
         A `DecoderSpec`.
@@ -106,26 +106,26 @@ def _layer(checkpoint):
     return f"transformer.layer.{{i}}.{checkpoint}"
 
 
-# The names are XLNet's, whose code is where transformers keeps these layers.
+# The names are those of XLNet, because transformers keeps these layers in its XLNet code.
 TABLE = Table(
     body=(
-        Row("transformer.word_embedding.weight", "token_embedding/embeddings"),
-        Row(_layer("rel_attn.q"), "layers_{i}/mixer/query/kernel"),
-        Row(_layer("rel_attn.k"), "layers_{i}/mixer/key/kernel"),
-        Row(_layer("rel_attn.v"), "layers_{i}/mixer/value/kernel"),
-        Row(_layer("rel_attn.r"), "layers_{i}/mixer/distance/kernel"),
-        Row(_layer("rel_attn.o"), "layers_{i}/mixer/output_dense/kernel", "m h d -> h d m"),
-        Row(_layer("rel_attn.r_w_bias"), "layers_{i}/mixer/content_bias"),
-        Row(_layer("rel_attn.r_r_bias"), "layers_{i}/mixer/distance_bias"),
+        WeightRow("transformer.word_embedding.weight", "token_embedding/embeddings"),
+        WeightRow(_layer("rel_attn.q"), "layers_{i}/mixer/query/kernel"),
+        WeightRow(_layer("rel_attn.k"), "layers_{i}/mixer/key/kernel"),
+        WeightRow(_layer("rel_attn.v"), "layers_{i}/mixer/value/kernel"),
+        WeightRow(_layer("rel_attn.r"), "layers_{i}/mixer/distance/kernel"),
+        WeightRow(_layer("rel_attn.o"), "layers_{i}/mixer/output_dense/kernel", "m h d -> h d m"),
+        WeightRow(_layer("rel_attn.r_w_bias"), "layers_{i}/mixer/content_bias"),
+        WeightRow(_layer("rel_attn.r_r_bias"), "layers_{i}/mixer/distance_bias"),
         *layer_norm_rows(_layer("rel_attn.layer_norm"), "layers_{i}/attention_norm"),
         *dense_rows(_layer("ff.layer_1"), "layers_{i}/feed_forward/up"),
         *dense_rows(_layer("ff.layer_2"), "layers_{i}/feed_forward/down"),
         *layer_norm_rows(_layer("ff.layer_norm"), "layers_{i}/feed_forward_norm"),
     ),
     head=(
-        Row("lm_loss.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
-        Row("lm_loss.weight", None),
-        Row("lm_loss.bias", "output_bias/bias"),
+        WeightRow("lm_loss.weight", "token_embedding/reverse_embeddings", "v m -> m v"),
+        WeightRow("lm_loss.weight", None),
+        WeightRow("lm_loss.bias", "output_bias/bias"),
     ),
     prefix="transformer.",
 )

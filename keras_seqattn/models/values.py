@@ -1,4 +1,4 @@
-"""Kinds of values in a configuration: each says which it accepts, and what that is called."""
+"""Kinds of values in a configuration: each has a check (`accepts`) and a name for messages."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """A finite number from `least` to `most`; `open` leaves the least out, `below` the most."""
+    """A finite number from `least` to `most`; `open` excludes `least`, `below` excludes `most`."""
 
     least: float
     most: float
@@ -33,7 +33,7 @@ class Real:
     def accepts(self, value):
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        # Not a number is in no range.
+        # A NaN is not in the range.
         inside = self.least <= value <= self.most
         return inside and not (
             self.open and value == self.least or self.below and value == self.most
@@ -58,7 +58,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A string, one of `options` if there are any."""
+    """A string; if there are `options`, one of them."""
 
     options: tuple = ()
 
@@ -71,7 +71,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """The name of an activation, which `read_settings` replaces by that of a function."""
+    """The name of an activation; `read_settings` replaces it by the name of our function."""
 
     def accepts(self, value):
         return isinstance(value, str)
@@ -95,7 +95,7 @@ class Nullable:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """A list of values of a kind; with `alone`, or one such value."""
+    """A list of values of a kind; with `alone`, also a single value."""
 
     kind: object
     alone: bool = False
@@ -111,7 +111,7 @@ class Listed:
 
 @dataclasses.dataclass(frozen=True)
 class Members:
-    """An object with names for keys."""
+    """An object whose keys are names."""
 
     def accepts(self, value):
         return isinstance(value, dict) and all(isinstance(key, str) for key in value)
@@ -122,7 +122,7 @@ class Members:
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """An object with the number of every label, from 0 on, and its name."""
+    """An object with the number of every label, beginning at 0, and its name."""
 
     def accepts(self, value):
         if not isinstance(value, dict) or not all(isinstance(name, str) for name in value.values()):
@@ -137,9 +137,9 @@ SIZE = Whole()
 OPTIONAL_SIZE = Nullable(SIZE)
 FLAG = Flag()
 RATE = Real(0, 1, below=True)
-# Less vanishes beside the variance in float32.
+# Smaller values have no effect beside the variance in float32.
 EPSILON = Real(1e-20, 1)
-# Of new weights.
+# The standard deviation of new weights.
 SPREAD = Real(0, 1000)
 TEXT = Text()
 LAYER_NUMBERS = Nullable(Listed(Whole(0)))

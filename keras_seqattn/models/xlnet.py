@@ -1,7 +1,8 @@
-"""XLNet (https://arxiv.org/abs/1906.08237) read from left to right, which is a Transformer-XL.
+"""XLNet (https://arxiv.org/abs/1906.08237) read from left to right: this is a Transformer-XL.
 
-What makes XLNet itself is training: orders of prediction, and attention in both directions. Only
-configurations with attn_type "uni" are taken; token types and the mask's vector are left out.
+The special parts of XLNet are its training, with several orders of prediction, and attention in
+both directions. Only configurations with attn_type "uni" are accepted. Token types and the vector
+of the mask are not used.
 """
 
 import dataclasses
@@ -21,12 +22,12 @@ from keras_seqattn.models.transformer_xl_like import (
     read_shape,
     transformer_xl_spec,
 )
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 
 _DEFAULTS = {
     "vocab_size": 32000,
     "d_model": 1024,
-    # None: d_model / n_head.
+    # None is d_model / n_head.
     "d_head": None,
     "d_inner": 4096,
     "n_layer": 24,
@@ -64,7 +65,7 @@ def _build(settings, task, initializer):
 
 
 def _adapt(config, names):
-    """Files leave out what transformers has as its default."""
+    """For `Family.adapt`: files do not contain keys with the default of transformers."""
     return {"attn_type": "bi", **config}
 
 
@@ -73,7 +74,7 @@ def _table(settings):
     size = read_shape(settings)["head_dim"]
     layer = "transformer.layer.{i}.rel_attn."
     unused = {layer + "r_s_bias": (heads, size), layer + "seg_embed": (2, heads, size)}
-    rows = [Row(name, None) for name in ("transformer.mask_emb", *unused)]
+    rows = [WeightRow(name, None) for name in ("transformer.mask_emb", *unused)]
     zeros = {"transformer.mask_emb": np.zeros((1, 1, width), "float32")}
     for index in range(settings["n_layer"]):
         for name, shape in unused.items():

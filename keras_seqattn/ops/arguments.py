@@ -1,7 +1,7 @@
-"""What the arguments of operations and layers may be, said once for each name.
+"""The valid values of the arguments of operations and layers, one rule for each name.
 
-An argument of a name has one meaning throughout, so that its check can be looked up; a wrong one is
-refused where it is given and not by what fails on it later.
+An argument has the same meaning in every class that has it, so `checked` can look up its rule by
+name. A wrong argument is refused when the object is made, not when something fails later.
 """
 
 import functools
@@ -13,16 +13,16 @@ import numpy as np
 
 from keras_seqattn.arguments import shown
 
-# Larger sizes are refused: no axis of a tensor is as long.
+# Larger sizes are refused: no axis of a tensor is that long.
 _LARGEST = 2**31 - 1
-# Beyond it, or below its inverse, float32 has no number or soon none.
+# Larger numbers, and numbers below its inverse, soon leave the range of float32.
 _LARGEST_NUMBER = 1e30
-# What `FeedForward` knows besides Keras's activations.
+# The activations of `FeedForward` that Keras does not have.
 _OWN_ACTIVATIONS = ("gelu_tanh", "quick_gelu")
 
 
 def checked(init):
-    """A decorator for `__init__`: checks arguments by name; None is one where it is the default.
+    """A decorator for `__init__` that checks arguments by name; None is valid if it is the default.
 
     Raises:
         ValueError: when the object is made with an argument that is not valid.
@@ -55,13 +55,13 @@ def checked(init):
 
 
 def _plain(name, value):
-    """A number of NumPy as one of Python, which configurations can hold; 0 and 1 as flags."""
+    """A NumPy number as a Python number, which a configuration can hold; 0 and 1 as flags."""
     if RULES.get(name) is _flag and isinstance(value, int) and value in (0, 1):
         return bool(value)
     return value.item() if isinstance(value, np.bool_ | np.number) else value
 
 
-# Each rule returns None, or what the value should have been.
+# Each rule returns None if the value is valid; otherwise it says what the value must be.
 
 
 def _whole(least):
@@ -77,7 +77,7 @@ def _number(wanted, fits):
         real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         # A whole number may be too large for a float.
         most = 2**62 if isinstance(value, numbers.Integral) else _LARGEST_NUMBER
-        # Not a number is not below anything.
+        # A NaN is not below any number, so it is refused.
         return None if real and abs(value) <= most and fits(value) else wanted
 
     return rule

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, with every variation that the families need, as one operation."""
+"""Scaled dot-product attention as one operation, with every variation that the families need."""
 
 import keras
 import numpy as np
@@ -17,12 +17,12 @@ class Attention(keras.Operation):
     """`softmax(softcap(scale q k') + bias) v` over the allowed keys; one ONNX Attention node.
 
     Args:
-        causal: query i attends to keys up to `i + s - t` (aligned bottom-right, so that it holds
-            with a cache).
+        causal: query i attends to keys up to `i + s - t`. This is aligned bottom-right, so it is
+            also correct with a cache.
         window: None or inclusive (left, right): keys j with `-left <= j - i <= right`, where i is
-            the query's place among the keys; None on one side leaves that side unbounded.
+            the position of the query among the keys. A side that is None is unbounded.
         scale: factor of the scores; None is `1 / sqrt(d)`.
-        softcap: c in `c tanh(score / c)`, applied before bias and mask; None leaves it out.
+        softcap: c in `c tanh(score / c)`, applied before bias and mask; None is no softcap.
         return_scores: also return the probabilities.
 
     Raises:
@@ -74,11 +74,11 @@ class Attention(keras.Operation):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def probabilities(self, query, key, mask=None, bias=None, sinks=None):
-        """The attention probabilities by the formula.
+        """The attention probabilities, computed by the formula.
 
         Args:
             query: float (b, t, h, d).
-            key: float (b, g, s, d), the cached keys included.
+            key: float (b, g, s, d), with the cached keys.
             mask, bias, sinks: as in `attention`.
 
         Returns:
@@ -103,7 +103,7 @@ class Attention(keras.Operation):
         return ops.cast(probabilities, query.dtype)
 
     def _nothing(self, query, key, value):
-        """The result for no queries or no keys, by the rule of `keras_seqattn.ops.nothing`."""
+        """The result without queries or without keys; `keras_seqattn.ops.nothing` has the rule."""
         batch, length = ops.shape(query)[:2]
         heads = query.shape[2]
         return (
@@ -141,7 +141,7 @@ class Attention(keras.Operation):
 
     def _fused(self, query, key, value, mask, bias):
         key_length = key.shape[2]
-        # Keras aligns causality top-left, which is the same for square scores only.
+        # Keras aligns causality top-left. That is the same only if the scores are square.
         plain_causal = (
             self.causal
             and self.window is None
@@ -211,24 +211,24 @@ def attention(
 ):
     """Scaled dot-product attention (https://arxiv.org/abs/1706.03762) with grouped key/value heads.
 
-    A row that may attend to nothing gives zeros.
+    The result is zero for a query that may attend to nothing.
 
     Args:
         query: float (b, t, h, d).
-        key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`. None
-            attends to the past alone.
-        value: float (b, s, g, e); None with `key`.
+        key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`. With
+            None the queries attend to the past only.
+        value: float (b, s, g, e); None if `key` is None.
         mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t, s); nonzero = attend.
         bias: finite float (b|1, h|1, t, s), added to the scaled scores.
-        sinks: float (h,), one more logit in each row's softmax, without a value.
-        past_key: float (b, g, p, d), goes before `key`; the s of mask and bias is then p + s.
-        past_value: float (b, g, p, e), goes before `value`.
+        sinks: float (h,), one additional logit in the softmax of each query, without a value.
+        past_key: float (b, g, p, d), put before `key`; mask and bias then have p + s keys.
+        past_value: float (b, g, p, e), put before `value`.
         causal, window, scale, softcap, return_scores: as in `Attention`.
 
     Returns:
-        float (b, t, h, e). With `key` and `past_key` a tuple: that, the present key
-        (b, g, p + s, d) and the present value (b, g, p + s, e). With `return_scores` the
-        probabilities, float (b, h, t, p + s), last.
+        float (b, t, h, e). With `key` and `past_key`, a tuple of this, the present key
+        (b, g, p + s, d) and the present value (b, g, p + s, e). With `return_scores`, the
+        probabilities, float (b, h, t, p + s), come last.
     """
     operation = Attention(causal, window, scale, softcap, return_scores)
     return operation(query, key, value, mask, bias, sinks, past_key, past_value)
@@ -237,17 +237,18 @@ def attention(
 def apply_attention(
     operation, query, key, value, mask=None, bias=None, sinks=None, past=None, dropout=None
 ):
-    """An `Attention` with dropout, its results in parts.
+    """Apply an `Attention`, with dropout, and return its results separately.
 
     Args:
         operation: the `Attention`.
         query, key, value, mask, bias, sinks: as in `attention`.
         past: None, or a tuple of past_key and past_value.
-        dropout: None, or what is applied to the probabilities.
+        dropout: None, or a function that is applied to the probabilities.
 
     Returns:
-        float (b, t, h, e); the present key and value, an empty tuple where `attention` returns
-        none; and the probabilities, None unless the operation returns them or there is dropout.
+        Three results: float (b, t, h, e); the present key and value, or an empty tuple if
+        `attention` returns none; and the probabilities, or None if the operation does not return
+        them and there is no dropout.
     """
     past_key, past_value = past or (None, None)
     if dropout is None:
@@ -278,7 +279,7 @@ def attend(probabilities, value):
 
 
 def join_past(key, value, past_key=None, past_value=None):
-    """New keys and values after those of the past, in the layout of a cache.
+    """Put new keys and values behind those of the past, in the layout of a cache.
 
     Args:
         key, value: float (b, s, g, d) and (b, s, g, e), or None.
@@ -304,7 +305,7 @@ def _check_heads(heads, groups):
 
 
 def _jax_has_products(query):
-    """Not of float16 on a CPU, which JAX's kernel finds out in eager calls only."""
+    """False for float16 on a CPU; JAX's kernel notices that only in eager calls."""
     import jax
 
     is_half = keras.backend.standardize_dtype(query.dtype) == "float16"
@@ -325,15 +326,15 @@ def _any_key(allowed):
 def _additive_bias(allowed, bias, dtype):
     dtype = keras.backend.standardize_dtype(dtype)
     if bias is not None:
-        # Beyond these it would be infinite in half precision, and a row of those is not a number.
+        # Larger values would be infinite in half precision, and a row of infinities gives NaN.
         limited = ops.clip(bias, -6e4, 6e4) if dtype == "float16" else bias
         bias = ops.cast(limited, dtype)
     if allowed is None:
         return bias
     never = NEVER
     if dtype == "float16":
-        # No number of 16 bits is far below every score. A row without keys may see all here, lest
-        # it become no number.
+        # No 16-bit number is far below every score, so infinity is used. A row without keys sees
+        # all keys here; otherwise it would become NaN.
         never = -np.inf
         allowed = ops.logical_or(allowed, ops.logical_not(_any_key(allowed)))
     return ops.where(allowed, ops.zeros((), dtype) if bias is None else bias, never)

@@ -20,7 +20,7 @@ from keras_seqattn.ops.nothing import of_tokens
 from keras_seqattn.ops.softmax import NEVER, score_scale
 
 MODES = ("random", "transformers")
-# The largest prime whose square int32 holds.
+# The largest prime whose square fits into int32.
 _PRIME = 46337
 _GLOBAL, _WINDOW = 2, 3
 
@@ -29,25 +29,27 @@ _GLOBAL, _WINDOW = 2, 3
 class BlockSparseAttention(keras.Operation):
     """BigBird's attention (https://arxiv.org/abs/2007.14062): blocks attend to few blocks, O(n).
 
-    Positions are cut into blocks from the first on. A query in block i attends to the keys of the
-    global blocks (the first and the last), of i - 1, i and i + 1, and of `num_random_blocks` more;
-    queries in the global blocks attend to every key. No key counts twice, padding never does.
+    The positions are cut into blocks, beginning at the first position. A query in block i attends
+    to the keys of the global blocks (the first and the last block), of the blocks i - 1, i and
+    i + 1, and of `num_random_blocks` other blocks. Queries in the global blocks attend to every
+    key. No key counts twice, and padding never counts.
 
-    mode="random": the global blocks are the first and the last with a real token of each row, so
-    that more blocks of padding on either side change nothing. Every key/value head draws random
-    blocks of its own. With c blocks from global block to global block, and i counted from the first
-    of them, they are `(i + 2 + h(i) mod max(c - 3, 1)) mod c`, where h is a cubic polynomial in i
-    modulo 46337, with coefficients drawn from `seed`; draws that meet a global block fall away.
+    mode="random": the global blocks of a row are its first and its last block with a real token, so
+    additional blocks of padding on either side change nothing. Each key/value head draws its own
+    random blocks. Let c be the number of blocks between the global blocks, these included, and let
+    i count from the first of them. The random blocks are
+    `(i + 2 + h(i) mod max(c - 3, 1)) mod c`, where h is a cubic polynomial in i modulo 46337 with
+    coefficients drawn from `seed`. A draw that is a global block is dropped.
 
-    mode="transformers": what the transformers package computes in inference. The global blocks are
-    the first and the last of the padded array; every random block is the first block, whose keys
-    count once more for each of them (`log(1 + num_random_blocks)` is added to their scores); and up
-    to `5 + 2 num_random_blocks` blocks every query attends to every key.
+    mode="transformers": the same as the transformers package in inference. The global blocks are
+    the first and the last block of the padded array. Every random block is the first block; its
+    keys count once more for each of them (`log(1 + num_random_blocks)` is added to their scores).
+    If there are at most `5 + 2 num_random_blocks` blocks, every query attends to every key.
 
     Args:
-        block_size: positions in a block.
-        num_random_blocks: random blocks for each block of queries.
-        seed: of the random blocks.
+        block_size: number of positions in a block.
+        num_random_blocks: number of random blocks for each block of queries.
+        seed: seed of the random blocks.
         mode: "random" or "transformers".
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
@@ -114,9 +116,11 @@ class BlockSparseAttention(keras.Operation):
         return attend_blocks(query, key, value, ops.expand_dims(bias, (3, 4)))
 
     def _table(self, blocks, groups, ends):
-        """Which blocks each attends to, int (b|1, g|1, nb, slots), some of them no block or twice.
+        """The blocks that each block attends to, and a bias for the scores.
 
-        And what is added to the scores of each slot, float (slots,) or (1,).
+        Returns:
+            int (b|1, g|1, nb, slots), in which a number may be no block or come twice; and float
+            (slots,) or (1,), added to the scores of each slot.
         """
         first, last = ends
         place = ops.reshape(ops.arange(blocks, dtype="int32"), (1, 1, -1, 1))
@@ -126,7 +130,7 @@ class BlockSparseAttention(keras.Operation):
             if self.num_random_blocks:
                 slots.append(self._random_blocks(place, groups, *ends))
             return _side_by_side(slots), np.zeros((1,), "float32")
-        # As many slots as short sequences have blocks, which there take all of them.
+        # A short sequence attends to all its blocks, so it needs one slot for each.
         width = _GLOBAL + _WINDOW + 2 * self.num_random_blocks
         if self.num_random_blocks:
             slots.append(np.full((1, 1, 1, 2 * self.num_random_blocks), -1, "int32"))
@@ -164,17 +168,17 @@ def block_sparse_attention(
     mode="random",
     scale=None,
 ):
-    """Attention between blocks, most of them far apart ones left out; see `BlockSparseAttention`.
+    """Attention between blocks that leaves out most blocks far away; see `BlockSparseAttention`.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, t, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, t, g, e).
-        mask: bool or int (b, t), nonzero = real; None if every position is.
+        mask: bool or int (b, t), nonzero = real; with None every position is real.
         block_size, num_random_blocks, seed, mode, scale: as in `BlockSparseAttention`.
 
     Returns:
-        float (b, t, h, e); zeros in rows of padding alone.
+        float (b, t, h, e); zeros in rows that are only padding.
     """
     operation = BlockSparseAttention(block_size, num_random_blocks, seed, mode, scale)
     return operation(query, key, value, mask)
@@ -185,18 +189,18 @@ def _gather(x, table):
     groups, blocks = x.shape[1], ops.shape(x)[2]
     rows = ops.arange(ops.shape(x)[0] * groups, dtype="int32")
     starts = ops.reshape(ops.multiply(rows, blocks), (-1, groups, 1, 1))
-    # One flat axis: what every backend and ONNX gathers from as it is.
+    # Every backend and ONNX can gather from one flat axis directly.
     return ops.take(ops.reshape(x, (-1, *x.shape[3:])), add(table, starts), axis=0)
 
 
 def _side_by_side(tables):
-    """Tables whose leading axes broadcast, joined along the last."""
+    """Join tables along the last axis; their other axes broadcast."""
     zero = functools.reduce(ops.subtract, [ops.multiply(x[..., :1], 0) for x in tables])
     return ops.concatenate([ops.subtract(x, zero) for x in tables], axis=-1)
 
 
 def _checked(table, blocks):
-    """The table within bounds, and where it names a block that exists, for the first time."""
+    """The table with valid numbers, and where it names an existing block for the first time."""
     equal = ops.equal(ops.expand_dims(table, -1), ops.expand_dims(table, -2))
     earlier = np.tri(table.shape[-1], k=-1, dtype=bool)
     again = ops.any(ops.logical_and(equal, earlier), axis=-1)
@@ -206,7 +210,7 @@ def _checked(table, blocks):
 
 
 def _full_rows(query, key, value, real, ends):
-    """What the queries of the two global blocks get, float (b, g, 2, h / g, size, e)."""
+    """The results of the queries in the two global blocks, float (b, g, 2, h / g, size, e)."""
     _, groups, _, heads, size, width = query.shape
     query = _gather(query, ops.concatenate(ends, axis=3))
     query = ops.reshape(query, (-1, groups, 1, len(ends) * heads, size, width))

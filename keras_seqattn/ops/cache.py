@@ -6,8 +6,10 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class CacheWrite(keras.Operation):
-    """Replaces s slots of a cache from `position` on; in ONNX what is before, the new ones and what
-    is after in one Concat, since TensorScatter needs opset 24.
+    """Replaces s slots of a cache, beginning at `position`.
+
+    In ONNX this is one Concat of the slots before, the new ones and the slots after, because
+    TensorScatter needs opset 24.
     """
 
     def call(self, cache, new, position):
@@ -24,7 +26,7 @@ class CacheWrite(keras.Operation):
 
 
 def cache_write(cache, new, position):
-    """The cache with `new` in the slots [position, position + s).
+    """Write `new` into the slots [position, position + s) of a cache.
 
     Args:
         cache: float (b, g, n, d).
@@ -60,7 +62,7 @@ class UncachedContext(keras.Operation):
 
 
 def uncached_context(context, past_key):
-    """What of a context is still to be projected: all of it, or nothing once it is cached.
+    """The part of a context that is not cached yet: all of it, or nothing once it is cached.
 
     Args:
         context: float (b, s, m).

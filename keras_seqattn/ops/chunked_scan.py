@@ -13,11 +13,11 @@ from keras_seqattn.ops.scan import scan
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class ChunkedScan(keras.Operation):
-    """`S_t = decay_t S_{t-1} + k_t v_t'`, or by the gated delta rule; gives `S_t' q_t`. ONNX Scan.
+    """`S_t = decay_t S_{t-1} + k_t v_t'`, or the gated delta rule; gives `S_t' q_t`. ONNX Scan.
 
-    The sum over the past of a token is an attention matrix inside its chunk (no decay is ever
-    divided by another, so nothing overflows) and a product with the state that enters the chunk:
-    O(n) in time and memory. One token alone takes the recurrence as it stands.
+    The sum over the past of a token has two parts: an attention matrix inside its chunk, and a
+    product with the state at the start of the chunk. This takes O(n) time and memory. No decay is
+    divided by another decay, so nothing overflows. A single token uses the recurrence directly.
 
     Args:
         chunk_size: length of a chunk, a power of two.
@@ -47,7 +47,7 @@ class ChunkedScan(keras.Operation):
         arguments = (query, key, value, _per_key(log_decay), _per_key(beta), state)
         arguments = [None if x is None else ops.cast(x, wide) for x in arguments]
         length = query.shape[1]
-        # A compiled function of TensorFlow fails on gradients through a condition on its shapes.
+        # A compiled TensorFlow function fails on gradients through a condition on its shapes.
         if length is None and not isinstance(query, keras.KerasTensor):
             out, state = self._chunks(arguments)
         elif length is None:
@@ -87,37 +87,42 @@ class ChunkedScan(keras.Operation):
 def chunked_scan(
     query, key, value, log_decay=None, beta=None, mask=None, state=None, *, chunk_size=64
 ):
-    """Gated linear attention and its relatives: a matrix-valued state that decays and is added to.
+    """Gated linear attention and related recurrences: a matrix that decays and to which one adds.
 
-    With decay a in place of `exp(log_decay)`: linear attention without normaliser for no decay;
-    Mamba-2's state-space duality (https://arxiv.org/abs/2405.21060) for a scalar one; gated linear
-    attention (https://arxiv.org/abs/2312.06635) for one per key channel; and with `beta` the gated
-    delta rule (https://arxiv.org/abs/2412.06464), for keys of length 1 at most,
-    `S_t = (I - beta_t k_t k_t') a_t S_{t-1} + beta_t k_t v_t'`.
+    The decay a is `exp(log_decay)`. The recurrences are:
+
+    - no decay: linear attention without a normaliser;
+    - one decay for each head: the state-space duality of Mamba-2
+      (https://arxiv.org/abs/2405.21060);
+    - one decay for each key channel: gated linear attention (https://arxiv.org/abs/2312.06635);
+    - with `beta`: the gated delta rule (https://arxiv.org/abs/2412.06464),
+      `S_t = (I - beta_t k_t k_t') a_t S_{t-1} + beta_t k_t v_t'`, for keys with a norm of at
+      most 1.
 
     Args:
-        query: float (b, t, g, d), scaled as it is to be.
+        query: float (b, t, g, d), already scaled.
         key: float (b, t, g, d).
         value: float (b, t, h, e), where g divides h; value head i uses key head `i // (h / g)`.
         log_decay: finite float, at most 0: (b, t, h), or (b, t, g, d) for each channel of the key;
             None is no decay.
-        beta: float (b, t, h), how much of what a key holds is replaced; None adds.
-        mask: bool or int (b, t); tokens where it is 0 leave the state as it was.
-        state: float (b, h, d, e) from what came before; None is zeros.
+        beta: float (b, t, h), the part of a key's old value that is replaced; with None nothing is
+            replaced, and values are added.
+        mask: bool or int (b, t); tokens with 0 do not change the state.
+        state: float (b, h, d, e), the state after the earlier tokens; None is zeros.
         chunk_size: as in `ChunkedScan`.
 
     Returns:
         tuple of float (b, t, h, e) and the last state, float32 (b, h, d, e) (float64 for float64).
 
     Raises:
-        ValueError: heads that do not divide, or a decay of another shape.
+        ValueError: g does not divide h, or the decay has another shape.
     """
     return ChunkedScan(chunk_size)(query, key, value, log_decay, beta, mask, state)
 
 
 def _step(query, key, value, log_decay, beta, state):
-    """One token by the recurrence itself."""
-    # The length is 1, but a choice between this and the chunks must be of one shape.
+    """Compute one token with the recurrence itself."""
+    # The length is 1, but both branches of the choice must return the same shape.
     (batch, length), groups = ops.shape(query)[:2], key.shape[2]
     query, key, value, log_decay, beta = (
         None if x is None else _by_group(x[:, 0], groups)
@@ -135,7 +140,7 @@ def _step(query, key, value, log_decay, beta, state):
 
 
 def _scan_chunks(query, key, value, log_decay, beta, state):
-    """All chunks: (n, b, g, r, c, d|e|1), and the state (b, g, r, d, e) that enters the first."""
+    """Compute all chunks (n, b, g, r, c, d|e|1) from the state (b, g, r, d, e) before the first."""
     weights = _scores((query,) if beta is None else (query, key), key, log_decay)
     since_start = ops.exp(ops.cumsum(log_decay, axis=-2))
     kept = ops.swapaxes(since_start[..., -1:, :], -1, -2)
@@ -152,7 +157,7 @@ def _scan_chunks(query, key, value, log_decay, beta, state):
     return ops.add(ops.matmul(weights[0], value), ops.matmul(reading, states)), state
 
 
-# The bodies of the loops are not made anew for each call: JAX compiles each new function.
+# The bodies of the loops are made once, not for each call, because JAX compiles each new function.
 def _add(state, inputs):
     kept, update = inputs
     return ops.add(ops.multiply(kept, state), update), state
@@ -165,18 +170,20 @@ def _replace(state, inputs):
 
 
 def _scores(rows, key, log_decay):
-    """`sum_d x_id k_jd exp(sum of log_decay after j, to i)` for j <= i, else 0, for x in rows."""
+    """`sum_d x_id k_jd exp(sum of log_decay from j + 1 to i)` if j <= i, else 0, for x in rows."""
     if log_decay.shape[-1] > 1:
         return [_channel_scores(row, key, log_decay) for row in rows]
-    # Summed for each pair: a difference of long sums would lose the digits of short ones.
+    # Sum for each pair separately: a difference of two long sums would lose digits.
     after = np.tri(key.shape[-2], k=-1, dtype="bool")
     decay = ops.tril(ops.exp(ops.cumsum(ops.where(after, log_decay, 0.0), axis=-2)))
     return [ops.multiply(ops.matmul(row, ops.swapaxes(key, -1, -2)), decay) for row in rows]
 
 
 def _channel_scores(row, key, log_decay):
-    """The same for decays of each channel, by halves: the decay over a pair that spans the middle
-    of a block is one up to the middle times one from there, both at most 1.
+    """The same for a decay of each channel, computed by halves.
+
+    If the middle of a block is between j and i, the decay is a product of two factors: from j to
+    the middle, and from the middle to i. Both are at most 1.
     """
     *lead, size, dim = (*ops.shape(key)[:4], *key.shape[4:])
     row, key, log_decay = (ops.reshape(x, (-1, size, 1, dim)) for x in (row, key, log_decay))
@@ -196,7 +203,7 @@ def _channel_scores(row, key, log_decay):
 
 
 def _halves(x, half):
-    """(l, ..., d) over the times of a chunk as two (l, blocks, half, d): both halves of blocks."""
+    """Cut a chunk (l, ..., d) into blocks; return both halves of them, (l, blocks, half, d)."""
     size = x.shape[1] * x.shape[2]
     x = ops.reshape(x, (-1, size // (2 * half), 2, half, x.shape[-1]))
     return x[:, :, 0], x[:, :, 1]
@@ -205,8 +212,8 @@ def _halves(x, half):
 def _inverse(lower):
     """`(I + L)^-1` for the strictly lower part L of matrices (..., c, c).
 
-    By halves, `[[A, 0], [B, D]]^-1 = [[A^-1, 0], [-D^-1 B A^-1, D^-1]]`: as exact as substitution,
-    where a series in L would lose every digit once keys repeat.
+    It is computed by halves, `[[A, 0], [B, D]]^-1 = [[A^-1, 0], [-D^-1 B A^-1, D^-1]]`. This is as
+    exact as substitution. A series in L would lose every digit if keys repeat.
     """
     *lead, size, _ = (*ops.shape(lower)[:4], *lower.shape[4:])
     inverse = _unit_inverse(ops.reshape(lower, (-1, size, size)), size)
@@ -233,13 +240,13 @@ def _join(first, corner, second):
 
 
 def _sum_after(x):
-    """Over the second last axis, the sum of all later elements."""
+    """For each element, the sum of all later elements of the second last axis."""
     later = ops.pad(x[..., 1:, :], [[0, 0]] * (len(x.shape) - 2) + [[0, 1], [0, 0]])
     return ops.flip(ops.cumsum(ops.flip(later, -2), axis=-2), -2)
 
 
 def _split(x, groups, length, size):
-    """(b, t, h, d) in chunks: (n, b, g, r, c, d), padded by zeros, which change no state."""
+    """Cut (b, t, h, d) into chunks (n, b, g, r, c, d), padded with zeros that change no state."""
     blocks, (heads, dim) = (length + size - 1) // size, x.shape[2:]
     x = ops.reshape(cut(x, blocks, size), (-1, blocks, size, groups, heads // groups, dim))
     return ops.transpose(x, (1, 0, 3, 4, 2, 5))

@@ -1,4 +1,4 @@
-"""Large NumPy constants as tensors that all calls and all compiled graphs share."""
+"""Large NumPy constants as tensors; all calls and all compiled graphs share them."""
 
 import threading
 import weakref
@@ -8,20 +8,20 @@ import numpy as np
 from keras import ops
 
 _TENSORS = {}
-# Reentrant: while a tensor is made, an array of another may be collected.
+# Reentrant: while one tensor is made, Python may collect the array of another tensor.
 _LOCK = threading.RLock()
 
 
 def shared_constant(array):
-    """A read-only NumPy array as a tensor made once; anything else as it is.
+    """A tensor of a read-only NumPy array, made only once; other arguments are returned unchanged.
 
-    Without this every layer of a compiled model would hold its own copy of the same table.
+    Without this, every layer of a compiled model would hold its own copy of the same table.
 
     Args:
         array: NumPy array or tensor.
 
     Returns:
-        A tensor, or `array` itself if it is a tensor or may still change.
+        A tensor; or `array` itself, if it is a tensor or if it is writable.
     """
     if not isinstance(array, np.ndarray) or array.flags.writeable:
         return array
@@ -29,7 +29,7 @@ def shared_constant(array):
     with _LOCK:
         if key not in _TENSORS:
             tensor = _concrete_tensor(array)
-            # Shape inference on torch happens on a device without data.
+            # On torch, shape inference uses a device without data.
             if getattr(tensor, "is_meta", False):
                 return tensor
             _TENSORS[key] = tensor
@@ -38,7 +38,7 @@ def shared_constant(array):
 
 
 def _concrete_tensor(array):
-    """A tensor that outlives the graph or the trace under which it is made."""
+    """A tensor that outlives the graph or the trace in which it is made."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

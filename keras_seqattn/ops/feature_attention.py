@@ -1,4 +1,4 @@
-"""Attention through features of queries and keys: what linear attention and FAVOR+ share."""
+"""Attention by features of queries and keys: the common part of linear attention and FAVOR+."""
 
 import keras
 import numpy as np
@@ -9,34 +9,36 @@ from keras_seqattn.ops.precision import in_full_precision
 from keras_seqattn.ops.scan import scan
 from keras_seqattn.ops.softmax import NEVER
 
-# The states before each chunk take n / CHUNK times m (e + 1) numbers, the features n m, the
-# products inside the chunks n CHUNK: with the usual sizes the three are alike.
+# The states before the chunks take n / CHUNK times m (e + 1) numbers, the features n m, and the
+# products inside the chunks n CHUNK. With the usual sizes these three are about equal.
 CHUNK = 128
-# The largest logarithm among no keys: so far above NEVER that a key without weight stays without.
+# The largest logarithm if there are no keys. It is far above NEVER, so that a key without weight
+# keeps a weight of 0.
 _NOTHING = NEVER / 2
 
 
 def feature_attention(query, key, value, features, mask=None, state=None, causal=False):
     """`sum_j w_j (f(q_i) f(k_j)) v_j / sum_j w_j (f(q_i) f(k_j))` in time and memory O(n).
 
-    The causal form, over j <= i, goes by chunks: sums of `w f(k)' [v 1]` over the chunks before,
-    carried on by a scan, plus the lower triangle inside the chunk. What a query gets depends on
-    earlier keys alone, to the last bit, since the weights are scaled by the largest one so far.
-    Queries without keys, and those whose products are all zero, get zeros.
+    The causal form (j <= i) works in chunks. A scan carries the sums of `w f(k)' [v 1]` over the
+    earlier chunks, and the lower triangle inside the chunk is added. The weights are scaled by the
+    largest weight so far. So the result of a query depends only on earlier keys, to the last bit.
+    The result is zero for a query without keys, and for one whose products are all zero.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, s, g, d), where g divides h.
         value: float (b, s, g, e).
-        features: function of float (..., d) in full precision -> f, float (..., m) of 0 or more,
-            and the logarithm of w, (..., 1), or None where w is 1.
-        mask: bool or int (b, s), nonzero = real; None takes all.
-        state: tuple of sums (b, g, m, e + 1) over earlier keys, the last column without values,
-            and if there is a w the logarithm (b, g) of their scale; zeros for no keys.
-        causal: attend to the past, the query's own key included.
+        features: function of float (..., d) in full precision. It returns f, float (..., m), 0 or
+            more, and the logarithm of w, (..., 1), or None if w is 1.
+        mask: bool or int (b, s), nonzero = real; with None all are real.
+        state: tuple of the sums (b, g, m, e + 1) over earlier keys, whose last column sums the
+            features alone, and, if there is a w, of the logarithm (b, g) of their scale. Zeros
+            mean no keys.
+        causal: attend to the past and to the query's own key.
 
     Returns:
-        float (b, t, h, e); with `state` a tuple of it and the new state.
+        float (b, t, h, e); with `state`, a tuple of this and the new state.
 
     Raises:
         ValueError: a state without `causal`, or causal attention between two sequences.
@@ -54,7 +56,7 @@ def feature_attention(query, key, value, features, mask=None, state=None, causal
     if past is not None and query.shape[1] == 1:
         out, sums = _attend_one(*arguments)
     elif past is not None and query.shape[1] is None:
-        # A chunk costs as much as CHUNK tokens, also for one.
+        # A chunk with one token costs as much as CHUNK tokens.
         single = ops.equal(ops.shape(query)[1], 1)
         out, sums = ops.cond(
             single, lambda: _attend_one(*arguments), lambda: _attend_chunks(*arguments)
@@ -66,7 +68,7 @@ def feature_attention(query, key, value, features, mask=None, state=None, causal
 
 
 def feature_attention_spec(query, value, state=None):
-    """The shapes and dtypes of what `feature_attention` returns."""
+    """The shapes and dtypes of the results of `feature_attention`."""
     out = keras.KerasTensor((*query.shape[:3], value.shape[3]), value.dtype)
     if state is None:
         return out
@@ -74,7 +76,7 @@ def feature_attention_spec(query, value, state=None):
 
 
 def _with_ones(value, mask):
-    """Values with a column that is 1 for real keys; all is 0 for the others."""
+    """Values with an additional column of 1; for keys that are not real, everything is 0."""
     value = in_full_precision(value)
     value = ops.concatenate([value, ops.ones_like(value[..., :1])], axis=-1)
     if mask is None:
@@ -96,7 +98,7 @@ def _state(sums):
 
 
 def _join(old, new):
-    """The sums over the keys of both, scaled by the larger of the two weights."""
+    """Add the sums over two sets of keys, scaled by the larger of the two weights."""
     if len(old) == 1:
         return (ops.add(old[0], new[0]),)
     largest = ops.maximum(old[1], new[1])
@@ -105,7 +107,7 @@ def _join(old, new):
 
 
 def _key_features(features, key, value):
-    """Features of keys, and their log weights, NEVER for those that are not real."""
+    """The features of the keys, and their log weights: NEVER for keys that are not real."""
     key, log_weights = features(key)
     if log_weights is not None:
         log_weights = ops.where(ops.greater(value[..., -1:], 0.0), log_weights, NEVER)
@@ -118,7 +120,7 @@ def _largest(log_weights, axis):
 
 
 def _sums(key, value, log_weights=None, largest=None):
-    """`k' v` over the keys (..., s, m) with their values (..., s, e + 1), and its scale."""
+    """`k' v` for keys (..., s, m) and their values (..., s, e + 1), and the scale of the result."""
     products = ops.swapaxes(key, -1, -2)
     if log_weights is None:
         return (ops.matmul(products, value),)
@@ -129,7 +131,8 @@ def _sums(key, value, log_weights=None, largest=None):
 def _attend_whole(query, key, value, features, mask):
     """Every query attends to all keys.
 
-    Without the column of ones: over long texts each copy of the values costs as much as a product.
+    There is no column of ones, because in long texts a copy of the values costs as much as a
+    product.
     """
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
     query, _ = features(query)
@@ -137,7 +140,7 @@ def _attend_whole(query, key, value, features, mask):
     real = None if mask is None else ops.expand_dims(ops.cast(mask, "bool"), (1, 3))
     if weights is not None:
         weights = weights if real is None else ops.where(real, weights, NEVER)
-        # Onto the values, which are narrower than the features.
+        # The weights are multiplied with the values, which are narrower than the features.
         weights = ops.exp(ops.subtract(weights, _largest(weights, 2)))
         value = ops.multiply(value, weights)
         weights = ops.expand_dims(ops.squeeze(weights, 3), 2)  # (b, g, 1, s)
@@ -145,7 +148,7 @@ def _attend_whole(query, key, value, features, mask):
         key = ops.where(real, key, 0.0)
     heads, groups, length = query.shape[1], key.shape[1], ops.shape(query)[2]
     query = ops.reshape(query, (-1, groups, heads // groups * length, query.shape[3]))
-    # Of features and values the latter are narrower: these are what is transposed.
+    # The values are transposed, because they are narrower than the features.
     sums = ops.swapaxes(ops.matmul(ops.swapaxes(value, 2, 3), key), 2, 3)
     total = ops.sum(key, axis=2, keepdims=True) if weights is None else ops.matmul(weights, key)
     total = ops.expand_dims(ops.squeeze(total, 2), 3)  # (b, g, m, 1)
@@ -155,7 +158,7 @@ def _attend_whole(query, key, value, features, mask):
 
 
 def _attend_one(query, key, value, features, past):
-    """A query attends to the past and to its own key."""
+    """A single query attends to the past and to its own key."""
     query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
     query, _ = features(query)
     key, log_weights = _key_features(features, key, value)
@@ -191,20 +194,20 @@ def _attend_chunks(query, key, value, features, past):
 
 
 def _chunks(x, size):
-    """float (b, n, h, c) in chunks, the last one padded: (ceil(n / size), b, h, size, c)."""
+    """Cut float (b, n, h, c) into chunks, the last one padded: (ceil(n / size), b, h, size, c)."""
     blocks = (ops.shape(x)[1] + size - 1) // size
     return ops.transpose(cut(x, blocks, size), (1, 0, 3, 2, 4))
 
 
 def _join_chunks(x, length):
-    """The first `length` positions of what `_chunks` cut."""
+    """The inverse of `_chunks`: the first `length` positions."""
     blocks, batch, heads, size, width = ops.shape(x)
     x = ops.reshape(ops.transpose(x, (1, 0, 3, 2, 4)), (batch, blocks * size, heads, width))
     return x[:, :length]
 
 
 def _before_chunks(sums, past):
-    """What is before each chunk, given the sums of each, and what is after the last."""
+    """The sums before each chunk, from the sums of each chunk, and the sum after the last chunk."""
     if past is None:
         shape = ops.shape(sums[0])[1:]
         past = (ops.zeros(shape, sums[0].dtype),)
@@ -214,7 +217,7 @@ def _before_chunks(sums, past):
     return before, last
 
 
-# Not made anew for each call: JAX compiles each new function.
+# Made once, not for each call, because JAX compiles each new function.
 def _carry_on(before, sums):
     return _join(before, sums), before
 
@@ -238,6 +241,6 @@ def _inside_and_before(query, key, value, pairs, before, scale):
 
 
 def _ratio(sums, total):
-    """`sums / total`, zeros where the total is zero."""
-    # Features and weights are not negative: a sum of none has no numerator either.
+    """`sums / total`, or zero if the total is zero."""
+    # Features and weights are not negative: if the total is zero, the numerator is zero too.
     return ops.divide(sums, ops.where(ops.greater(total, 0.0), total, 1.0))

@@ -1,4 +1,4 @@
-"""Tokens by their places in a row."""
+"""Tokens taken by their positions in a row."""
 
 from keras import ops
 
@@ -6,11 +6,11 @@ from keras_seqattn.ops.broadcasting import add
 
 
 def take_tokens(x, places):
-    """The tokens at some places of each row.
+    """The tokens at given positions of each row.
 
     Args:
         x: float (b, n, ...).
-        places: int (b, k), at least 0; the last token stands for all from n on.
+        places: int (b, k), at least 0. A position of n or more gives the last token.
 
     Returns:
         float (b, k, ...).

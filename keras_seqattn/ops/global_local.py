@@ -1,5 +1,6 @@
-"""Longformer's attention: a window of neighbours, and tokens that all attend to and that attend to
-all.
+"""Longformer's attention: a window of neighbours, and global tokens.
+
+Every token attends to the global tokens, and the global tokens attend to every token.
 """
 
 import keras
@@ -15,14 +16,15 @@ from keras_seqattn.ops.nothing import of_tokens
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class GlobalTokens(keras.Operation):
-    """The places of each row's global tokens, from left to right.
+    """The positions of the global tokens of each row, from left to right.
 
     Args:
-        max_global_tokens: G, the most that a row has. In a compiled function or a graph the first G
-            count and the others are ordinary tokens; where values can be read, more are an error.
+        max_global_tokens: G, the maximum number of global tokens per row. More are an error if the
+            values can be read. In a compiled function or a graph they cannot: there the first G
+            are global and the others are ordinary tokens.
 
     Raises:
-        ValueError: a row has more.
+        ValueError: a row has more global tokens.
     """
 
     @checked
@@ -38,7 +40,7 @@ class GlobalTokens(keras.Operation):
         count = ops.cumsum(ops.cast(chosen, "int32"), axis=1)
         first = ops.logical_and(chosen, ops.less_equal(count, self.max_global_tokens))
         slots = ops.where(first, ops.subtract(count, 1), -1)
-        # As many tokens as come before the global token j + 1 have seen at most j of them.
+        # The position of global token j + 1 is the number of tokens that saw at most j of them.
         seen = ops.arange(self.max_global_tokens, dtype="int32")
         before = ops.less_equal(ops.expand_dims(count, -1), seen)
         return ops.sum(ops.cast(before, "int32"), axis=1), slots
@@ -61,7 +63,7 @@ class GlobalTokens(keras.Operation):
 
 
 def global_tokens(global_mask, mask=None, *, max_global_tokens):
-    """The places of each row's global tokens, from left to right.
+    """The positions of the global tokens of each row, from left to right.
 
     Args:
         global_mask: bool or int (b, n), nonzero = global.
@@ -69,8 +71,8 @@ def global_tokens(global_mask, mask=None, *, max_global_tokens):
         max_global_tokens: as in `GlobalTokens`.
 
     Returns:
-        int32 (b, G), the place of each, n where a row has fewer; and int32 (b, n), which of them a
-        token is, -1 for the others.
+        int32 (b, G), the position of each global token, filled with n if a row has fewer; and int32
+        (b, n), the index of each token among the global tokens, -1 for ordinary tokens.
     """
     return GlobalTokens(max_global_tokens)(global_mask, mask)
 
@@ -105,7 +107,7 @@ class GlobalLocalAttention(keras.Operation):
         mask=None,
     ):
         is_global = ops.greater_equal(slots, 0)
-        # A global key in the window is one of the global keys already.
+        # A global key in the window counts with the global keys already.
         nearby = ops.logical_not(is_global)
         if mask is not None:
             nearby = ops.logical_and(nearby, ops.cast(mask, "bool"))
@@ -146,17 +148,18 @@ def global_local_attention(
 ):
     """Longformer's attention (https://arxiv.org/abs/2004.05150).
 
-    A token attends to the window around it and to the global tokens, each once; a global token
-    attends to every token, with queries, keys and values of its own. A token that may attend to
-    nothing gives zeros.
+    A token attends to the window around it and to the global tokens, to each key once. A global
+    token attends to every token, with other queries, keys and values. The result is zero for a
+    token that may attend to nothing.
 
     Args:
         query: float (b, n, h, d).
         key: float (b, n, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, n, g, e).
-        places, slots: int (b, G) and (b, n), as `global_tokens` returns them.
-        global_query: float (b, G, h, d), of the global tokens.
-        global_key, global_value: float (b, n, g, d) and (b, n, g, e), what they attend to.
+        places, slots: int (b, G) and (b, n), the results of `global_tokens`.
+        global_query: float (b, G, h, d), the queries of the global tokens.
+        global_key, global_value: float (b, n, g, d) and (b, n, g, e), the keys and values for the
+            global tokens.
         mask: None, or bool or int (b, n), nonzero = real.
         left, right, scale: as in `GlobalLocalAttention`.
 
@@ -169,11 +172,11 @@ def global_local_attention(
 
 
 def _readable(x):
-    """The array of a tensor; None in a compiled function or a graph, where it has no values yet."""
+    """The array of a tensor, or None in a compiled function or a graph: it has no values there."""
     if isinstance(x, keras.KerasTensor):
         return None
     try:
         return np.asarray(ops.convert_to_numpy(x))
-    # What JAX and TensorFlow raise then.
+    # JAX and TensorFlow raise these errors then.
     except (TypeError, NotImplementedError):
         return None

@@ -1,4 +1,4 @@
-"""Attention to near keys one by one, and to far ones by the averages of ever larger cells."""
+"""Attention to each near key, and to averages of far keys over larger and larger cells."""
 
 import dataclasses
 
@@ -16,16 +16,17 @@ from keras_seqattn.ops.softmax import NEVER, score_scale
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class HierarchicalAttention(keras.Operation):
-    """`softmax(scale q k~') v`, where k~ is the mean key of the cell that a key is in.
+    """`softmax(scale q k~') v`, where k~ is the mean key of the cell of a key.
 
-    At level l a sequence is cut into cells of `2 ** l` tokens and blocks of `block_size` cells. A
-    query attends to a key at the lowest level at which their blocks are the same or neighbours: at
-    level 0 to the key itself, above to its cell. Positions count from the first real token.
+    At level l, the sequence is cut into cells of `2 ** l` tokens, and into blocks of `block_size`
+    cells. A query attends to a key at the lowest level where their blocks are the same block or
+    neighbours. At level 0 it attends to the key itself, at higher levels to the cell of the key.
+    Positions count from the first real token.
 
     Args:
-        block_size: cells in a block, even.
-        levels: levels above that of single tokens. A query sees `block_size * 2 ** levels` tokens
-            at least on either side, and attends to none that is beyond the last level.
+        block_size: number of cells in a block, even.
+        levels: number of levels above level 0. A query sees at least `block_size * 2 ** levels`
+            tokens on either side. It does not attend to keys beyond the last level.
         causal: attend to the past only.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
@@ -56,42 +57,43 @@ class HierarchicalAttention(keras.Operation):
         places = _Places(self.block_size, query, mask, length)
         queries = places.align(ops.multiply(ops.cast(query, dtype), scale))
         sums = _Sums(_split_groups(queries, places.blocks, self.block_size, key.shape[2]))
-        row = _Row(places.align(_as_cells(key, value, mask, dtype)), places.blocks, places.first)
+        cells_of_tokens = places.align(_as_cells(key, value, mask, dtype))
+        level = _Level(cells_of_tokens, places.blocks, places.first)
         present = []
-        for level in range(self.levels + 1):
-            if level:
-                row = _pool(row, self.block_size)
-            past = None if cells is None else ops.cast(cells[:, level], dtype)
-            blocks = _blocks(row, past, self.block_size)
+        for height in range(self.levels + 1):
+            if height:
+                level = _pool(level, self.block_size)
+            past = None if cells is None else ops.cast(cells[:, height], dtype)
+            blocks = _blocks(level, past, self.block_size)
             near = _average_keys(blocks, query.shape[3])
-            for part, allowed in self._parts(near, row, places.numbers, level):
+            for part, allowed in self._parts(near, level, height, places.numbers):
                 sums.add(part, allowed)
             if cells is not None:
-                last = ops.floor_divide(places.end, self.block_size << level)
-                present.append(_last_two(blocks, row, last))
+                last = ops.floor_divide(places.end, self.block_size << height)
+                present.append(_last_two(blocks, level, last))
         out = ops.cast(places.restore(sums.result(query.shape[2])), query.dtype)
         if cells is None:
             return out
         return out, ops.cast(ops.stack(present, axis=1), cells.dtype), places.end
 
-    def _parts(self, blocks, row, numbers, level):
-        """Cells (b, nq, g, s, w) that the blocks of queries attend to, and which queries may."""
+    def _parts(self, blocks, level, height, numbers):
+        """The cells (b, nq, g, s, w) that the blocks of queries attend to, with their masks."""
         size = self.block_size
-        if level == 0:
+        if height == 0:
             left, own, right = blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]
             if not self.causal:
                 return [(ops.concatenate([left, own, right], axis=3), None)]
             earlier = np.arange(2 * size) <= np.arange(size, 2 * size)[:, None]
             return [(ops.concatenate([left, own], axis=3), earlier)]
-        # Of a neighbour, one half is near enough for the level below.
+        # One half of a neighbour is near enough for the level below.
         left_half = np.arange(size) < size // 2
-        below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (level - 1)), 2), 1)
+        below = ops.equal(ops.mod(ops.floor_divide(numbers, 2 ** (height - 1)), 2), 1)
         is_right = ops.reshape(below, (-1, ops.shape(numbers)[-1], 1, 1, 1))
-        left = ops.subtract(ops.floor_divide(numbers, 2**level), row.first)
-        parts = [(_pick(blocks, row, left), ops.logical_or(is_right, left_half))]
+        left = ops.subtract(ops.floor_divide(numbers, 2**height), level.first)
+        parts = [(_pick(blocks, level, left), ops.logical_or(is_right, left_half))]
         if not self.causal:
             allowed = ops.logical_not(ops.logical_and(is_right, left_half))
-            parts.append((_pick(blocks, row, ops.add(left, 2)), allowed))
+            parts.append((_pick(blocks, level, ops.add(left, 2)), allowed))
         return parts
 
     def compute_output_spec(self, query, key, value, mask=None, cells=None, length=None):
@@ -114,21 +116,22 @@ def hierarchical_attention(
     causal=False,
     scale=None,
 ):
-    """Attention to far keys by the averages of their cells; `O(n block_size levels)`.
+    """Attention to far keys by averages over their cells; `O(n block_size levels)`.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, t, g, d), where g divides h.
         value: float (b, t, g, e).
         mask: bool or int (b, t), nonzero = real.
-        cells: float32 (b, levels + 1, 2 block_size, g, d + e + 1), what is kept of earlier tokens:
-            for each level the cells of the current block and of the one before it, each with the
-            sums of its keys and values and its number of tokens; zeros for none.
+        cells: float32 (b, levels + 1, 2 block_size, g, d + e + 1), the state of the earlier tokens.
+            It holds for each level the cells of the current block and of the block before it. Each
+            cell has the sum of its keys, the sum of its values, and its number of tokens. Zeros
+            mean no tokens.
         length: int32 (b,), with `cells`: the number of earlier positions.
         block_size, levels, causal, scale: as in `HierarchicalAttention`.
 
     Returns:
-        float (b, t, h, e), zeros where a query may attend to nothing; with `cells` a tuple of it,
+        float (b, t, h, e), zeros if a query may attend to nothing; with `cells`, a tuple of this,
         the new cells and the new length.
     """
     operation = HierarchicalAttention(block_size, levels, causal, scale)
@@ -136,19 +139,19 @@ def hierarchical_attention(
 
 
 class _Places:
-    """Where tokens stand in blocks that count from each row's first real token.
+    """The positions of tokens in blocks. The blocks of a row begin at its first real token.
 
     Args:
-        size: tokens in a block.
+        size: number of tokens in a block.
         x: float (b, t, ...), the new tokens; only their number is used.
         mask: bool or int (b, t), or None.
         length: None, or int32 (b,), the number of earlier positions.
 
     Attributes:
         blocks: the number nq of blocks that hold the new tokens.
-        numbers: int32 (nq,) or (b, nq), which blocks of the row the new tokens are in.
-        first: the first of them, 0 or int32 (b, 1).
-        end: int32 (b,), the number of positions with the new tokens; with `length` only.
+        numbers: int32 (nq,) or (b, nq), the indices of these blocks in the row.
+        first: the first of these indices, 0 or int32 (b, 1).
+        end: int32 (b,), the number of positions up to the last new token; only with `length`.
     """
 
     def __init__(self, size, x, mask, length):
@@ -172,7 +175,7 @@ class _Places:
             self.move = ops.subtract(leading, ops.mod(start, size))
 
     def align(self, x):
-        """float (b, t, ...) in whole blocks (b, nq * size, ...), zeros around."""
+        """Put float (b, t, ...) into whole blocks (b, nq * size, ...), filled with zeros."""
         if self.move is None:
             behind = [0, self.total - self.count]
             return ops.pad(x, [[0, 0], behind, *[[0, 0]] * (len(x.shape) - 2)])
@@ -180,7 +183,7 @@ class _Places:
         return _take_rows(x, self.count, index)
 
     def restore(self, x):
-        """What `align` placed, where it came from: float (b, t, ...), zeros before all places."""
+        """The inverse of `align`: float (b, t, ...), zeros for tokens that are in no block."""
         if self.move is None:
             return x[:, : self.count]
         index = ops.subtract(ops.arange(self.count, dtype="int32"), self.move)
@@ -188,16 +191,16 @@ class _Places:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-    """What rows of tokens are made into at a level.
+class _Level:
+    """The cells of one level of the hierarchy.
 
-    The number of blocks is carried along: sizes that are equal for one length only must not be
-    taken for each other in a graph that serves every length.
+    The number of blocks is stored and not read from a shape. Otherwise two sizes that are equal at
+    one length could be confused in a graph for all lengths.
 
     Attributes:
         cells: float (b, blocks * size, g, w).
-        blocks: how many there are.
-        first: the number of the first of them, 0 or int32 (b, 1).
+        blocks: the number of blocks.
+        first: the index of the first block in the sequence, 0 or int32 (b, 1).
     """
 
     cells: object
@@ -206,7 +209,7 @@ class _Row:
 
 
 class _Sums:
-    """`sum(exp(q k') v) / sum(exp(q k'))` over parts of the keys, as they come.
+    """`sum(exp(q k') v) / sum(exp(q k'))`, computed over one part of the keys after another.
 
     Args:
         query: float (b, nq, g, r, size, d), scaled.
@@ -218,10 +221,10 @@ class _Sums:
         self.largest = self.total = None
 
     def add(self, cells, allowed):
-        """Attend to cells, float (b, nq, g, s, w) of mean key, sum of values and number.
+        """Attend to cells.
 
         Args:
-            cells: as said.
+            cells: float (b, nq, g, s, w): mean key, sum of values, and number of tokens.
             allowed: None, or bool (size, s) or (b|1, nq, 1, 1, s).
         """
         dim = self.shape[-1]
@@ -243,7 +246,7 @@ class _Sums:
         self.largest, self.total = largest, total
 
     def result(self, heads):
-        """float (b, nq * size, h, e), zeros where nothing was allowed."""
+        """float (b, nq * size, h, e), zeros for queries that may attend to nothing."""
         out = ops.divide(self.total[..., :-1], ops.maximum(self.total[..., -1:], 1e-30))
         out = ops.where(ops.greater(self.largest, 0.5 * NEVER), out, 0.0)
         blocks, (groups, rows, size), width = ops.shape(out)[1], self.shape[2:5], out.shape[-1]
@@ -253,7 +256,7 @@ class _Sums:
 
 
 def _as_cells(key, value, mask, dtype):
-    """Cells of one token: float (b, t, g, d + e + 1) of key, value and 1, or zeros."""
+    """Cells of one token each: float (b, t, g, d + e + 1), key, value and 1; zeros for padding."""
     key, value = ops.cast(key, dtype), ops.cast(value, dtype)
     cells = ops.concatenate([key, value, ops.ones_like(key[..., :1])], axis=-1)
     if mask is None:
@@ -275,61 +278,61 @@ def _merge_rows(x):
     return ops.reshape(x, (-1, ops.shape(x)[1], groups, rows * size, dim))
 
 
-def _pool(row, size):
-    """Cells of twice as many tokens, again from the start of a block on."""
-    half, (groups, width) = size // 2, row.cells.shape[2:]
-    count, first = row.blocks * half, row.first
-    cells = ops.sum(ops.reshape(row.cells, (-1, count, 2, groups, width)), axis=2)
+def _pool(level, size):
+    """The next level: cells of twice as many tokens, beginning at the start of a block."""
+    half, (groups, width) = size // 2, level.cells.shape[2:]
+    count, first = level.blocks * half, level.first
+    cells = ops.sum(ops.reshape(level.cells, (-1, count, 2, groups, width)), axis=2)
     if not isinstance(first, int):
-        # An odd block is the right half of one of the level above.
+        # An odd block is the right half of a block of the next level.
         odd = ops.reshape(ops.equal(ops.mod(first, 2), 1), (-1, 1, 1, 1))
         cells = ops.where(odd, _pad(cells, half, 0), _pad(cells, 0, half))
         first, count = ops.floor_divide(first, 2), count + half
     blocks = (count + size - 1) // size
-    return _Row(_pad(cells, 0, blocks * size - count), blocks, first)
+    return _Level(_pad(cells, 0, blocks * size - count), blocks, first)
 
 
-def _blocks(row, past, size):
-    """The blocks of a row, one more at either end: float (b, blocks + 2, g, size, w).
+def _blocks(level, past, size):
+    """The blocks of a level and one block at either end: float (b, blocks + 2, g, size, w).
 
     Args:
-        row: a `_Row`.
-        past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the one
+        level: a `_Level`.
+        past: None, or float (b, 2 * size, g, w), earlier cells of the first block and of the block
             before it.
-        size: cells in a block.
+        size: number of cells in a block.
     """
-    groups, width = row.cells.shape[2:]
-    cells = _pad(row.cells, size, size)
+    groups, width = level.cells.shape[2:]
+    cells = _pad(level.cells, size, size)
     if past is not None:
-        cells = ops.add(cells, _pad(past, 0, row.blocks * size))
-    cells = ops.reshape(cells, (-1, row.blocks + 2, size, groups, width))
+        cells = ops.add(cells, _pad(past, 0, level.blocks * size))
+    cells = ops.reshape(cells, (-1, level.blocks + 2, size, groups, width))
     return ops.transpose(cells, (0, 1, 3, 2, 4))
 
 
 def _average_keys(cells, dim):
-    """The first `dim` channels, which are sums of keys, as means."""
+    """Divide the first `dim` channels, the sums of keys, by the number of tokens."""
     number = ops.maximum(cells[..., -1:], 1.0)
     return ops.concatenate([ops.divide(cells[..., :dim], number), cells[..., dim:]], axis=-1)
 
 
-def _pick(blocks, row, index):
-    """The blocks at places int (u,), the same of every row, or (b, u)."""
+def _pick(blocks, level, index):
+    """The blocks with the indices int (u,), the same for every row, or (b, u)."""
     if len(index.shape) == 1:
         return ops.take(blocks, index, axis=1)
-    return _take_rows(blocks, row.blocks + 2, index)
+    return _take_rows(blocks, level.blocks + 2, index)
 
 
-def _last_two(blocks, row, last):
-    """Of blocks as of `_blocks`, number `last` and the one before it, as a later `past`."""
-    places = ops.subtract(ops.expand_dims(last, 1), row.first)
+def _last_two(blocks, level, last):
+    """Block number `last` of `_blocks` and the block before it, as the next `past`."""
+    places = ops.subtract(ops.expand_dims(last, 1), level.first)
     places = ops.add(places, np.array([[0, 1]], "int32"))
-    pair = _take_rows(blocks, row.blocks + 2, places)
+    pair = _take_rows(blocks, level.blocks + 2, places)
     _, _, groups, size, width = pair.shape
     return ops.reshape(ops.transpose(pair, (0, 1, 3, 2, 4)), (-1, 2 * size, groups, width))
 
 
 def _take_rows(x, length, index):
-    """`out[b, u] = x[b, index[b, u]]`, zeros for places that x does not have.
+    """`out[b, u] = x[b, index[b, u]]`, zeros for an index that x does not have.
 
     Args:
         x: float (b, s, ...).

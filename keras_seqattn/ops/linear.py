@@ -1,4 +1,4 @@
-"""Linear attention: softmax's kernel replaced by a product of features."""
+"""Linear attention: a product of features replaces the kernel of softmax."""
 
 import keras
 from keras import ops
@@ -40,7 +40,7 @@ class LinearAttention(keras.Operation):
         positive = ops.relu(x)
         if self.feature_map == "relu":
             return positive, None
-        # Not elu(x) + 1, which keeps few digits where it is near zero.
+        # Not computed as elu(x) + 1, which keeps few digits near zero.
         return ops.add(positive, ops.exp(ops.minimum(x, 0.0))), None
 
     def compute_output_spec(self, query, key, value, mask=None, state=None):
@@ -54,13 +54,13 @@ def linear_attention(query, key, value, mask=None, state=None, *, feature_map="e
         query: float (b, t, h, d).
         key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, s, g, e).
-        mask: bool or int (b, s), nonzero = real; None takes all.
-        state: tuple of the sums (b, g, d, e + 1) of `phi(k)' [v 1]` over earlier keys, zeros for
-            none; only with `causal`.
+        mask: bool or int (b, s), nonzero = real; with None all are real.
+        state: tuple of the sums (b, g, d, e + 1) of `phi(k)' [v 1]` over earlier keys, zeros if
+            there are none; only with `causal`.
         feature_map, causal: as in `LinearAttention`.
 
     Returns:
-        float (b, t, h, e), zeros where a query has no keys; with `state` a tuple of it and the new
+        float (b, t, h, e), zeros if a query has no keys; with `state`, a tuple of this and the new
         state.
     """
     return LinearAttention(feature_map, causal)(query, key, value, mask, state)

@@ -1,4 +1,4 @@
-"""Attention to a fixed number of mixtures of the keys."""
+"""Attention to a fixed number of mixtures of keys."""
 
 import keras
 from keras import ops
@@ -10,10 +10,9 @@ from keras_seqattn.ops.nothing import of_tokens
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class LinformerAttention(keras.Operation):
-    """`softmax(Q (E' K)' scale) F' V` (https://arxiv.org/abs/2006.04768); one Attention node in it.
+    """`softmax(Q (E' K)' scale) F' V` (https://arxiv.org/abs/2006.04768), with one Attention node.
 
-    The row of E and F that a key has is its place among the real keys, so that padding on either
-    side changes nothing.
+    The j-th real key uses row j of E and F, so padding on either side changes nothing.
 
     Args:
         scale: factor of the scores; None is `1 / sqrt(d)`.
@@ -46,7 +45,7 @@ class LinformerAttention(keras.Operation):
 
 
 def _rows(projection, places, mask, key):
-    """The row of each key, float (s, k), or (b, s, k) with zeros where there is none."""
+    """The row of each key, float (s, k), or (b, s, k) with zeros for keys that are not real."""
     projection = ops.cast(projection, key.dtype)
     if places is None:
         return ops.take(projection, ops.arange(ops.shape(key)[1]), axis=0)
@@ -71,17 +70,17 @@ def linformer_attention(
         query: float (b, t, h, d).
         key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, s, g, e).
-        key_projection: float (n, k), row j the part that the j-th real key has in each of the k
-            mixtures; s is n at most.
+        key_projection: float (n, k). Row j has the weight of the j-th real key in each of the k
+            mixtures. s is at most n.
         value_projection: float (n, k), the same for values.
-        mask: bool or int (b, s), nonzero = real; the others are in no mixture.
+        mask: bool or int (b, s), nonzero = real; other keys are in no mixture.
         scale: as in `LinformerAttention`.
 
     Returns:
-        float (b, t, h, e), zeros where there is no key.
+        float (b, t, h, e), zeros if there is no key.
 
     Raises:
-        ValueError: more keys than the projections have rows, where the number is known.
+        ValueError: there are more keys than rows in the projections, if the number is known.
     """
     operation = LinformerAttention(scale)
     return operation(query, key, value, key_projection, value_projection, mask)

@@ -1,7 +1,7 @@
-"""Attention to a window around each query, at a cost of length times window.
+"""Attention to a window around each query; the cost is length times window.
 
-Queries are cut into blocks. The keys that a block may see lie in one frame of neighbouring blocks,
-so that scores are products of small matrices, under a band that is the same for every block.
+The queries are cut into blocks. The keys that a block may see are in one frame of neighbouring
+blocks. So the scores are products of small matrices, and every block has the same band as its mask.
 """
 
 import math
@@ -30,18 +30,19 @@ _SMALLEST_BLOCK = 32
 class LocalAttention(keras.Operation):
     """`softmax(scale q k') v` over keys `j = i + dilation m` with `-left <= m <= right`.
 
-    Time and memory are O(t (left + right)). ONNX branches on the length (If): what fits in one
-    block is not padded to it, so that a single token costs no more than its window.
+    Time and memory are O(t (left + right)). In ONNX an If chooses by the length: a text that fits
+    into one block is not padded to it, so a single token costs no more than its window.
 
     Args:
-        left, right: how many keys before and after its own a query attends to.
-        dilation: distance between neighbours among them.
+        left, right: number of keys before and after its own key that a query attends to.
+        dilation: distance between two neighbours among these keys.
         scale: factor of the scores; None is `1 / sqrt(d)`.
-        block_size: queries in a block; None takes about `sqrt((left + right) d g / h)`, where
-            copying the keys into frames costs as much as the scores outside the band.
+        block_size: number of queries in a block. None takes about `sqrt((left + right) d g / h)`:
+            with this size, copying the keys into frames costs as much as the scores outside the
+            band.
 
     Raises:
-        ValueError: a side of the window is negative, or dilation or block size below 1.
+        ValueError: a side of the window is negative, or the dilation or the block size is below 1.
     """
 
     @checked
@@ -138,7 +139,7 @@ class LocalAttention(keras.Operation):
         length = query.shape[1]
         if length is not None:
             return one_block() if length <= size else many_blocks()
-        # A compiled function of TensorFlow fails on gradients through a condition on its shapes.
+        # A compiled TensorFlow function fails on gradients through a condition on its shapes.
         if isinstance(query, keras.KerasTensor):
             return ops.cond(ops.shape(query)[1] <= size, one_block, many_blocks)
         return many_blocks()
@@ -149,7 +150,7 @@ class LocalAttention(keras.Operation):
         return max(_SMALLEST_BLOCK, 2 ** round(math.log2(best)))
 
     def _any_key(self, real, extends, shared):
-        """Whether each query may attend to something, bool (b, t, 1, 1)."""
+        """Whether each query may attend to any key, bool (b, t, 1, 1)."""
         before = 0 if extends else self.left
         counts = ops.pad(ops.cast(real, "int32"), [[0, 0], [before + 1, self.right]])
         counts = ops.cumsum(counts, axis=1)
@@ -200,7 +201,7 @@ def local_attention(
 ):
     """Attention to a window (https://arxiv.org/abs/2004.05150), and to keys that all queries share.
 
-    A query that may attend to nothing gives zeros.
+    The result is zero for a query that may attend to nothing.
 
     Args:
         query: float (b, t, h, d).
@@ -208,22 +209,22 @@ def local_attention(
         value: float (b, t, g, e).
         mask: bool or int (b, t), nonzero = attend; None allows every key.
         past_key, past_value: float (b, g, left * dilation, d) and (b, g, left * dilation, e), the
-            keys and values just before; needs `right=0`.
+            keys and values just before the new ones; they need `right=0`.
         past_mask: bool or int (b, left * dilation), nonzero = attend.
-        shared_key: float (b, S, g, d), further keys, in one softmax with those of the window; needs
-            `dilation=1`.
+        shared_key: float (b, S, g, d), additional keys, in one softmax with the keys of the window;
+            they need `dilation=1`.
         shared_value: float (b, S, g, e).
         shared_mask: bool or int (b, S) or (b, t, S), nonzero = attend.
-        shared_query: float (b, t, h, d), what is multiplied with the shared keys; None is `query`.
+        shared_query: float (b, t, h, d), the queries for the shared keys; None is `query`.
         left, right, dilation, scale, block_size: as in `LocalAttention`.
 
     Returns:
-        float (b, t, h, e). With a past a tuple: that, and the last `left * dilation` keys, values
-        and mask, which are the past of what comes next.
+        float (b, t, h, e). With a past, a tuple of this and the last `left * dilation` keys, values
+        and mask: they are the past of the next call.
 
     Raises:
-        ValueError: queries and keys of different lengths, a past with `right`, shared keys with a
-            dilation, and as in `LocalAttention`.
+        ValueError: queries and keys have different lengths, a past comes with `right`, shared keys
+            come with a dilation, or as in `LocalAttention`.
     """
     operation = LocalAttention(left, right, dilation, scale, block_size)
     past = past_key, past_value, past_mask
@@ -233,13 +234,13 @@ def local_attention(
 
 
 def _frames(x, fill, padding, size, overlap):
-    """Blocks, each with the next `overlap` ones behind it.
+    """Cut a sequence into frames: each block together with the next `overlap` blocks.
 
     Args:
         x: float (b, g, s, d).
-        fill: number that it is padded with.
-        padding: how much, before and after, so that it has n + overlap blocks.
-        size: positions in a block.
+        fill: the number for the padding.
+        padding: number of positions added before and after, which makes n + overlap blocks.
+        size: number of positions in a block.
         overlap: number of blocks.
 
     Returns:
@@ -253,14 +254,14 @@ def _frames(x, fill, padding, size, overlap):
 
 
 def _attend_frames(query, blocks, size, key, value, bias, band, shared):
-    """Each block of queries over its frame of keys.
+    """Attention of each block of queries to its frame of keys.
 
     Args:
         query: float (b, t, h, d), scaled.
         blocks, size: as in `head_blocks`.
         key, value: float (b, g, blocks, s, d) and (b, g, blocks, s, e).
         bias: float (b, 1, blocks, s, 1), added to the scores of each key.
-        band: bool (1, 1, size, s), which keys of its frame a query may attend to.
+        band: bool (1, 1, size, s), the keys of the frame that a query may attend to.
         shared: None, or query, key, value and mask, as in `local_attention`.
 
     Returns:
@@ -269,7 +270,7 @@ def _attend_frames(query, blocks, size, key, value, bias, band, shared):
     groups, length = key.shape[1], ops.shape(query)[1]
     query = head_blocks(query, blocks, size, groups)
     bias = ops.expand_dims(ops.swapaxes(bias, 3, 4), 3)
-    # Together first: the scores, which have every head, are gone through once.
+    # The two masks are added first, because the scores are much larger: they are read only once.
     scores = block_scores(query, key, add(bias, ops.where(band, 0.0, NEVER)))
     if shared is not None:
         shared_scores, shared_value = _shared_frames(shared, blocks, size)
@@ -310,7 +311,7 @@ def _residues(x, dilation, axis):
 
 
 def _from_residues(x, dilation):
-    """What `_residues` took apart along axis 1, padding included: float (b, t, h, e)."""
+    """The inverse of `_residues` along axis 1, with its padding: float (b, t, h, e)."""
     if dilation == 1:
         return x
     rows, count, heads, width = ops.shape(x)

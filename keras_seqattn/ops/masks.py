@@ -4,11 +4,11 @@ from keras import ops
 
 
 def real_tokens(x, mask=None):
-    """Which tokens are real.
+    """A mask of the real tokens.
 
     Args:
         x: float (b, t, h, d), the tokens.
-        mask: bool or int (b, t), nonzero = real; None if all are.
+        mask: bool or int (b, t), nonzero = real; with None all are real.
 
     Returns:
         bool (b, t).
@@ -19,16 +19,16 @@ def real_tokens(x, mask=None):
 
 
 def expand_mask(mask):
-    """A mask over keys (b, s) or over pairs (b, t, s), as boolean that broadcasts to (b, h, t, s).
+    """A boolean mask that broadcasts to (b, h, t, s), from one over keys or over pairs.
 
     Args:
         mask: bool or int (b, s), (b, t, s) or (b|1, h|1, t|1, s).
 
     Returns:
-        bool (b, 1, 1, s), (b, 1, t, s) or the mask's own four axes.
+        bool (b, 1, 1, s) or (b, 1, t, s); a mask with four axes keeps its shape.
 
     Raises:
-        ValueError: for any other rank.
+        ValueError: the mask has another number of axes.
     """
     rank = len(mask.shape)
     if rank not in (2, 3, 4):
@@ -43,7 +43,7 @@ def expand_mask(mask):
 
 
 def band_mask(query_positions, key_positions, causal=False, window=None):
-    """Key j is allowed to query i where `j <= i` (causal) and `-left <= j - i <= right` (window).
+    """Allows key j to query i if `j <= i` (causal) and `-left <= j - i <= right` (window).
 
     Args:
         query_positions: int (t,).
@@ -52,7 +52,7 @@ def band_mask(query_positions, key_positions, causal=False, window=None):
         window: None or inclusive (left, right), each side an int or None for unbounded.
 
     Returns:
-        bool (1, 1, t, s), or None where nothing is forbidden.
+        bool (1, 1, t, s), or None if every pair is allowed.
     """
     left, right = (None, None) if window is None else window
     if causal:
@@ -68,7 +68,7 @@ def band_mask(query_positions, key_positions, causal=False, window=None):
 
 
 def combine_masks(*masks):
-    """The conjunction of the masks that are not None; None if there is none."""
+    """The logical and of the masks that are not None; None if all of them are None."""
     combined = None
     for mask in masks:
         if mask is not None:

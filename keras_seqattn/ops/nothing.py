@@ -1,7 +1,7 @@
 """Batches without rows and sequences without tokens.
 
-The rule, of every operation and layer: no rows give no rows and no tokens give no tokens, of the
-shapes and dtypes that others have; a query without keys gets zeros; and a state stays as it was.
+All operations and layers follow one rule. No rows give no rows, and no tokens give no tokens, with
+the usual shapes and dtypes. A query without keys gets zeros. A state does not change.
 """
 
 import functools
@@ -17,13 +17,13 @@ def is_empty(*tensors):
 
 
 def of_tokens(*states):
-    """A decorator for `call(self, query, key, ...)` of an operation that holds to the rule.
+    """A decorator for `call(self, query, key, ...)` of an operation, which applies the rule.
 
-    Reshapes, maxima and loops fail on nothing, each backend in its own way.
+    Without it, reshapes, maxima and loops fail on empty tensors, differently on each backend.
 
     Args:
-        states: names of the arguments that come back, in the order of the outputs after the first;
-            one may be a tuple.
+        states: names of the arguments that the operation returns again, in the order of its outputs
+            after the first. Such an argument may be a tuple.
     """
 
     def decorate(call):

@@ -15,18 +15,18 @@ def orthogonal_features(num_features, head_dim, seed):
 
     Args:
         num_features: number m of vectors.
-        head_dim: their size d.
-        seed: of the generator.
+        head_dim: size d of a vector.
+        seed: seed of the generator.
 
     Returns:
-        NumPy float64 (m, d): each block of d rows is orthogonal, and the norms of the rows are
-        distributed as those of Gaussian vectors, chi with d degrees of freedom.
+        NumPy float64 (m, d). Each block of d rows is orthogonal. The norms of the rows have the
+        distribution of the norms of Gaussian vectors: chi with d degrees of freedom.
     """
     rng = np.random.default_rng(seed)
     blocks = -(-num_features // head_dim)
     gaussian = rng.standard_normal((blocks, head_dim, head_dim))
     directions, triangle = np.linalg.qr(gaussian)
-    # Without these signs the directions would not be uniform.
+    # Without these signs, the directions would not be uniform.
     directions *= np.sign(np.diagonal(triangle, axis1=1, axis2=2))[:, None, :]
     directions = directions.transpose(0, 2, 1).reshape(-1, head_dim)[:num_features]
     norms = np.linalg.norm(rng.standard_normal((num_features, head_dim)), axis=1)
@@ -37,9 +37,9 @@ def orthogonal_features(num_features, head_dim, seed):
 class PerformerAttention(keras.Operation):
     """Softmax attention estimated by features `phi(x) = exp(w x - |x|^2 / 2) / sqrt(m)`.
 
-    `exp(q k) = E[phi(q) phi(k)]` over Gaussian w, so that attention is a ratio of sums of features
-    (FAVOR+, https://arxiv.org/abs/2009.14794). The features of each query and key are scaled by
-    their own largest one; what that takes from a key is a weight in the sums.
+    `exp(q k) = E[phi(q) phi(k)]` for Gaussian w, so attention is a ratio of sums of features
+    (FAVOR+, https://arxiv.org/abs/2009.14794). The features of each query and key are divided by
+    their largest feature. For a key, this largest feature becomes its weight in the sums.
 
     Args:
         causal: attend to the past only.
@@ -65,7 +65,7 @@ class PerformerAttention(keras.Operation):
         return feature_attention(query, key, value, features, mask, state, self.causal)
 
     def _features(self, x, projection):
-        """Features (..., m) over their largest, and the logarithm (..., 1) of that."""
+        """Features (..., m) divided by the largest, and the logarithm (..., 1) of the largest."""
         x = ops.multiply(x, score_scale(self.scale, x) ** 0.5)
         products = ops.matmul(x, ops.transpose(ops.cast(projection, x.dtype)))
         largest = ops.stop_gradient(ops.max(products, axis=-1, keepdims=True))
@@ -86,13 +86,13 @@ def performer_attention(
         key: float (b, s, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, s, g, e).
         projection: float (m, d), the vectors w, as `orthogonal_features` draws them.
-        mask: bool or int (b, s), nonzero = real; None takes all.
-        state: tuple of the sums (b, g, m, e + 1) of `phi(k)' [v 1]` over earlier keys and the
-            logarithm (b, g) of their scale, zeros for none; only with `causal`.
+        mask: bool or int (b, s), nonzero = real; with None all are real.
+        state: tuple of the sums (b, g, m, e + 1) of `phi(k)' [v 1]` over earlier keys, and of the
+            logarithm (b, g) of their scale. Zeros mean no keys. Only with `causal`.
         causal, scale: as in `PerformerAttention`.
 
     Returns:
-        float (b, t, h, e), zeros where a query has no keys; with `state` a tuple of it and the new
+        float (b, t, h, e), zeros if a query has no keys; with `state`, a tuple of this and the new
         state.
     """
     return PerformerAttention(causal, scale)(query, key, value, projection, mask, state)

@@ -10,7 +10,7 @@ from keras_seqattn.errors import ConfigError
 
 
 def alibi_slopes(num_heads):
-    """The slopes of ALiBi: `2 ** (-8 i / h)`, and those of 2h in between if h is no power of two.
+    """The slopes of ALiBi: `2 ** (-8 i / h)`, with others in between if h is no power of two.
 
     Args:
         num_heads: number of heads h.
@@ -43,10 +43,10 @@ def alibi_bias(slopes, query_positions, key_positions):
 
 
 def check_buckets(num_buckets, max_distance, bidirectional=True):
-    """Refuse what `distance_buckets` has no table for; its arguments.
+    """Check the arguments of `distance_buckets`.
 
     Raises:
-        ConfigError: there are too few buckets, or more than the distances fill.
+        ConfigError: there are too few buckets, or more than there are distances for.
     """
     count = num_buckets // 2 if bidirectional else num_buckets
     exact = count // 2
@@ -62,20 +62,20 @@ def check_buckets(num_buckets, max_distance, bidirectional=True):
 def distance_buckets(num_buckets, max_distance, bidirectional=True):
     """The bucket of each distance from a query to a key (T5, https://arxiv.org/abs/1910.10683).
 
-    The first half of the buckets holds one distance each, the second half ever wider ranges of
-    them, on a logarithmic scale that ends at `max_distance`. With `bidirectional`, half of all
-    buckets is for keys after the query; otherwise such keys are in the bucket of distance 0.
+    Each bucket of the first half has one distance. The buckets of the second half have wider and
+    wider ranges, on a logarithmic scale that ends at `max_distance`. With `bidirectional`, half of
+    all buckets is for keys after the query. Otherwise such keys are in the bucket of distance 0.
 
     Args:
         num_buckets: number of buckets n.
-        max_distance: distance r from which on all share the last bucket.
-        bidirectional: whether keys may lie after the query.
+        max_distance: distance r; this and all larger distances share the last bucket.
+        bidirectional: whether keys may come after the query.
 
     Returns:
-        NumPy int32 (2 r + 1,): the buckets of `key - query = -r, ..., r`. Not to be written to.
+        NumPy int32 (2 r + 1,): the buckets of `key - query = -r, ..., r`. Do not write to it.
 
     Raises:
-        ConfigError: there are too few buckets, or more than the distances fill.
+        ConfigError: there are too few buckets, or more than there are distances for.
     """
     check_buckets(num_buckets, max_distance, bidirectional)
     count = num_buckets // 2 if bidirectional else num_buckets
@@ -93,8 +93,8 @@ def distance_buckets(num_buckets, max_distance, bidirectional=True):
 
 
 def _steps_beyond(distances, exact, max_distance, count):
-    # Models are trained with buckets computed in float32, whose rounding moves some distances that
-    # lie on an edge, as 16 of 18 buckets up to 128.
+    # Models are trained with buckets computed in float32. Its rounding moves some distances on an
+    # edge, for example distance 16 with 18 buckets and 128 as the largest distance.
     ratio = (np.maximum(distances, exact) / exact).astype("float32")
     logarithm = np.log(ratio.astype("float64")).astype("float32")
     steps = logarithm / np.float32(math.log(max_distance / exact)) * np.float32(count - exact)
@@ -102,11 +102,11 @@ def _steps_beyond(distances, exact, max_distance, count):
 
 
 def relative_position_bias(table, buckets, query_positions, key_positions):
-    """One learned bias per head and bucket of distances; in ONNX one Gather by distances.
+    """One learned bias for each head and bucket of distances; one Gather by distance in ONNX.
 
     Args:
         table: float (n, h), a row for each bucket.
-        buckets: NumPy int (2 r + 1,), what `distance_buckets` returned.
+        buckets: NumPy int (2 r + 1,), the result of `distance_buckets`.
         query_positions: int (t,).
         key_positions: int (s,).
 

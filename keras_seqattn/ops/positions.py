@@ -1,4 +1,4 @@
-"""Position ids of tokens, from the mask that says which tokens are real."""
+"""Position ids of tokens, computed from the mask of real tokens."""
 
 import keras
 from keras import ops
@@ -19,7 +19,7 @@ class PositionIds(keras.Operation):
 
 
 def position_ids(attention_mask, input_ids, cache_position=None):
-    """Positions that count real tokens only, so that padding on either side moves nothing.
+    """Positions that count only real tokens, so padding on either side does not change them.
 
     Args:
         attention_mask: bool or int (b, s), over the past and the current tokens; 1 = real.
@@ -35,7 +35,7 @@ def position_ids(attention_mask, input_ids, cache_position=None):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class NewTokens(keras.Operation):
-    """The columns of a mask over past and current tokens that are those of the current ones."""
+    """The columns of the current tokens, from a mask over past and current tokens."""
 
     def call(self, attention_mask, input_ids, cache_position=None):
         return _new_columns(attention_mask, input_ids, cache_position)
@@ -45,10 +45,10 @@ class NewTokens(keras.Operation):
 
 
 def new_tokens(attention_mask, input_ids, cache_position=None):
-    """Which of the current tokens are real; arguments as for `position_ids`.
+    """A mask of the current tokens that are real; arguments as for `position_ids`.
 
     Returns:
-        (b, t), of the mask's dtype.
+        (b, t), with the dtype of the mask.
     """
     return NewTokens()(attention_mask, input_ids, cache_position)
 
@@ -78,21 +78,21 @@ class StreamPositions(keras.Operation):
 
 
 def stream_positions(attention_mask, length):
-    """Positions of tokens of which earlier ones were only counted.
+    """Positions of tokens if only the number of earlier tokens is known.
 
     Args:
         attention_mask: bool or int (b, t), over the current tokens; 1 = real.
         length: int (b,), the number of real tokens before them.
 
     Returns:
-        int32 (b, t), and int32 (b,), the number of real tokens now.
+        int32 (b, t), and int32 (b,), the number of real tokens including these.
     """
     return StreamPositions()(attention_mask, length)
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class SlotPositions(keras.Operation):
-    """Positions that count padding too: those of the current tokens, and those of all keys."""
+    """Positions of the current tokens and of all keys; they count padding too."""
 
     def call(self, x, past_key=None, cache_position=None):
         length = ops.shape(x)[1]
@@ -112,13 +112,13 @@ class SlotPositions(keras.Operation):
 
 
 def slot_positions(x, past_key=None, cache_position=None):
-    """Positions by index: `p, ..., p + t - 1` of the queries and `0, ..., p + t - 1` of the keys.
+    """Positions by index: `p, ..., p + t - 1` for queries and `0, ..., p + t - 1` for keys.
 
     Args:
         x: (b, t) or (b, t, m), the current tokens; only their length is used.
-        past_key: float (b, g, p, d), the cache before them; None is an empty one.
-        cache_position: int () or (1,), where the tokens start if `past_key` is a buffer of p
-            slots, which are then all the keys.
+        past_key: float (b, g, p, d), the cache before them; None is an empty cache.
+        cache_position: int () or (1,), the slot of the first token if `past_key` is a buffer. The
+            p slots of the buffer are then all the keys.
 
     Returns:
         int32 (t,) and int32 (p + t,), or (p,) with `cache_position`.

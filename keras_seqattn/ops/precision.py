@@ -1,14 +1,14 @@
-"""Half precision loses whole digits in long sums and softmaxes; these go on in float32."""
+"""Long sums and softmaxes in float32, because half precision loses whole digits there."""
 
 import keras
 from keras import ops
 
-# float16 ends at 65,504, so that products of larger numbers than 256 may leave it.
+# float16 ends at 65,504, so products of numbers above 256 may be too large.
 _SHRINK = 2.0**-8
 
 
 def full_precision(dtype):
-    """The name of the dtype to sum in: float64 for float64, else float32."""
+    """The name of the dtype for sums: float64 for float64, else float32."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
@@ -18,7 +18,7 @@ def in_full_precision(x):
 
 
 def products(query, key):
-    """`q k'` over the last axis in full precision, also where half precision would overflow.
+    """`q k'` over the last axis in full precision, also if half precision would overflow.
 
     Args:
         query: float (..., t, d).
@@ -30,6 +30,6 @@ def products(query, key):
     key = ops.swapaxes(key, -1, -2)
     if keras.backend.standardize_dtype(query.dtype) != "float16":
         return in_full_precision(ops.matmul(query, key))
-    # A power of two is exact but for numbers that are far too small to count in a score.
+    # A power of two is exact, except for numbers that are too small to matter in a score.
     query, key = (ops.multiply(x, _SHRINK) for x in (query, key))
     return ops.multiply(in_full_precision(ops.matmul(query, key)), _SHRINK**-2)

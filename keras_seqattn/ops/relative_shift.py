@@ -8,11 +8,11 @@ from keras_seqattn.ops.rotary_frequencies import base_frequencies
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class RelativeShift(keras.Operation):
-    """`out[i, j] = x[i, j + t - 1 - i]`, in time linear in the result: a pad and two reshapes."""
+    """`out[i, j] = x[i, j + t - 1 - i]` by a pad and two reshapes: linear in the size of x."""
 
     def call(self, x):
         batch, heads, length, keys = ops.shape(x)
-        # With one column more, rows of the other length begin one place earlier each.
+        # With one more column, each row of the other length begins one position earlier.
         x = ops.pad(x, [[0, 0], [0, 0], [0, 0], [1, 0]])
         x = ops.reshape(x, (batch, heads, keys + 1, length))
         return ops.reshape(x[:, :, 1:], (batch, heads, length, keys))
@@ -22,10 +22,11 @@ class RelativeShift(keras.Operation):
 
 
 def relative_shift(x):
-    """From a column per distance, the largest first, to a column per key (Transformer-XL).
+    """From one column for each distance, the largest first, to one for each key (Transformer-XL).
 
-    The last of t queries is at the last of s keys, so that query i is at distance `i + s - t - j`
-    from key j. Keys after the query have no distance: their columns hold values of other rows.
+    The last of t queries is at the position of the last of s keys. So query i is at distance
+    `i + s - t - j` from key j. Keys after the query have no distance: their columns hold values of
+    other rows.
 
     Args:
         x: float (b, h, t, s), column c for distance `s - 1 - c`.
@@ -42,7 +43,7 @@ def distance_sinusoids(length, dim, clamp_distance=None):
     Args:
         length: number of distances s, which may be dynamic.
         dim: size m of a vector, even.
-        clamp_distance: the distance that all longer ones are taken for; None has no limit.
+        clamp_distance: larger distances are treated as this one; None is no limit.
 
     Returns:
         float32 (s, m).

@@ -9,11 +9,11 @@ from keras_seqattn.ops.constants import shared_constant
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class RotaryEmbedding(keras.Operation):
-    """Rotates channel pairs by the angles of their positions; one ONNX RotaryEmbedding node.
+    """Rotates pairs of channels by the angles of their positions; one ONNX RotaryEmbedding node.
 
     Args:
-        interleaved: pairs are neighbours (0, 1), (2, 3), ...; otherwise channel i goes with
-            channel i + r / 2.
+        interleaved: pairs are neighbours (0, 1), (2, 3), ...; otherwise channels i and i + r / 2
+            are a pair.
     """
 
     @checked
@@ -52,9 +52,9 @@ def rotary_embedding(x, cos, sin, position_ids=None, *, interleaved=False):
     """Rotary position embedding (https://arxiv.org/abs/2104.09864).
 
     Args:
-        x: float (b, t, h, d); the first r of the d channels are rotated, the others pass.
+        x: float (b, t, h, d); the first r of the d channels are rotated, the others stay.
         cos: float (max_position, r / 2) with `position_ids`, (b, t, r / 2) without.
-        sin: float, of the same shape as `cos`.
+        sin: float, with the shape of `cos`.
         position_ids: int (b, t), rows of the tables.
         interleaved: as in `RotaryEmbedding`.
 

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-# Positions are written with so many digits in this base, where no table has a row for each.
+# If no table has a row for each position, a position is written with this number of digits in this
+# base.
 DIGITS, DIGIT_BASE = 3, 256
 
 STATIC_TYPES = ("default", "linear", "yarn", "llama3")
@@ -23,7 +24,7 @@ def linear_frequencies(rotary_dim, base, max_position, scaling):
 
 
 def llama3_frequencies(rotary_dim, base, max_position, scaling):
-    """Llama 3.1: long wavelengths divided by the factor, short ones kept, a ramp in between."""
+    """Llama 3.1: low frequencies are divided by the factor, high ones stay, with a ramp between."""
     frequencies = base_frequencies(rotary_dim, base)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     original = scaling.get("original_max_position_embeddings", max_position)
@@ -44,7 +45,7 @@ def yarn_frequencies(rotary_dim, base, max_position, scaling):
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, rotary_dim - 1)
-    # A ramp of no width is a step.
+    # A ramp of width 0 is a step.
     width = high - low if high != low else 0.001
     interpolated = np.clip((np.arange(rotary_dim // 2) - low) / width, 0.0, 1.0)
     frequencies = base_frequencies(rotary_dim, base)
@@ -96,11 +97,11 @@ def static_frequencies(rotary_dim, base, max_position, scaling):
     Args:
         rotary_dim: number of rotated channels r.
         base: base of the geometric series.
-        max_position: the model's longest sequence.
+        max_position: the longest sequence of the model.
         scaling: dict with the names of checkpoints (`rope_type`, `factor`, ...).
 
     Returns:
-        NumPy float64 (r / 2,) and the float that multiplies cos and sin.
+        NumPy float64 (r / 2,), and the factor of cos and sin, a float.
     """
     return _FREQUENCIES[scaling["rope_type"]](rotary_dim, base, max_position, scaling)
 
@@ -130,8 +131,8 @@ def digit_tables(rotary_dim, base, max_position, scaling_items):
         rotary_dim, base, max_position, scaling_items: as in `rotary_tables`.
 
     Returns:
-        A pair as of `rotary_tables` for each digit, NumPy float32 (DIGIT_BASE, r / 2). The lowest
-        digit's has the attention factor in it.
+        For each digit a pair as from `rotary_tables`, NumPy float32 (DIGIT_BASE, r / 2). The pair
+        of the lowest digit includes the attention factor.
     """
     frequencies, attention_factor = static_frequencies(
         rotary_dim, base, max_position, dict(scaling_items)

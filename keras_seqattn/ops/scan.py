@@ -1,4 +1,4 @@
-"""`keras.ops.scan`, also where Keras cannot do it or takes the square of the length."""
+"""`keras.ops.scan`, also for cases that Keras cannot do or does in quadratic time."""
 
 import math
 
@@ -7,11 +7,11 @@ from keras import ops
 
 
 def scan(body, state, xs):
-    """`keras.ops.scan` over several tensors, of unknown length too; ONNX Scan.
+    """`keras.ops.scan` over several tensors, whose length may be unknown; ONNX Scan.
 
     Args:
-        body: function of a state and a tuple of one slice of each of `xs` to a new state and an
-            output, which TensorFlow needs to have the shapes of the state.
+        body: function of a state and a tuple with one slice of each of `xs`. It returns a new state
+            and an output. On TensorFlow, the output must have the shapes of the state.
         state: tuple or list of tensors.
         xs: tuple of tensors (n, ...).
 
@@ -31,10 +31,10 @@ def scan(body, state, xs):
 
 
 def _scan_slices(body, state, xs):
-    """A loop over slices that are taken all at once.
+    """A loop over slices that are all taken at once.
 
-    The gradient of a single slice is as large as all of them: of n taken by themselves, as Keras
-    does on PyTorch, it takes time O(n^2).
+    The gradient of a single slice is as large as the whole tensor. If n slices are taken one by
+    one, as Keras does on PyTorch, the gradients take O(n^2) time.
     """
     state, xs = keras.tree.map_structure(ops.convert_to_tensor, (state, xs))
     outputs = []
@@ -45,9 +45,9 @@ def _scan_slices(body, state, xs):
 
 
 def _scan_rows(body, state, xs):
-    """A loop over one tensor with the slices side by side.
+    """A loop over one tensor that holds the slices of all tensors side by side.
 
-    Keras on TensorFlow fails on the second of several tensors whose length is unknown.
+    Keras on TensorFlow fails on the second of several tensors if their length is unknown.
     """
     shapes = [ops.shape(x)[1:] for x in xs]
     sizes = [math.prod(shape) for shape in shapes]

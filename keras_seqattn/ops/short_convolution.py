@@ -10,7 +10,7 @@ from keras_seqattn.ops.broadcasting import add
 class CausalConvolution(keras.Operation):
     """`y_t = sum_i w_i x_{t-k+1+i} + b` for each channel, zeros before the start; ONNX Mul and Add.
 
-    A few shifted products: of convolutions over three or four tokens the cheapest form.
+    It is computed as a few shifted products, the cheapest form for three or four tokens.
     """
 
     def call(self, x, kernel, bias=None, mask=None, state=None):
@@ -40,8 +40,8 @@ def causal_convolution(x, kernel, bias=None, mask=None, state=None):
         x: float (b, t, m).
         kernel: float (k, m), its last row for the token itself.
         bias: float (m,).
-        mask: bool or int (b, t); tokens where it is 0 count as zeros.
-        state: float (b, k - 1, m), the inputs before the first; None is zeros.
+        mask: bool or int (b, t); tokens with 0 count as zeros.
+        state: float (b, k - 1, m), the inputs before the first token; None is zeros.
 
     Returns:
         tuple of float (b, t, m) and the new state.

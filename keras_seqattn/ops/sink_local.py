@@ -1,4 +1,4 @@
-"""Attention to a window and to the first tokens, which a model leans on wherever it is."""
+"""Attention to a window and to the first tokens, which many models need at every position."""
 
 import keras
 import numpy as np
@@ -15,11 +15,11 @@ class SinkLocalAttention(keras.Operation):
 
     Args:
         num_sinks: number S of first tokens.
-        left: how many keys before its own a query attends to.
+        left: number of keys before its own key that a query attends to.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
     Raises:
-        ValueError: no sinks, or a negative window.
+        ValueError: there are no sinks, or the window is negative.
     """
 
     @checked
@@ -41,7 +41,7 @@ class SinkLocalAttention(keras.Operation):
         if state is not None:
             sinks = tuple(ops.add(old, new) for old, new in zip(state[:2], sinks, strict=True))
             past = state[2:]
-        # A sink is attended to as such, in the window too.
+        # A sink in the window counts as a sink, so it must not count again as a near key.
         nearby = ops.logical_and(real, ops.greater(counts, self.num_sinks))
         seen = ops.greater(ops.expand_dims(counts, 2), self._places())
         shared = (*(ops.transpose(x, (0, 2, 1, 3)) for x in sinks), seen, far_query)
@@ -53,7 +53,7 @@ class SinkLocalAttention(keras.Operation):
         return np.arange(self.num_sinks, dtype="int32")
 
     def _sinks(self, key, value, real, counts):
-        """Those of the new tokens that are sinks, where they belong: (b, g, S, d), (b, g, S, e)."""
+        """The sinks among the new tokens, in their slots: (b, g, S, d) and (b, g, S, e)."""
         chosen = ops.equal(ops.expand_dims(counts, 2), self._places() + 1)
         chosen = ops.logical_and(chosen, ops.expand_dims(real, 2))
         chosen = ops.expand_dims(ops.swapaxes(ops.cast(chosen, key.dtype), 1, 2), 1)
@@ -76,15 +76,14 @@ def sink_local_attention(
         key: float (b, t, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, t, g, e).
         real: bool (b, t), padding is False.
-        counts: int (b, t), the number of real tokens up to each, those before `query` included.
-        far_query: float (b, t, h, d), what is multiplied with the keys of the sinks; None is
-            `query`.
+        counts: int (b, t), the number of real tokens up to each token, including earlier calls.
+        far_query: float (b, t, h, d), the queries for the keys of the sinks; None is `query`.
         state: None, or the keys (b, g, S, d) and values (b, g, S, e) of the sinks, and the last
             keys (b, g, left, d), values (b, g, left, e) and mask (b, left); zeros at first.
         num_sinks, left, scale: as in `SinkLocalAttention`.
 
     Returns:
-        float (b, t, h, e); with `state` a tuple of that and each tensor of the new state.
+        float (b, t, h, e); with `state`, a tuple of this and each tensor of the new state.
     """
     operation = SinkLocalAttention(num_sinks, left, scale)
     return operation(query, key, value, real, counts, far_query, state)

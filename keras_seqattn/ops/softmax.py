@@ -1,4 +1,4 @@
-"""Softmax over allowed positions, and the scale of what goes into it."""
+"""Softmax over allowed positions, and the scale of the scores."""
 
 import math
 
@@ -12,7 +12,7 @@ NEVER = -1e30
 
 
 def score_scale(scale, query):
-    """The factor of scores: `scale`, or `1 / sqrt(d)` for None, of float (..., d) queries."""
+    """The factor of scores: `scale`, or `1 / sqrt(d)` for None. Queries are float (..., d)."""
     return 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
 
 
@@ -21,14 +21,14 @@ def softmax(scores, sinks=None):
 
     Args:
         scores: float (..., s).
-        sinks: None, or one more logit that broadcasts to (..., 1).
+        sinks: None, or one additional logit that broadcasts to (..., 1).
 
     Returns:
         float (..., s).
     """
     if is_empty(scores):
         return scores
-    # Keras warns about a softmax over one element, which a first token rightly has.
+    # Keras warns about a softmax over one element, but for a first token that is right.
     if sinks is None and scores.shape[-1] != 1:
         return ops.softmax(scores, axis=-1)
     largest = ops.amax(scores, axis=-1, keepdims=True)
@@ -43,18 +43,18 @@ def softmax(scores, sinks=None):
 
 
 def masked_softmax(scores, allowed=None):
-    """Softmax in float32 over the allowed positions; zeros where none is.
+    """Softmax in float32 over the allowed positions; zeros if no position is allowed.
 
     Args:
         scores: float (..., s).
         allowed: None, or bool that broadcasts to (..., s).
 
     Returns:
-        float (..., s), of the dtype of the scores.
+        float (..., s), with the dtype of the scores.
     """
     dtype, scores = scores.dtype, in_full_precision(scores)
     if allowed is None:
         return ops.cast(softmax(scores), dtype)
     probabilities = softmax(ops.where(allowed, scores, NEVER))
-    # Zero already, but in rows where nothing is allowed.
+    # They are zero already, except in rows without any allowed position.
     return ops.cast(ops.where(allowed, probabilities, 0.0), dtype)

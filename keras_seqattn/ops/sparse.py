@@ -19,11 +19,12 @@ from keras_seqattn.ops.softmax import NEVER, score_scale
 
 
 class _Sparse(keras.Operation):
-    """Attention to the union of the keys that are near and of those that are far, as in the paper's
-    merged heads: every head sees both, so that two layers reach from anywhere to anywhere.
+    """Attention to near keys and to some far keys, as in the merged heads of the paper.
+
+    Every head sees both kinds of keys. So two layers connect every position with every other one.
 
     Args:
-        block_size: positions in a block.
+        block_size: number of positions in a block.
         causal: leave out later keys.
         scale: factor of the scores; None is `1 / sqrt(d)`.
     """
@@ -48,7 +49,7 @@ class _Sparse(keras.Operation):
         return from_head_blocks(merge(*parts), length)
 
     def _other_blocks(self, blocks):
-        """Which blocks of keys are before (or after) each block of queries, bool (nb, nb)."""
+        """Whether a block of keys is before (or after) a block of queries, bool (nb, nb)."""
         place = ops.arange(blocks, dtype="int32")
         query, key = ops.expand_dims(place, 1), ops.expand_dims(place, 0)
         return ops.less(key, query) if self.causal else ops.not_equal(key, query)
@@ -61,16 +62,17 @@ class _Sparse(keras.Operation):
 class StridedAttention(_Sparse):
     """Attention to keys j with `0 <= i - j < stride` or `(i - j) mod stride = 0`, O(n sqrt(n)).
 
-    Without `causal`, `|i - j| < stride` or the same. The cost is n (2 stride + n / stride) scores
-    (3 without `causal`): take a stride near sqrt(n).
+    Without `causal`, the first condition is `|i - j| < stride`. The cost is
+    n (2 stride + n / stride) scores, without `causal` n (3 stride + n / stride). Take a stride near
+    sqrt(n).
 
     Args:
-        stride: s.
+        stride: distance between the far keys.
         causal: leave out later keys.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
     Raises:
-        ValueError: a stride below 1.
+        ValueError: the stride is below 1.
     """
 
     @checked
@@ -91,7 +93,7 @@ class StridedAttention(_Sparse):
         return attend_part(query, key, value, ops.where(allowed, 0.0, NEVER))
 
     def _far(self, query, key, value, real):
-        """Position p of every block attends to position p of others: one sequence for each p."""
+        """Position p of a block attends to position p of other blocks: one sequence for each p."""
         query = ops.transpose(query, (0, 1, 4, 3, 2, 5))  # (b, g, size, h / g, nb, d)
         key, value = (ops.swapaxes(x, 2, 3) for x in (key, value))
         real = ops.expand_dims(ops.swapaxes(real, 1, 2), (1, 3, 4))  # (b, 1, size, 1, 1, nb)
@@ -104,12 +106,12 @@ class StridedAttention(_Sparse):
 class FixedAttention(_Sparse):
     """Attention to keys of the same block, or to the last `summary` keys of each earlier block.
 
-    Without `causal`, to those of each other block. Blocks are counted from the first position, be
-    it padding or not. The cost is n (block + summary n / block) scores.
+    Without `causal`, to the last `summary` keys of every other block. Blocks begin at the first
+    position, even if it is padding. The cost is n (block + summary n / block) scores.
 
     Args:
-        block_size: positions in a block.
-        summary: how many of them, at its end, later blocks attend to.
+        block_size: number of positions in a block.
+        summary: number of positions at the end of a block that other blocks attend to.
         causal: leave out later keys.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
@@ -136,7 +138,7 @@ class FixedAttention(_Sparse):
     def _far(self, query, key, value, real):
         blocks = ops.shape(query)[2]
         start, shape = self.block_size - self.summary, query.shape
-        # All queries of a block see the same of others.
+        # All queries of a block see the same keys of other blocks.
         whole = ops.expand_dims(flatten(query, 3), 2)  # (b, g, 1, nb, h / g * size, d)
         key, value = (ops.expand_dims(flatten(x[:, :, :, start:], 2), 2) for x in (key, value))
         real = ops.expand_dims(flatten(real[:, :, start:], 1), (1, 2, 3, 4))
@@ -147,41 +149,41 @@ class FixedAttention(_Sparse):
 
 
 def strided_attention(query, key, value, mask=None, *, stride, causal=False, scale=None):
-    """Attention to the last keys and to every `stride`-th one; see `StridedAttention`.
+    """Attention to the last keys and to every `stride`-th key; see `StridedAttention`.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, t, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, t, g, e).
-        mask: bool or int (b, t), nonzero = real; None if every position is.
+        mask: bool or int (b, t), nonzero = real; with None all are real.
         stride, causal, scale: as in `StridedAttention`.
 
     Returns:
-        float (b, t, h, e); zeros where a query may attend to nothing.
+        float (b, t, h, e); zeros if a query may attend to nothing.
     """
     return StridedAttention(stride, causal, scale)(query, key, value, mask)
 
 
 def fixed_attention(query, key, value, mask=None, *, block_size, summary, causal=False, scale=None):
-    """Attention to a block and to the ends of others; see `FixedAttention`.
+    """Attention to the own block and to the ends of other blocks; see `FixedAttention`.
 
     Args:
         query: float (b, t, h, d).
         key: float (b, t, g, d), where g divides h; query head i uses key head `i // (h / g)`.
         value: float (b, t, g, e).
-        mask: bool or int (b, t), nonzero = real; None if every position is.
+        mask: bool or int (b, t), nonzero = real; with None all are real.
         block_size, summary, causal, scale: as in `FixedAttention`.
 
     Returns:
-        float (b, t, h, e); zeros where a query may attend to nothing.
+        float (b, t, h, e); zeros if a query may attend to nothing.
     """
     return FixedAttention(block_size, summary, causal, scale)(query, key, value, mask)
 
 
 def _neighbours(x, around):
-    """Each block beside those at some distances: (b, g, nb, size, ...) to (b, g, nb, k size, ...).
+    """Join each block with the blocks at given distances; zeros beyond the ends.
 
-    Beyond the ends there are zeros.
+    (b, g, nb, size, ...) becomes (b, g, nb, k size, ...).
     """
     blocks, rest = ops.shape(x)[2], [[0, 0]] * (len(x.shape) - 3)
     padded = ops.pad(x, [[0, 0], [0, 0], [-around[0], around[-1]], *rest])

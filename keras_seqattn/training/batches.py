@@ -11,31 +11,31 @@ from keras_seqattn.training.targets import IGNORED, next_tokens, shift_right
 
 
 class TokenBatches(keras.utils.PyDataset):
-    """Batches for `fit`: texts grouped by length, padded to the group's, about as many tokens each.
+    """Batches for `fit`: texts grouped by length and padded to it, with about equally many tokens.
 
-    Each length makes one shape of batch, so that a compiled training step is compiled once per
-    length. Every text occurs once an epoch. A group's last batch is filled up with texts of the
-    group whose labels are ignored, which keeps its shape and leaves a mean over tokens as it is.
+    Each length gives one shape of batch, so a training step is compiled once for each length. Every
+    text comes once in an epoch. The last batch of a group is filled with other texts of the group,
+    whose labels are ignored. This keeps its shape and does not change a mean over tokens.
 
-    Items are (inputs, {"logits": labels int32 (b, t)}), with -100 where there is nothing to learn.
-    The inputs of a sequence-to-sequence model are input_ids and attention_mask, (b, s), and
-    decoder_input_ids, (b, t), with s = t; those of a causal model input_ids and attention_mask.
+    Items are (inputs, {"logits": labels int32 (b, t)}); a label of -100 is not learnt. The inputs
+    of a sequence-to-sequence model are input_ids and attention_mask, (b, s), and decoder_input_ids,
+    (b, t), with s = t. The inputs of a causal model are input_ids and attention_mask.
 
     Args:
         sources: list of lists of int, the texts that the model reads.
-        targets: list of lists of int, what it must write, with the end token; None for a causal
-            model, which learns to continue its own texts.
-        tokens_per_batch: int, rows x length of a batch, at most (but one row at least).
+        targets: list of lists of int, the texts that it must write, with the end token; None for a
+            causal model, which learns to continue its texts.
+        tokens_per_batch: int, maximum of rows x length of a batch (a batch has at least one row).
         lengths: list of int, the lengths to pad to.
-        decoder_start_token_id: int, the decoder's first input; with targets only.
+        decoder_start_token_id: int, the first input of the decoder; only with targets.
         pad_token_id: int.
-        seed: int, of the order, which differs in each epoch; None keeps the given order within each
-            length.
-        **kwargs: of keras.utils.PyDataset: workers, use_multiprocessing, max_queue_size.
+        seed: int, seed of the order, which is another one in each epoch; None keeps the given order
+            for each length.
+        **kwargs: arguments of keras.utils.PyDataset: workers, use_multiprocessing, max_queue_size.
 
     Raises:
-        InputError: a text is empty or longer than the largest length, or sources and targets are
-            not equally many.
+        InputError: a text is empty or longer than the largest length, or the numbers of sources and
+            targets differ.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class TokenBatches(keras.utils.PyDataset):
         self._arrange()
 
     def padding(self):
-        """float, the share of all positions of an epoch's batches that are padding or filling."""
+        """float, the share of positions in the batches of an epoch that are padding or filling."""
         sides = [self.sources] if self.targets is None else [self.sources, self.targets]
         real = sum(len(text) for side in sides for text in side)
         slots = sum(length * len(rows) for length, rows, _ in self._batches)
         return 1 - real / (slots * len(sides))
 
     def _arrange(self):
-        """Choose the epoch's batches: (length, rows, number of rows that count)."""
+        """Choose the batches of an epoch: (length, rows, number of rows that count)."""
         rng = None if self.seed is None else np.random.default_rng([self.seed, self._epoch])
         batches = []
         for length, members in self._groups.items():
@@ -114,8 +114,8 @@ class TokenBatches(keras.utils.PyDataset):
                 part = rows[start : start + size]
                 batches.append((length, np.resize([*part, *rows], size), len(part)))
         order = list(range(len(batches)) if rng is None else rng.permutation(len(batches)))
-        # TensorFlow's fit takes from the first two batches which sizes vary: so they must be of the
-        # shortest and the longest kind.
+        # TensorFlow's fit learns from the first two batches which sizes vary. So these must have
+        # the shortest and the longest length.
         for place, length in enumerate(dict.fromkeys([min(self._groups), max(self._groups)])):
             found = next(i for i in order if batches[i][0] == length)
             order.remove(found)
@@ -134,7 +134,7 @@ class TokenBatches(keras.utils.PyDataset):
 
 
 def _group(sources, targets, lengths):
-    """dict padded length -> int array of the texts of that group, those without texts left out."""
+    """dict of padded length -> int array with the texts of that group, for groups with texts."""
     sizes = np.array([len(text) for text in sources])
     shortest = sizes
     if targets is not None:

@@ -1,4 +1,4 @@
-"""Checks of what objectives and batches are given."""
+"""Checks of the arguments of objectives and batches."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _LARGEST = int(np.iinfo("int32").max)
 
 
 def token_ids(values, name="tokens", axes=1):
-    """`values` as an int32 array of so many axes; InputError unless they are such integers."""
+    """`values` as an int32 array with `axes` axes; InputError if they are not token ids."""
     is_empty = isinstance(values, (list, tuple)) and not values
     array = as_integers(np.zeros(0, "int32") if is_empty else values, name)
     if array.ndim != axes:
@@ -43,7 +43,7 @@ def generator(rng):
 
 
 def iterable(values, name):
-    """`values`, which must be several."""
+    """`values`, which must be a list or another iterable, not a single value."""
     is_one = isinstance(values, (str, bytes)) or getattr(values, "ndim", 1) == 0
     if is_one or not hasattr(values, "__iter__"):
         raise InputError(f"{name} must be a list, not {shown(values)}")

@@ -1,4 +1,4 @@
-"""BART's ways to damage a text that the decoder then writes out whole (Lewis et al. 2020)."""
+"""BART's ways to damage a text; the decoder must write the undamaged text (Lewis et al. 2020)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from keras_seqattn.arguments import number
 from keras_seqattn.errors import InputError
 from keras_seqattn.training.checks import generator, token_id, token_ids
 
-# NumPy draws no longer spans.
+# NumPy cannot draw longer spans.
 _LONGEST = 1e9
 
 
@@ -17,14 +17,14 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
         tokens: int (n,).
         rng: numpy.random.Generator.
         mask_token_id: int.
-        ratio: float, the share of tokens that are replaced: round(n ratio) of them.
+        ratio: float, the share of tokens that are replaced; their number is round(n ratio).
         mean_span: float, the mean of the Poisson distribution.
 
     Returns:
         int32 array. No two masks come from adjacent spans.
 
     Raises:
-        InputError: the ratio is not in [0, 1], or the mean not above 0.
+        InputError: the ratio is not in [0, 1], or the mean is not above 0.
     """
     if not 0 <= number(ratio, "ratio") <= 1 or not 0 < number(mean_span, "mean_span") <= _LONGEST:
         raise InputError(f"ratio {ratio} must be in [0, 1] and mean_span {mean_span} above 0")
@@ -34,7 +34,7 @@ def text_infilling(tokens, rng, *, mask_token_id, ratio=0.3, mean_span=3.0):
     removed = round(len(tokens) * ratio)
     kept = len(tokens) - removed
     spans = _span_lengths(removed, kept + 1, mean_span, rng)
-    # Each span goes before another kept token, or after the last: so spans never touch.
+    # Each span goes before a different kept token, or after the last one. So spans never touch.
     gaps = np.sort(rng.choice(kept + 1, len(spans), replace=False))
     result, place, before = [], 0, 0
     for gap, span in zip(gaps, spans, strict=True):
@@ -64,7 +64,7 @@ def sentence_permutation(tokens, rng, *, sentence_end_ids):
     Args:
         tokens: int (n,).
         rng: numpy.random.Generator.
-        sentence_end_ids: list of int, the tokens that end a sentence, as the full stop's.
+        sentence_end_ids: list of int, the tokens that end a sentence, such as the full stop.
 
     Returns:
         int32 (n,).
@@ -79,17 +79,17 @@ def sentence_permutation(tokens, rng, *, sentence_end_ids):
 
 
 def document_rotation(tokens, rng):
-    """Start the text at a random token and append what was before it; int32 (n,)."""
+    """Start the text at a random token, and append the part before it; int32 (n,)."""
     tokens = token_ids(tokens)
     generator(rng)
     return np.roll(tokens, -rng.integers(len(tokens))) if len(tokens) else tokens
 
 
 def _span_lengths(total, most, mean, rng):
-    """Poisson lengths, at most `most` of them, that add up to `total`; the last one is cut."""
+    """At most `most` Poisson lengths with the sum `total`; the last one is cut."""
     lengths, left = [], total
     while left > 0:
-        # The last gap must hold whatever is left.
+        # The last span must take all tokens that are left.
         length = min(rng.poisson(mean), left) if len(lengths) < most - 1 else left
         lengths.append(int(length))
         left -= length

@@ -10,8 +10,8 @@ from keras_seqattn.arguments import integer, number
 class MaskedCrossEntropy(keras.losses.Loss):
     """-(1 - e) log p(label) - e/v sum_j log p(j), averaged over the tokens that are not ignored.
 
-    The smoothing is that of Szegedy et al. 2016, as in PyTorch and transformers. A model with
-    dict outputs takes it as `compile(loss={"logits": MaskedCrossEntropy(0.1)})`.
+    The smoothing is that of Szegedy et al. 2016, as in PyTorch and transformers. For a model whose
+    outputs are a dict, write `compile(loss={"logits": MaskedCrossEntropy(0.1)})`.
 
     Args:
         label_smoothing: float e in [0, 1).
@@ -19,7 +19,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         reduction: "sum_over_batch_size", the mean over the tokens that count; "sum"; or None, the
             loss of every token, float (b, t).
         name: str.
-        dtype: of the computation; float32, since half precision cannot hold token ids.
+        dtype: dtype of the computation; float32, because half precision cannot hold token ids.
 
     Call arguments: labels int (b, t), logits float (b, t, v).
     """
@@ -43,7 +43,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         losses, counts = token_losses(y_true, y_pred, self.ignore_class, self.label_smoothing)
         if self.reduction != "sum_over_batch_size":
             return losses
-        # Keras divides the sum by all tokens; this leaves it divided by those that count.
+        # Keras divides the sum by the number of all tokens; this corrects it to those that count.
         size = ops.cast(ops.size(losses), losses.dtype)
         return losses * (size / ops.maximum(ops.sum(counts), 1))
 
@@ -53,7 +53,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
 
 def token_losses(labels, logits, ignore_class=-100, label_smoothing=0.0):
-    """The cross-entropy of every token, and which of them count.
+    """The cross-entropy of every token, and a mask of the tokens that count.
 
     Args:
         labels: int (b, t).
@@ -62,7 +62,7 @@ def token_losses(labels, logits, ignore_class=-100, label_smoothing=0.0):
         label_smoothing: float e in [0, 1).
 
     Returns:
-        (float (b, t), 0 where ignored; float (b, t), 1 where a token counts).
+        (float (b, t), 0 for ignored tokens; float (b, t), 1 for tokens that count).
     """
     labels = ops.cast(labels, "int32")
     counts = ops.not_equal(labels, ignore_class)

@@ -1,4 +1,4 @@
-"""What is measured during fit, over the tokens that are not ignored."""
+"""Metrics for fit, over the tokens that are not ignored."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_seqattn.training.losses import token_losses
 
 
 class _MeanOverTokens(keras.metrics.Mean):
-    """The mean of a value over the tokens that count, of all batches together."""
+    """The mean of a value over the tokens that count, in all batches together."""
 
     def __init__(self, ignore_class, name, dtype):
         super().__init__(name=name, dtype=dtype)
@@ -16,11 +16,11 @@ class _MeanOverTokens(keras.metrics.Mean):
         self.ignore_class = ignore_class
 
     def _add(self, values, counts, sample_weight):
-        """Add values (b, t), with counts 1 where a token counts; weights are (b,) or (b, t)."""
+        """Add values (b, t); counts are 1 for tokens that count; weights are (b,) or (b, t)."""
         if sample_weight is not None:
             weight = ops.cast(sample_weight, counts.dtype)
             counts = counts * (weight if len(weight.shape) == 2 else ops.reshape(weight, (-1, 1)))
-        # Flat, because Keras would take the mean of each row first.
+        # Flat, because otherwise Keras would take the mean of each row first.
         super().update_state(ops.reshape(values, (-1,)), ops.reshape(counts, (-1,)))
 
     def get_config(self):
@@ -29,12 +29,12 @@ class _MeanOverTokens(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Perplexity(_MeanOverTokens):
-    """exp of the mean cross-entropy, without label smoothing, of the tokens that count.
+    """exp of the mean cross-entropy of the tokens that count, without label smoothing.
 
     Args:
         ignore_class: int, the label of tokens that do not count.
         name: str.
-        dtype: of the variables.
+        dtype: dtype of the variables.
 
     Call arguments: labels int (b, t), logits float (b, t, v).
     """
@@ -53,12 +53,12 @@ class Perplexity(_MeanOverTokens):
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class MaskedAccuracy(_MeanOverTokens):
-    """The share of the tokens that count whose label has the largest logit.
+    """The share of tokens whose label has the largest logit, among the tokens that count.
 
     Args:
         ignore_class: int, the label of tokens that do not count.
         name: str.
-        dtype: of the variables.
+        dtype: dtype of the variables.
 
     Call arguments: labels int (b, t), logits float (b, t, v).
     """

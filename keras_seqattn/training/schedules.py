@@ -10,10 +10,10 @@ from keras_seqattn.arguments import integer, number, shown
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class NoamSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """scale m^-0.5 min(n^-0.5, n w^-1.5), n counted from 1 (Vaswani et al. 2017, equation 3).
+    """scale m^-0.5 min(n^-0.5, n w^-1.5); n counts from 1 (Vaswani et al. 2017, equation 3).
 
     Args:
-        hidden_dim: int m, the model's width.
+        hidden_dim: int m, the width of the model.
         warmup_steps: int w.
         scale: float.
     """
@@ -27,7 +27,7 @@ class NoamSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.scale = scale
 
     def __call__(self, step):
-        # The optimizer's first update is step 0, the paper's is 1.
+        # The first update is step 0 in the optimizer and step 1 in the paper.
         n = ops.cast(step, "float32") + 1
         rate = ops.minimum(ops.rsqrt(n), n * self.warmup_steps**-1.5)
         return self.scale * self.hidden_dim**-0.5 * rate
@@ -67,13 +67,13 @@ _DECAYS = {
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 to the peak in w steps, linearly, then down; the numbers of transformers' schedules.
+    """Rises linearly from 0 to the peak in w steps, then falls; same values as in transformers.
 
     Args:
         learning_rate: float, the peak.
         warmup_steps: int w.
         decay: "inverse_sqrt", sqrt(w / n); "linear" or "cosine", to 0 at total_steps; "constant".
-        total_steps: int, where the decay ends; for "linear" and "cosine".
+        total_steps: int, the last step of the decay; for "linear" and "cosine".
     """
 
     def __init__(self, learning_rate, warmup_steps, decay="inverse_sqrt", total_steps=None):

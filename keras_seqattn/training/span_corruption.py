@@ -1,4 +1,4 @@
-"""T5's objective: spans of text are replaced by sentinels and asked for (Raffel et al. 2020)."""
+"""T5's objective: sentinels replace spans, and the model writes the spans (Raffel et al. 2020)."""
 
 import numpy as np
 
@@ -10,13 +10,13 @@ _LONGEST = 10**5
 
 
 def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mean_span=3.0):
-    """Replace random spans by sentinels; the targets are the sentinels, each before its span.
+    """Replace random spans by sentinels. The targets are the spans, each after its sentinel.
 
     The text begins with kept tokens and ends with a span, as in the reference implementation. The
-    sentinels descend: the first is `sentinel_id` (T5: vocabulary size - 1), then one less each.
+    first sentinel is `sentinel_id` (in T5, vocabulary size - 1), and each next one is smaller by 1.
 
     Args:
-        tokens: int (n,), a text without end token, n > 1.
+        tokens: int (n,), a text without an end token, n > 1.
         rng: numpy.random.Generator.
         sentinel_id: int, id of the first sentinel.
         eos_token_id: int, appended to both sides.
@@ -48,13 +48,13 @@ def span_corruption(tokens, rng, *, sentinel_id, eos_token_id, density=0.15, mea
 
 
 def corrupted_lengths(length, density=0.15, mean_span=3.0):
-    """(number of input tokens, number of label tokens) that `length` tokens turn into."""
+    """(number of input tokens, number of label tokens) for a text of `length` tokens."""
     noise, spans = _amounts(length, density, mean_span)
     return length - noise + spans + 1, noise + spans + 1
 
 
 def raw_length(input_length, density=0.15, mean_span=3.0):
-    """How many tokens of text fill an input: 568 for T5's 512, whose labels are 114.
+    """The number of tokens of text that fill an input. For T5's 512 it is 568, with 114 labels.
 
     Args:
         input_length: int, at least 3.
@@ -72,7 +72,7 @@ def raw_length(input_length, density=0.15, mean_span=3.0):
 
 
 def _amounts(length, density, mean_span):
-    """Numbers of tokens in spans, and of spans, in a text."""
+    """The number of tokens in spans, and the number of spans, in a text."""
     number(density, "density", 0, 1)
     if not number(mean_span, "mean_span", 0):
         raise InputError("mean_span must be above 0")
@@ -84,6 +84,6 @@ def _amounts(length, density, mean_span):
 
 
 def _partition(total, parts, rng):
-    """`total` as a sum of `parts` numbers of at least 1, each way equally likely."""
+    """Split `total` into `parts` numbers of at least 1; all ways are equally likely."""
     cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False) + 1)
     return np.diff([0, *cuts, total])

@@ -24,8 +24,8 @@ class Split(typing.NamedTuple):
 def split_pairs(pairs, validation=0.02, test=0.02):
     """Divide pairs by the hash of their source text.
 
-    Texts that differ only in case, digits, punctuation or blanks have one hash, so they all fall on
-    one side. A pair's side depends on its own text alone: more data move nothing.
+    Texts that differ only in case, digits, punctuation or blanks have the same hash, so they are
+    all in the same set. The set of a pair depends only on its own text: more data do not change it.
 
     Args:
         pairs: iterable of (source, target) texts.
@@ -50,16 +50,16 @@ def split_pairs(pairs, validation=0.02, test=0.02):
 
 
 def without_near_duplicates(pairs, train, overlap=0.7):
-    """The pairs whose source is unlike every source text of a training set.
+    """The pairs whose source is not similar to any source text of a training set.
 
-    Technical texts repeat each other with a name changed. A score on what remains here says what
-    the model does with sentences that it has not all but seen.
+    Technical texts often repeat each other with another name. A score on the remaining pairs shows
+    how the model does on sentences that are really new.
 
     Args:
-        pairs: list of (source, target) texts, held out.
+        pairs: list of held-out (source, target) texts.
         train: list of (source, target) texts.
-        overlap: float, the Jaccard similarity |A and B| / |A or B| of two texts' sets of words
-            from which on they count as near duplicates.
+        overlap: float. Two texts are near duplicates if the Jaccard similarity of their sets of
+            words, |A and B| / |A or B|, is at least this.
 
     Returns:
         List of the remaining (source, target).
@@ -89,7 +89,7 @@ def _words(text):
 
 
 def _place(text):
-    """A number in [0, 1) that depends on the words of the text only."""
+    """A number in [0, 1) that depends only on the words of the text."""
     words = " ".join(_WORD.findall(text.casefold()))
     return (
         int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""From texts as token ids to what a model reads and the labels that it must give."""
+"""From texts as token ids to the inputs and the labels of a model."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ IGNORED = -100
 
 
 def shift_right(labels, decoder_start_token_id, pad_token_id):
-    """The decoder's input under teacher forcing: the labels one place later, after the start token.
+    """The input of the decoder for teacher forcing: the start token, then the labels, one later.
 
     Args:
-        labels: int (b, t), -100 where there is nothing to learn.
+        labels: int (b, t); a label of -100 is not learnt.
         decoder_start_token_id: int.
-        pad_token_id: int, in place of -100.
+        pad_token_id: int, replaces -100.
 
     Returns:
         int32 (b, t), decoder_input_ids.
@@ -28,14 +28,14 @@ def shift_right(labels, decoder_start_token_id, pad_token_id):
 
 
 def next_tokens(input_ids, attention_mask=None):
-    """The labels of a causal language model: at each token the one after it.
+    """The labels of a causal language model: the label of each token is the next token.
 
     Args:
         input_ids: int (b, t).
         attention_mask: int (b, t), 1 = real token; padding may be on either side.
 
     Returns:
-        int32 (b, t), -100 at each row's last token and at padding.
+        int32 (b, t), -100 at the last token of each row and at padding.
     """
     input_ids = token_ids(input_ids, "input_ids", axes=2)
     mask = np.ones_like(input_ids)

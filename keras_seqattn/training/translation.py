@@ -11,7 +11,7 @@ from keras_seqattn.training.checks import iterable
 
 
 def corpus_bleu(translations, references):
-    """BLEU (Papineni et al. 2002) as sacrebleu computes it by default, 0 to 100.
+    """BLEU (Papineni et al. 2002) with the defaults of sacrebleu, 0 to 100.
 
     Args:
         translations: list of str.
@@ -27,7 +27,7 @@ def corpus_bleu(translations, references):
 
 
 def corpus_chrf(translations, references):
-    """chrF2 (Popovic 2015), the F-score of character n-grams, as sacrebleu computes it, 0 to 100.
+    """chrF2 (Popovic 2015), the F-score of character n-grams, computed by sacrebleu, 0 to 100.
 
     Args:
         translations: list of str.
@@ -43,19 +43,19 @@ def corpus_chrf(translations, references):
 
 
 class TranslationScores(keras.callbacks.Callback):
-    """Translates held-out texts after each epoch and adds val_bleu and val_chrf to its logs.
+    """Translates held-out texts after an epoch, and adds val_bleu and val_chrf to the logs.
 
-    Place it before callbacks that watch these names, as EarlyStopping or ModelCheckpoint do.
+    Put it before callbacks that watch these names, such as EarlyStopping and ModelCheckpoint.
 
     Args:
         sources: list of str.
         references: list of str, their translations.
-        every: int, once in so many epochs.
-        batch_size: int, texts translated at once.
-        show: int, how many translations to print.
-        **settings: of `keras_seqattn.generate`, as max_new_tokens and num_beams.
+        every: int, number of epochs between two translations.
+        batch_size: int, number of texts translated at once.
+        show: int, number of translations to print.
+        **settings: settings of `keras_seqattn.generate`, such as max_new_tokens and num_beams.
 
-    The model's assets must hold its tokenizer.
+    The assets of the model must contain its tokenizer.
     """
 
     def __init__(self, sources, references, every=1, batch_size=64, show=0, **settings):
@@ -85,13 +85,13 @@ class TranslationScores(keras.callbacks.Callback):
 
 
 def translate(model, sources, batch_size=64, **settings):
-    """Generate for a list of texts, those of similar length together.
+    """Generate a text for each source; sources of similar length are in one batch.
 
     Args:
-        model: SequenceModel whose assets hold its tokenizer.
+        model: SequenceModel whose assets contain its tokenizer.
         sources: list of str.
-        batch_size: int, texts generated for at once.
-        **settings: of `keras_seqattn.generate`.
+        batch_size: int, number of texts in a batch.
+        **settings: settings of `keras_seqattn.generate`.
 
     Returns:
         List of str, in the order of `sources`.
@@ -109,7 +109,7 @@ def translate(model, sources, batch_size=64, **settings):
 
 
 def _list(texts, name):
-    # One by one: what has no end holds something else than texts.
+    # Checked one by one, so that an endless iterable of other objects is refused, too.
     return [arguments.text(text, name) for text in iterable(texts, name)]
 
 

@@ -1,4 +1,4 @@
-"""Trains a tokenizer on one's own texts."""
+"""Trains a tokenizer on your own texts."""
 
 import json
 
@@ -6,7 +6,7 @@ from keras_seqattn.arguments import integer, text
 from keras_seqattn.errors import InputError
 from keras_seqattn.training.checks import iterable
 
-# Their ids are their places: padding is 0.
+# Their ids are their positions here: padding is 0.
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 
 
@@ -16,12 +16,12 @@ def train_bpe(texts, vocabulary_size=8000, min_frequency=2):
     An encoded text ends with </s>. The special tokens <pad>, <s>, </s>, <unk> have ids 0 to 3.
 
     Args:
-        texts: list of str, of every language that the model reads or writes.
-        vocabulary_size: int, at most; at least 260, the bytes and the special tokens.
-        min_frequency: int, how often a pair must occur to be merged.
+        texts: list of str, in every language that the model reads or writes.
+        vocabulary_size: int, the maximum size; at least 260, for the bytes and the special tokens.
+        min_frequency: int, a pair is merged if it occurs at least this often.
 
     Returns:
-        dict file name -> bytes of tokenizer.json and tokenizer_config.json, for `model.assets`.
+        dict of file name -> bytes, for `model.assets`: tokenizer.json and tokenizer_config.json.
 
     Raises:
         InputError: the vocabulary is too small.

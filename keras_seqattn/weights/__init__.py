@@ -1,7 +1,7 @@
 """Reading and writing checkpoints, and the engine that maps names and axes to variables."""
 
 from keras_seqattn.weights.rows import (
-    Row,
+    WeightRow,
     attention_rows,
     dense_rows,
     fused_rows,
@@ -9,4 +9,4 @@ from keras_seqattn.weights.rows import (
 )
 from keras_seqattn.weights.table import Table
 
-__all__ = ["Row", "Table", "attention_rows", "dense_rows", "fused_rows", "layer_norm_rows"]
+__all__ = ["Table", "WeightRow", "attention_rows", "dense_rows", "fused_rows", "layer_norm_rows"]

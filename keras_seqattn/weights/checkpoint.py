@@ -1,4 +1,4 @@
-"""What every checkpoint format is presented as: configuration, assets, tensors on demand."""
+"""A checkpoint of any format: configuration, assets, and tensors that are read on demand."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,17 +9,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk. Nothing but its header is in memory; `read` brings one tensor.
+    """A checkpoint on disk. Only its header is in memory; `read` reads one tensor.
 
     Attributes:
-        path: where it came from, for messages.
-        config: the Hugging Face configuration (config.json), whatever the file format.
-        assets: file name -> bytes of what lies beside the weights (tokenizer, generation settings,
+        path: the file or directory, for messages.
+        config: the Hugging Face configuration (config.json), for every file format.
+        assets: file name -> bytes of the files beside the weights (tokenizer, generation settings,
             ...).
         shapes: tensor name -> shape, with Hugging Face names and axis order.
         read: tensor name -> float32 array of that shape.
-        aliases: other names of stored tensors -> the names that these are stored under, as files
-            have them of tied weights.
+        aliases: other names of stored tensors -> their stored names; files of tied weights have
+            such names.
     """
 
     path: Path
@@ -30,13 +30,13 @@ class Checkpoint:
     aliases: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def stored_name(self, name):
-        """The name that a tensor is stored under."""
+        """The stored name of a tensor."""
         return name if name in self.shapes else self.aliases.get(name, name)
 
     def shape(self, name):
-        """The shape of a tensor by either of its names, or None if there is none."""
+        """The shape of a tensor, by its stored name or an alias; None if there is none."""
         return self.shapes.get(self.stored_name(name))
 
     def tensor(self, name):
-        """float32 array, a tensor by either of its names."""
+        """A tensor as float32 array, by its stored name or an alias."""
         return self.read(self.stored_name(name))

@@ -39,8 +39,8 @@ _SHARD = re.compile(r"model-[0-9]{5,}-of-[0-9]{5,}\.safetensors")
 def open_directory(path):
     """Open a Hugging Face directory.
 
-    The names in an index may not lead out of the directory. Links that the directory holds are
-    followed, as caches of downloads are made of them.
+    The names in an index must not lead out of the directory. Links in the directory are followed,
+    because download caches consist of links.
 
     Args:
         path: the directory.
@@ -77,17 +77,18 @@ def open_directory(path):
 
 
 def write_directory(path, config, assets, shapes, read, shard_bytes=_SHARD_BYTES):
-    """Write a Hugging Face directory, at once or not at all.
+    """Write a Hugging Face directory completely or not at all.
 
     Args:
-        path: the directory; made if absent. Of a model that is there, config.json, the weights and
-            the assets that are written now are replaced; all other files stay. In any other
-            directory files of these names are kept, ending in .kept, with a warning.
+        path: the directory, which is made if it does not exist. If it holds a model, its
+            config.json, its weights and the assets that are written now are replaced, and all other
+            files stay. In any other directory, files with these names are kept under names that end
+            in .kept, with a warning.
         config: dict for config.json.
         assets: file name -> bytes.
         shapes: dict of tensor name -> shape.
-        read: function from a name to its float32 array; called once per tensor, in order.
-        shard_bytes: size above which the weights are split over several files.
+        read: function from a name to its float32 array; it is called once per tensor, in order.
+        shard_bytes: larger weights are split into several files.
 
     Raises:
         CheckpointError: the directory cannot be written, or is an exported bundle.
@@ -110,13 +111,13 @@ def write_json(path, value):
 
 
 def is_file(path):
-    """Whether there is a file, or a link to one.
+    """Whether the path is a file or a link to a file.
 
     Args:
         path: pathlib.Path.
 
     Raises:
-        CheckpointError: there is something else: a directory, a device, a link to nothing.
+        CheckpointError: the path is something else: a directory, a device, a broken link.
     """
     if os.path.isfile(path):
         return True
@@ -200,7 +201,7 @@ def _refuse_bundle(folder):
 
 
 def _replaceable(folder, names):
-    """Names of the older model's files that the new one's take the place of."""
+    """The names of files of the older model that the new model replaces."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         return set()

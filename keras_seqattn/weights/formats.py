@@ -13,14 +13,14 @@ def open_checkpoint(path):
     """Open a Hugging Face directory or a .gguf file.
 
     Args:
-        path: a directory that holds config.json and safetensors files, or a GGUF file.
+        path: a directory with config.json and safetensors files, or a GGUF file.
 
     Returns:
         A `Checkpoint`.
 
     Raises:
-        CheckpointError: the path is neither, or what it holds cannot be trusted.
-        InputError: it is not a path.
+        CheckpointError: the path is neither of these, or a file is damaged.
+        InputError: the argument is not a path.
     """
     if path == "":
         raise CheckpointError("the path is empty: give a Hugging Face directory or a .gguf file.")

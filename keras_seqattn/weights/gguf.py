@@ -1,4 +1,4 @@
-"""GGUF files of the llama architecture, presented as a Hugging Face checkpoint."""
+"""GGUF files of the llama architecture, opened as Hugging Face checkpoints."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _LAYER_TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-# Factors of the rotary frequencies: they become part of the configuration.
+# Factors of the rotary frequencies. They become part of the configuration.
 _ROPE_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 # Metadata of variants of the architecture that the llama family does not compute.
 _REFUSED = (
@@ -50,7 +50,7 @@ def open_gguf(path):
         A `Checkpoint`.
 
     Raises:
-        CheckpointError: the file is damaged, or of an architecture that is not implemented.
+        CheckpointError: the file is damaged, or its architecture is not implemented.
     """
     file = open_gguf_file(path)
     architecture = file.metadata.get("general.architecture")
@@ -100,17 +100,17 @@ def _hugging_face_name(path, name):
 
 
 def _config(file, names):
-    """The config.json that the metadata and the tensors amount to."""
+    """The content of config.json, from the metadata and the tensors."""
     values = Metadata(file.path, file.metadata, "llama.")
     for key in _REFUSED:
         if values.get(key):
             raise CheckpointError(
                 f"{file.path}: llama.{key}={shown(values.get(key))} is not implemented."
             )
-    heads = values.whole("attention.head_count")
-    width = values.whole("embedding_length")
-    rotated = values.whole("rope.dimension_count", max(1, width // heads))
-    head_dim = values.whole("attention.key_length", rotated)
+    heads = values.integer("attention.head_count")
+    width = values.integer("embedding_length")
+    rotated = values.integer("rope.dimension_count", max(1, width // heads))
+    head_dim = values.integer("attention.key_length", rotated)
     if "token_embd.weight" not in file.tensors:
         raise CheckpointError(f"{file.path}: lacks the tensor 'token_embd.weight'.")
     config = {
@@ -118,14 +118,14 @@ def _config(file, names):
         "model_type": "llama",
         "vocab_size": file.tensors["token_embd.weight"].shape[0],
         "hidden_size": width,
-        "intermediate_size": values.whole("feed_forward_length"),
-        "num_hidden_layers": values.whole("block_count"),
+        "intermediate_size": values.integer("feed_forward_length"),
+        "num_hidden_layers": values.integer("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": values.whole("attention.head_count_kv", heads),
+        "num_key_value_heads": values.integer("attention.head_count_kv", heads),
         "head_dim": head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": values.whole("context_length"),
-        "rms_norm_eps": values.number("attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": values.integer("context_length"),
+        "rms_norm_eps": values.positive_float("attention.layer_norm_rms_epsilon"),
         "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,
         "mlp_bias": "model.layers.0.mlp.down_proj.bias" in names,
         "tie_word_embeddings": "lm_head.weight" not in names,
@@ -138,10 +138,10 @@ def _config(file, names):
 def _special_tokens(values, count):
     tokens = {}
     for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding")):
-        token = values.token(key, count)
+        token = values.token_id(key, count)
         if token is not None:
             tokens[f"{name}_token_id"] = token
-    end_of_turn = values.token("eot", count)
+    end_of_turn = values.token_id("eot", count)
     if end_of_turn is not None and end_of_turn != tokens.get("eos_token_id"):
         others = [tokens["eos_token_id"]] if "eos_token_id" in tokens else []
         tokens["eos_token_id"] = [*others, end_of_turn]
@@ -149,15 +149,17 @@ def _special_tokens(values, count):
 
 
 def _rope_parameters(file, values, head_dim):
-    """Rotary settings with Hugging Face names; frequency factors stored as a tensor stay exact."""
-    rotated = values.whole("rope.dimension_count", head_dim)
+    """Rotary settings with Hugging Face names. Frequency factors from a tensor stay exact."""
+    rotated = values.integer("rope.dimension_count", head_dim)
     if rotated != head_dim:
         raise CheckpointError(
             f"{file.path}: rotating {rotated} of {head_dim} channels is not implemented for llama."
         )
-    base = values.number("rope.freq_base", 10000.0)
-    original = values.whole("rope.scaling.original_context_length", values.whole("context_length"))
-    kind = values.text("rope.scaling.type", "none")
+    base = values.positive_float("rope.freq_base", 10000.0)
+    original = values.integer(
+        "rope.scaling.original_context_length", values.integer("context_length")
+    )
+    kind = values.string("rope.scaling.type", "none")
     if "rope_freqs.weight" in file.tensors:
         factors = _read_factors(file, "rope_freqs.weight", head_dim)
         return {"rope_theta": base} | _frequency_factors(factors, base, original)
@@ -171,7 +173,7 @@ def _rope_parameters(file, values, head_dim):
                 ).tolist()
                 for name in ("long", "short")
             },
-            "attention_factor": values.number("rope.scaling.attn_factor", 1.0),
+            "attention_factor": values.positive_float("rope.scaling.attn_factor", 1.0),
             "original_max_position_embeddings": original,
         }
     if kind == "none":
@@ -183,7 +185,7 @@ def _rope_parameters(file, values, head_dim):
     scaling = {
         "rope_type": kind,
         "rope_theta": base,
-        "factor": values.number("rope.scaling.factor"),
+        "factor": values.positive_float("rope.scaling.factor"),
     }
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = original
@@ -207,7 +209,7 @@ def _read_factors(file, name, head_dim):
 
 
 def _frequency_factors(factors, base, original):
-    """Llama 3's scaling where the factors are its own, else the general LongRoPE."""
+    """The scaling of Llama 3 if the factors match it, else the general LongRoPE."""
     scaling = {
         "rope_type": "llama3",
         "factor": float(factors.max()),
@@ -227,7 +229,7 @@ def _frequency_factors(factors, base, original):
 
 
 def _llama3_factors(scaling, base, size):
-    """What llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
+    """The factors that llama.cpp stores for Llama 3.1: default frequency / scaled frequency."""
     wavelength = 2 * np.pi * np.float64(base) ** (np.arange(size) / size)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     smooth = (scaling["original_max_position_embeddings"] / wavelength - low) / (high - low)
@@ -236,6 +238,6 @@ def _llama3_factors(scaling, base, size):
 
 
 def _unpermute(value, num_heads):
-    """Undo llama.cpp's reordering of q and k rows from half-split to interleaved rotary pairs."""
+    """Undo the reordering of q and k rows in llama.cpp, from half-split to interleaved pairs."""
     pairs = value.reshape(num_heads, -1, 2, *value.shape[1:])  # (h, d/2, 2, ...)
     return pairs.swapaxes(1, 2).reshape(value.shape)

@@ -1,8 +1,8 @@
 """The GGUF container (github.com/ggml-org/ggml, docs/gguf.md), read with every length checked.
 
-The gguf package's own reader trusts the lengths in the file, so a damaged one can make it loop for
-ever;
-here a length that the file cannot hold is refused. Quantised blocks are decoded by that package.
+The reader of the gguf package trusts the lengths in the file, so a damaged file can make it loop
+for ever. Here, a length that does not fit into the file is refused. The gguf package decodes the
+quantised blocks.
 """
 
 import dataclasses
@@ -33,19 +33,19 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _MAX_DIMENSIONS = 4
-# An entry is at least a name length, a type and a value: more entries than this cannot be in the
-# file.
+# An entry has at least a name length, a type and a value, so a file cannot hold more entries than
+# its size divided by this.
 _MIN_ENTRY_BYTES = 12
-# The longest texts are chat templates, of some 10 kB.
+# The longest texts are chat templates with about 10 kB.
 _MAX_TEXT_BYTES = 16 << 20
-# The largest vocabularies have some 300,000 tokens and twice as many merges.
+# The largest vocabularies have about 300,000 tokens and twice as many merges.
 _MAX_ITEMS = 1 << 20
 _MAX_ENTRIES = 50_000
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: row-major `shape`, GGML `kind`, `offset` and `size` in bytes."""
+    """The place of a tensor: row-major `shape`, GGML `kind`, `offset` and `size` in bytes."""
 
     shape: tuple[int, ...]
     kind: int
@@ -59,7 +59,7 @@ class GGUFFile:
 
     Attributes:
         path: the file.
-        metadata: key -> int, float, bool, str or list of them.
+        metadata: key -> int, float, bool, str, or a list of these.
         tensors: tensor name -> `StoredTensor`.
     """
 
@@ -71,7 +71,7 @@ class GGUFFile:
         """Decode one tensor.
 
         Args:
-            name: the tensor's name in the file.
+            name: the name of the tensor in the file.
 
         Returns:
             float32 array.
@@ -87,7 +87,7 @@ class GGUFFile:
         rows = data.reshape(*tensor.shape[:-1], -1)
         kind = gguf.GGMLQuantizationType(tensor.kind)
         try:
-            with np.errstate(all="ignore"):  # damaged blocks give no numbers, which are refused
+            with np.errstate(all="ignore"):  # damaged blocks give NaN, which is refused
                 values = gguf.quants.dequantize(rows, kind)
         except NotImplementedError as error:
             raise CheckpointError(
@@ -185,7 +185,7 @@ class _Parser:
             self._fail(f"holds text that is not UTF-8 in {what}")
 
     def _value(self, kind, key):
-        """A value of the metadata; `key` as messages show it."""
+        """A value of the metadata; `key` is for messages."""
         if kind in _SCALARS:
             return self._scalar(kind, key)
         if kind == _STRING:
@@ -229,7 +229,7 @@ class _Parser:
         return name, StoredTensor(shape, kind, self._scalar(10, what), size)
 
     def _place(self, tensors, alignment):
-        """Make the offsets absolute and check that every tensor lies inside the file, by itself."""
+        """Make the offsets absolute. Check that tensors lie in the file and do not overlap."""
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             self._fail(f"has the alignment {shown(alignment)}, which is not a power of two")
         start = -(-self._file.tell() // alignment) * alignment

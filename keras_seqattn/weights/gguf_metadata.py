@@ -1,21 +1,24 @@
-"""The metadata of a GGUF file, read by kind: a caller gets what it asks for or an error."""
+"""The metadata of a GGUF file. Each method checks the type of the entry that it returns."""
 
 import numpy as np
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
 
-# What an entry is where there must be one.
+# The default of an entry that must be there.
 REQUIRED = object()
 
 
 class Metadata:
     """The entries of a GGUF file, with checks.
 
+    A method raises `CheckpointError` if an entry has another type, or if it is missing and there is
+    no default.
+
     Args:
         path: the file, for messages.
-        entries: dict, as of `GGUFFile.metadata`.
-        prefix: what the keys start with that are asked for.
+        entries: dict, as in `GGUFFile.metadata`.
+        prefix: the methods put this before each key.
     """
 
     def __init__(self, path, entries, prefix=""):
@@ -24,10 +27,10 @@ class Metadata:
         self._prefix = prefix
 
     def get(self, key, default=None):
-        """An entry as it is, or the default."""
+        """An entry without a check, or the default."""
         return self._entries.get(self._prefix + key, default)
 
-    def whole(self, key, default=REQUIRED, least=1):
+    def integer(self, key, default=REQUIRED, least=1):
         """A whole number of at least `least`, below 2**31."""
         return self._checked(
             key,
@@ -36,9 +39,11 @@ class Metadata:
             f"a whole number from {least} to 2**31 - 1",
         )
 
-    def number(self, key, default=REQUIRED):
-        """A float above 0: the shortest decimal that is the same float32, as 1e-5 is stored as
-        9.99999975e-06."""
+    def positive_float(self, key, default=REQUIRED):
+        """A float above 0: the shortest decimal number that is equal in float32.
+
+        A file stores 1e-5 as 9.99999975e-06; the result is 1e-5.
+        """
         value = self._checked(
             key,
             default,
@@ -47,16 +52,16 @@ class Metadata:
         )
         return float(str(np.float32(value)))
 
-    def text(self, key, default=REQUIRED):
-        """A text."""
+    def string(self, key, default=REQUIRED):
+        """A str."""
         return self._checked(key, default, lambda value: isinstance(value, str), "a text")
 
-    def flag(self, key, default=REQUIRED):
+    def boolean(self, key, default=REQUIRED):
         """True or false."""
         return self._checked(key, default, lambda value: isinstance(value, bool), "true or false")
 
-    def texts(self, key, default=REQUIRED):
-        """A list of texts."""
+    def strings(self, key, default=REQUIRED):
+        """A list of str."""
         return self._checked(
             key,
             default,
@@ -64,17 +69,17 @@ class Metadata:
             "a list of texts",
         )
 
-    def token(self, name, count):
-        """The number of a special token, such as "bos", or None.
+    def token_id(self, name, count):
+        """The id of a special token, such as "bos"; None if the file has none.
 
         Args:
-            name: what `tokenizer.ggml.` and `_token_id` stand around.
-            count: of tokens, which it must be below.
+            name: the key is `tokenizer.ggml.<name>_token_id`.
+            count: number of tokens; the id must be smaller.
         """
         key = f"tokenizer.ggml.{name}_token_id"
         if self.get(key) is None:
             return None
-        token = self.whole(key, least=0)
+        token = self.integer(key, least=0)
         if token >= count:
             raise CheckpointError(f"{self.path}: {key} is {token}, outside the {count} tokens.")
         return token

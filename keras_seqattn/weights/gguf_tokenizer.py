@@ -20,18 +20,18 @@ def tokenizer_assets(metadata, count):
 
     Args:
         metadata: the `Metadata` of the file.
-        count: of token vectors that the model has.
+        count: number of token vectors in the model.
 
     Returns:
-        dict of file name -> bytes; empty, with a warning, for a kind of tokenizer that is not
-        implemented.
+        dict of file name -> bytes. If the kind of tokenizer is not implemented, it is empty, and
+        there is a warning.
 
     Raises:
-        CheckpointError: an entry is of the wrong kind, or the vocabulary, the merges and the
-            vectors contradict each other.
+        CheckpointError: an entry has the wrong type, or the vocabulary, the merges and the vectors
+            contradict each other.
     """
-    kind = metadata.text("tokenizer.ggml.model", None)
-    split = metadata.text("tokenizer.ggml.pre", "default")
+    kind = metadata.string("tokenizer.ggml.model", None)
+    split = metadata.string("tokenizer.ggml.pre", "default")
     if kind is None:
         return {}
     if kind != "gpt2" or split not in _SPLITS:
@@ -42,7 +42,7 @@ def tokenizer_assets(metadata, count):
             stacklevel=2,
         )
         return {}
-    tokens = metadata.texts("tokenizer.ggml.tokens", [])
+    tokens = metadata.strings("tokenizer.ggml.tokens", [])
     if not tokens or len(set(tokens)) != len(tokens):
         raise CheckpointError(
             f"{metadata.path}: the tokenizer's vocabulary is missing or lists a token twice."
@@ -59,12 +59,12 @@ def tokenizer_assets(metadata, count):
 
 
 def _tokenizer(metadata, tokens, split):
-    merges = [tuple(merge.split(" ")) for merge in metadata.texts("tokenizer.ggml.merges", [])]
+    merges = [tuple(merge.split(" ")) for merge in metadata.strings("tokenizer.ggml.merges", [])]
     special, added = _added_tokens(metadata, tokens)
     ignore_merges = split == "llama-bpe"
-    # llama.cpp puts the token first for Llama 3 where the file does not say.
-    puts_bos = metadata.flag("tokenizer.ggml.add_bos_token", ignore_merges)
-    bos = metadata.token("bos", len(tokens)) if puts_bos else None
+    # If the file does not say it, llama.cpp puts the token first for Llama 3 only.
+    puts_bos = metadata.boolean("tokenizer.ggml.add_bos_token", ignore_merges)
+    bos = metadata.token_id("bos", len(tokens)) if puts_bos else None
     vocabulary = {token: index for index, token in enumerate(tokens)}
     try:
         model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
@@ -76,7 +76,7 @@ def _tokenizer(metadata, tokens, split):
         tokenizer.add_tokens(added)
         if bos is not None:
             tokenizer.post_processor = _first_token(tokens[bos], bos)
-    except Exception as error:  # of a library in Rust, which raises what it likes
+    except Exception as error:  # the library is written in Rust and may raise any error
         raise CheckpointError(
             f"{metadata.path}: the tokenizer's merges or special tokens do not fit its vocabulary "
             f"({shown(str(error))})."
@@ -85,7 +85,7 @@ def _tokenizer(metadata, tokens, split):
 
 
 def _added_tokens(metadata, tokens):
-    """The tokens that are never split: those for control, and others."""
+    """The tokens that are never split: control tokens, and user-defined tokens."""
     key = "tokenizer.ggml.token_type"
     kinds = metadata.get(key, [])
     if not isinstance(kinds, list) or kinds and len(kinds) != len(tokens):
@@ -113,13 +113,13 @@ def _tokenizer_config(metadata, tokens):
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     for name, key in names.items():
-        index = metadata.token(key, len(tokens))
+        index = metadata.token_id(key, len(tokens))
         if index is not None:
             config[f"{name}_token"] = tokens[index]
-    length = metadata.whole("llama.context_length", None)
+    length = metadata.integer("llama.context_length", None)
     if length is not None:
         config["model_max_length"] = length
-    template = metadata.text("tokenizer.chat_template", None)
+    template = metadata.string("tokenizer.chat_template", None)
     if template is not None:
         config["chat_template"] = template
     return json.dumps(config, indent=2, ensure_ascii=False).encode("utf-8")

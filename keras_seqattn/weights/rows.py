@@ -1,4 +1,4 @@
-"""Rows between checkpoint names and variables, one to one, one to many or many to one."""
+"""Rows of a weight table: they map checkpoint names to variables, also many to one."""
 
 import dataclasses
 import functools
@@ -11,30 +11,33 @@ from keras_seqattn.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One correspondence: checkpoint names, variable paths, and how the axes map.
+class WeightRow:
+    """One row of a weight table: checkpoint names, variable paths, and a pattern for the axes.
 
-    Most rows are of one tensor and one variable. Where a tensor holds several variables, `variable`
-    lists them and `joined` is the axis along which they lie side by side; where a variable holds
-    several tensors, `checkpoint` lists these. A number in the checkpoint's name that the variable's
-    path lacks is an axis of the variable, over which one tensor for each index is stacked.
+    Most rows have one tensor and one variable. There are three other cases:
+
+    - A tensor holds several variables: `variable` lists them, and `joined` is the axis along which
+      they are side by side.
+    - A variable holds several tensors: `checkpoint` lists them, and `joined` is that axis.
+    - A number in the checkpoint name is not in the variable path: it is an axis of the variable,
+      along which one tensor for each index is stacked.
 
     Attributes:
-        checkpoint: name in the checkpoint, or a tuple of them; `{i}` stands for a number.
-        variable: path of the variable, with the same `{i}`, or a tuple of them; None means that the
-            tensor is deliberately unused.
-        axes: einops pattern from the checkpoint to the variable, as "o i -> i o"; None keeps them.
-            Both sides may group axes: "(h d) i -> i h d".
+        checkpoint: a name in the checkpoint, or a tuple of names; `{i}` stands for a number.
+        variable: the path of the variable, with the same `{i}`, or a tuple of paths; None means
+            that the tensor is not used on purpose.
+        axes: einops pattern from the checkpoint to the variable, for example "o i -> i o"; None
+            keeps the axes. Both sides may group axes: "(h d) i -> i h d".
         joined: name of the axis along which several tensors or variables are concatenated.
-        sizes: the sizes of axes that the variables' shapes do not tell, by name. Of `joined` they
-            are those of each of several tensors, where these are not equal.
+        sizes: name of an axis -> its size, if the shapes of the variables do not tell it. For
+            `joined` it is a tuple with the size of each tensor; it is needed if these differ.
 
     Example:
-        # Queries, keys and values of each head side by side, as GPT-NeoX stores them.
-        Row("qkv.weight", ("query/kernel", "key/kernel", "value/kernel"),
+        # Queries, keys and values of each head are side by side, as in GPT-NeoX.
+        WeightRow("qkv.weight", ("query/kernel", "key/kernel", "value/kernel"),
             "(h p d) i -> i (h p d)", joined="p", sizes={"h": 12, "d": 64})
         # One tensor for each expert.
-        Row("experts.{e}.w1.weight", "experts/gate", "f m -> e m f")
+        WeightRow("experts.{e}.w1.weight", "experts/gate", "f m -> e m f")
     """
 
     checkpoint: str | tuple[str, ...]
@@ -58,29 +61,29 @@ class Row:
 
     @property
     def tensors(self):
-        """The names in the checkpoint, a tuple."""
+        """A tuple of the names in the checkpoint."""
         return (self.checkpoint,) if isinstance(self.checkpoint, str) else self.checkpoint
 
     @property
     def variables(self):
-        """The paths of variables, a tuple; empty if the tensor is unused."""
+        """A tuple of the paths of variables; it is empty if the tensor is unused."""
         if self.variable is None:
             return ()
         return (self.variable,) if isinstance(self.variable, str) else self.variable
 
     @property
     def stacked(self):
-        """The numbers of the checkpoint's names that are axes of the variable: none or one."""
+        """The numbers of the checkpoint names that are axes of the variable: none or one."""
         if not self.variables:
             return ()
         return tuple(_numbers(self.tensors[0]) - _numbers(self.variables[0]))
 
     def match_tensor(self, name):
-        """(which tensor, its numbers) of a name in a checkpoint, or None."""
+        """(index of the tensor, its numbers) for a name in a checkpoint, or None."""
         return _match(self.tensors, name)
 
     def match_variable(self, path):
-        """(which variable, its numbers) of a path, or None."""
+        """(index of the variable, its numbers) for a path, or None."""
         return _match(self.variables, path)
 
     def paths(self, numbers):
@@ -88,14 +91,15 @@ class Row:
         return tuple(path.format(**numbers) for path in self.variables)
 
     def parts(self, numbers, shapes):
-        """The tensors that the variables of these numbers are made of.
+        """The tensors that hold the variables with these numbers.
 
         Args:
-            numbers: dict of the numbers in names; those of `stacked` are left out.
+            numbers: dict of the numbers in names, without those of `stacked`.
             shapes: the shapes of the variables, in order.
 
         Returns:
-            dict of (which tensor, index of the stack) -> name; the index is 0 without a stack.
+            dict of (index of the tensor, index in the stack) -> name. Without a stack, the second
+            index is 0.
         """
         count = self._sizes(shapes[0])[self.stacked[0]] if self.stacked else 1
         return {
@@ -105,7 +109,7 @@ class Row:
         }
 
     def tensor_shape(self, place, shapes):
-        """The shape of a tensor, given those of the variables."""
+        """The shape of a tensor, from the shapes of the variables."""
         if self.axes is None:
             return tuple(shapes[0])
         sizes = self._tensor_sizes(place, shapes)
@@ -116,7 +120,7 @@ class Row:
         """The values of the variables.
 
         Args:
-            tensors: dict of the keys of `parts` -> array.
+            tensors: dict with the keys of `parts` -> array.
             shapes: the shapes of the variables, in order.
 
         Returns:
@@ -158,7 +162,7 @@ class Row:
         return _rearranged(whole, inner, self._side(0), self._tensor_sizes(place, shapes))
 
     def _unstacked(self, tensors, index, shapes):
-        """The variables without the axis of the stack, of the tensors at one index of it."""
+        """The variables without the axis of the stack, from the tensors at one index of it."""
         inner, slices = self._inner_side(), self._slice_side()
         parts = [
             _rearranged(
@@ -181,12 +185,12 @@ class Row:
         return _groups(self._side(1)).index(self.stacked)
 
     def _slice_side(self):
-        """The variable's side without the axis of the stack."""
+        """The side of the variable without the axis of the stack."""
         names = self._side(1).split()
         return " ".join(name for name in names if name not in self.stacked)
 
     def _inner_side(self):
-        """Every axis of the checkpoint's side on its own."""
+        """The side of the checkpoint with every axis separate."""
         return " ".join(name for group in _groups(self._side(0)) for name in group)
 
     def _sizes(self, shape):
@@ -227,18 +231,18 @@ class Row:
 
 
 def dense_rows(checkpoint, variable):
-    """The rows of a Dense layer, with or without a bias, that torch stores as `x W' + b`."""
+    """The rows of a Dense layer that torch stores as `x W' + b`, with or without a bias."""
     return (
-        Row(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
-        Row(f"{checkpoint}.bias", f"{variable}/bias"),
+        WeightRow(f"{checkpoint}.weight", f"{variable}/kernel", "o i -> i o"),
+        WeightRow(f"{checkpoint}.bias", f"{variable}/bias"),
     )
 
 
 def layer_norm_rows(checkpoint, variable):
     """The rows of a LayerNormalization."""
     return (
-        Row(f"{checkpoint}.weight", f"{variable}/gamma"),
-        Row(f"{checkpoint}.bias", f"{variable}/beta"),
+        WeightRow(f"{checkpoint}.weight", f"{variable}/gamma"),
+        WeightRow(f"{checkpoint}.bias", f"{variable}/beta"),
     )
 
 
@@ -246,9 +250,9 @@ def attention_rows(checkpoint, variable, names=("q_proj", "k_proj", "v_proj", "o
     """The rows of an attention whose four projections are Dense layers.
 
     Args:
-        checkpoint: what their names start with.
+        checkpoint: start of the checkpoint names.
         variable: path of the `MultiHeadAttention`.
-        names: those of the projections of queries, keys, values and the result.
+        names: names of the projections of queries, keys, values and the result.
     """
     pairs = zip(names, ("query", "key", "value", "output_dense"), strict=True)
     rows = [dense_rows(f"{checkpoint}.{theirs}", f"{variable}/{ours}") for theirs, ours in pairs]
@@ -259,16 +263,18 @@ def fused_rows(checkpoint, variables, axes, joined, **sizes):
     """The rows of several Dense layers whose weights are one tensor, with or without biases.
 
     Args:
-        checkpoint: what the names of the weight and of the bias start with.
+        checkpoint: start of the checkpoint names of the weight and of the bias.
         variables: paths of the layers.
-        axes: of the weight, as in `Row`; the input's axis is `i`. Those of the bias lack it.
-        joined: as in `Row`.
-        sizes: as in `Row`, by name.
+        axes: axes of the weight, as in `WeightRow`. The axis of the input is `i`; the bias has the
+            other axes.
+        joined, sizes: as in `WeightRow`.
     """
     bias = re.sub(r"\bi\b", "", axes)
     return (
-        Row(f"{checkpoint}.weight", tuple(f"{v}/kernel" for v in variables), axes, joined, sizes),
-        Row(f"{checkpoint}.bias", tuple(f"{v}/bias" for v in variables), bias, joined, sizes),
+        WeightRow(
+            f"{checkpoint}.weight", tuple(f"{v}/kernel" for v in variables), axes, joined, sizes
+        ),
+        WeightRow(f"{checkpoint}.bias", tuple(f"{v}/bias" for v in variables), bias, joined, sizes),
     )
 
 
@@ -300,7 +306,7 @@ def _numbers(pattern):
 
 @functools.cache
 def _regex(pattern):
-    """`{i}` matches a number without leading zeros, the same one wherever it stands."""
+    """`{i}` matches a number without leading zeros, the same number at every place."""
     seen = set()
 
     def group(match):

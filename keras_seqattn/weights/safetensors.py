@@ -25,15 +25,15 @@ _BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-# A model of a thousand layers has some 20,000 tensors and a header of some MB; more is a damaged or
-# hostile file, and would take long to read.
+# A model with a thousand layers has about 20,000 tensors and a header of a few MB. A file with more
+# is damaged or hostile, and reading it would take long.
 MAX_TENSORS = 50_000
 _MAX_HEADER_BYTES = 25_000_000
 _MAX_DIMENSIONS = 8
 
 
 def read_header(path):
-    """The shapes of `read_names` alone."""
+    """The first result of `read_names`, the shapes."""
     return read_names(path)[0]
 
 
@@ -44,8 +44,8 @@ def read_names(path):
         path: the file.
 
     Returns:
-        dict of tensor name -> shape; and dict of other names of tensors -> their names here, which
-        writers of tied weights leave in the metadata.
+        dict of tensor name -> shape; and dict of other names -> tensor name, which programs that
+        write tied weights put into the metadata.
 
     Raises:
         CheckpointError: the file is missing or truncated, or its header and its size disagree.
@@ -75,7 +75,7 @@ def read_tensor(path, name):
 
     Args:
         path: the file.
-        name: the tensor's name.
+        name: the name of the tensor.
 
     Returns:
         float32 array.
@@ -86,7 +86,7 @@ def read_tensor(path, name):
     try:
         with safe_open(path, framework="np") as file:
             value = file.get_tensor(name)
-    except Exception as error:  # of a library in Rust, which raises what it likes
+    except Exception as error:  # the library is written in Rust and may raise any error
         raise CheckpointError(
             f"{path}: tensor {shown(name)} cannot be read ({shown(error)})."
         ) from error
@@ -95,12 +95,12 @@ def read_tensor(path, name):
             f"{path}: tensor {shown(name)} holds {value.dtype}, where weights must be floats. "
             "Quantised weights are not read; take the checkpoint that they were made of."
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # too large numbers become infinite and are refused
         return value.astype(np.float32, copy=False)
 
 
 def write_file(path, shapes, read):
-    """Write one float32 safetensors file, holding a single tensor in memory at a time.
+    """Write one float32 safetensors file, with one tensor in memory at a time.
 
     Args:
         path: the file to write.
@@ -112,7 +112,7 @@ def write_file(path, shapes, read):
         start, end = end, end + 4 * math.prod(shape)
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # the data starts 8-aligned
+    text += b" " * (-len(text) % 8)  # the data is aligned to 8 bytes
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in shapes:
@@ -139,7 +139,7 @@ def _header_length(path, prefix, size):
 
 
 def _check_layout(path, entries, data_bytes):
-    """The tensors must tile the data exactly: no gap, no overlap, nothing past the end."""
+    """Check that the tensors fill the data exactly: no gap, no overlap, nothing after the end."""
     spans = sorted(_span(path, name, entry) for name, entry in entries.items())
     position = 0
     for start, end, name in spans:

@@ -1,4 +1,4 @@
-"""The one engine between checkpoint names and variables: rows that read and, inverted, write."""
+"""The engine between checkpoint names and variables: the same rows read and write."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import CheckpointError
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 
 _LISTED = 8
 
@@ -18,19 +18,19 @@ class Table:
     """The rows of a family.
 
     Attributes:
-        body: rows of the model proper. Each that the model has a variable for must be in the
-            checkpoint.
-        head: rows of the tasks' heads. A checkpoint may hold heads that the model lacks; they are
-            left out.
-        prefix: what names of the body start with in a checkpoint with a head, and may lack in one
-            without.
+        body: rows of the model without heads. If the model has the variable of a row, the tensor
+            must be in the checkpoint.
+        head: rows of the heads of tasks. A checkpoint may have heads that the model does not have;
+            they are left out.
+        prefix: start of the names of the body in a checkpoint with a head. In a checkpoint without
+            a head, the names may lack it.
         renames: old endings of names -> the endings that the rows use.
-        constants: checkpoint name -> (layer, attribute), for arrays that a layer of ours computes,
-            but transformers wants to find; or the array itself. They are written, never read.
+        constants: checkpoint name -> (layer, attribute), for arrays that our layers compute but
+            transformers expects in the file; or the array itself. They are written but not read.
     """
 
-    body: tuple[Row, ...]
-    head: tuple[Row, ...] = ()
+    body: tuple[WeightRow, ...]
+    head: tuple[WeightRow, ...] = ()
     prefix: str = ""
     renames: tuple[tuple[str, str], ...] = ()
     constants: dict[str, tuple[str, str] | np.ndarray] = dataclasses.field(default_factory=dict)
@@ -38,16 +38,16 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """Tensors of a checkpoint that fill variables together.
+    """Tensors of a checkpoint that together fill one or several variables.
 
     Attributes:
-        row: the `Row`.
-        paths: of the variables.
-        names: key of `Row.parts` -> the name as the rows spell it.
-        keys: the same -> the name in the checkpoint, as far as they are there.
+        row: the `WeightRow`.
+        paths: paths of the variables.
+        names: key of `WeightRow.parts` -> the name with the spelling of the rows.
+        keys: key of `WeightRow.parts` -> the name in the checkpoint, for tensors that are there.
     """
 
-    row: Row
+    row: WeightRow
     paths: tuple
     names: dict
     keys: dict = dataclasses.field(default_factory=dict)
@@ -64,15 +64,14 @@ def load_weights(model, checkpoint, table, new_head=False):
         model: a built keras model.
         checkpoint: a `Checkpoint`.
         table: the family's `Table`.
-        new_head: allow the checkpoint to lack weights of the head, which then keep their initial
-            values.
+        new_head: the checkpoint may lack weights of the head. They keep their initial values then.
 
     Returns:
         list of the paths of variables that were not in the checkpoint (empty unless `new_head`).
 
     Raises:
-        CheckpointError: keys are missing, unexpected or mis-shaped (all of them are named at once),
-            or a weight is not finite.
+        CheckpointError: keys are missing or unexpected or have a wrong shape (the message names all
+            of them), or a weight is not finite.
     """
     variables = _variables(model)
     groups, leftover = _match(checkpoint, variables, table)
@@ -91,12 +90,12 @@ def load_weights(model, checkpoint, table, new_head=False):
 
 
 def count_layers(checkpoint, table, layer="layers_{i}"):
-    """The number of layers in a checkpoint: one more than the largest `{i}` of its names.
+    """The number of layers in a checkpoint: the largest `{i}` of its names plus 1.
 
     Args:
         checkpoint: a `Checkpoint`.
         table: the family's `Table`.
-        layer: which layers: what the variables of their rows start with.
+        layer: start of the variable paths of these layers.
 
     Returns:
         int.
@@ -108,12 +107,12 @@ def count_layers(checkpoint, table, layer="layers_{i}"):
 
 
 def stored_tensors(model, table, prefixed):
-    """The tensors of a model as a checkpoint names and shapes them.
+    """The tensors of a model, with the names and shapes of a checkpoint.
 
     Args:
         model: a built keras model.
         table: the family's `Table`.
-        prefixed: whether names of the body carry the table's prefix.
+        prefixed: whether the names of the body have the prefix of the table.
 
     Returns:
         (shapes, read): dict of name -> shape in table order, and a function from a name to its
@@ -137,7 +136,7 @@ def stored_tensors(model, table, prefixed):
     }
     shapes |= {name: array.shape for name, array in constants.items()}
 
-    # Of a stack of many tensors the variable is converted once.
+    # A variable that holds a stack of tensors is converted only once.
     held = {}
 
     def read(name):
@@ -164,7 +163,7 @@ def _constant(model, source):
 
 
 def _variables(model):
-    """Variables by path, without those that hold no weights (seeds of dropout)."""
+    """Variables by path, without variables that are not weights (seeds of dropout)."""
     return {v.path: v for v in model.variables if not v.path.endswith("seed_generator_state")}
 
 
@@ -173,14 +172,14 @@ def _shapes(group, variables):
 
 
 def _canonical_names(checkpoint, table):
-    """Names as the rows spell them -> names in the checkpoint."""
+    """Names with the spelling of the rows -> names in the checkpoint."""
     names, doubles = {}, []
     for key, name in _spelled(checkpoint.shapes, checkpoint, table):
         if name in names:
             doubles.append(f"{_plain(key)} (also stored as {_plain(names[name])})")
         names[name] = key
     _raise_if_any(checkpoint.path, [("unexpected", doubles)])
-    # The other names of a tensor, which a file may give to what no row takes.
+    # Other names of a tensor; a file may also give such names to tensors without a row.
     for key, name in _spelled(checkpoint.aliases, checkpoint, table):
         if name not in names and any(row.match_tensor(name) for row in _rows(table)):
             names[name] = key
@@ -188,7 +187,7 @@ def _canonical_names(checkpoint, table):
 
 
 def _spelled(keys, checkpoint, table):
-    """(key, the name as the rows spell it) of each."""
+    """(key, name with the spelling of the rows) for each key."""
     prefixed = any(key.startswith(table.prefix) for key in checkpoint.shapes)
     for key in keys:
         name = key
@@ -205,7 +204,7 @@ def _rows(table):
 
 
 def _match(checkpoint, variables, table):
-    """The groups that a checkpoint's tensors make, and the keys that no row takes."""
+    """The groups of the tensors of a checkpoint, and the keys without a row."""
     groups, leftover = {}, []
     for name, key in _canonical_names(checkpoint, table).items():
         found = _group_for(name, variables, table)
@@ -221,9 +220,9 @@ def _match(checkpoint, variables, table):
 
 
 def _group_for(name, variables, table):
-    """The group that a tensor belongs to and its part there; (None, None) if it is left unused.
+    """The group of a tensor and its part in it; (None, None) if the tensor is unused.
 
-    It is of the first row whose variables the model has.
+    The row is the first one whose variables the model has.
     """
     for row in _rows(table):
         match = row.match_tensor(name)
@@ -240,7 +239,7 @@ def _group_for(name, variables, table):
 
 
 def _group(row, numbers, variables):
-    """A group without keys, or None if the model lacks the variables."""
+    """A group without keys, or None if the model does not have the variables."""
     paths = row.paths(numbers)
     if not all(path in variables for path in paths):
         return None
@@ -249,7 +248,7 @@ def _group(row, numbers, variables):
 
 
 def _group_of(path, variables, table):
-    """The group, without keys, that a variable is written with."""
+    """The group, without keys, with which a variable is written."""
     for row in _rows(table):
         match = row.match_variable(path)
         group = match and _group(row, match[1], variables)
@@ -259,7 +258,7 @@ def _group_of(path, variables, table):
 
 
 def _missing(variables, groups, table):
-    """Variable path -> the checkpoint names that are missing, for the variables that lack some."""
+    """Variable path -> the missing checkpoint names, for variables with missing tensors."""
     filled = {path for group in groups if not group.missing() for path in group.paths}
     partly = {path: group.missing() for group in groups for path in group.paths}
     partly = {path: names for path, names in partly.items() if names}
@@ -285,7 +284,7 @@ def _values(checkpoint, group, variables):
 
 
 def _check_copies(checkpoint, groups, variables):
-    """A table that serves several layers may be stored for each of them, if the copies agree."""
+    """Check copies: a table of several layers may be stored for each, if the copies are equal."""
     firsts, different = {}, []
     for group in groups:
         for place, path in enumerate(group.paths):
@@ -300,7 +299,7 @@ def _check_copies(checkpoint, groups, variables):
 
 
 def _same_tensors(checkpoint, first, second):
-    """Whether two groups read the same tensors under other names, in the same way."""
+    """Whether two groups read the same tensors in the same way, perhaps under other names."""
     stored = [[checkpoint.stored_name(key) for key in g.keys.values()] for g in (first, second)]
     return stored[0] == stored[1] and first.row.axes == second.row.axes
 
@@ -317,10 +316,10 @@ def _mis_shaped(checkpoint, groups, variables):
 
 
 def _check_finite(checkpoint, key, value):
-    """Refuse weights that are NaN or infinite: the model would give nothing else."""
+    """Refuse weights that are NaN or infinite, because the results would be NaN, too."""
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(value.sum())
-    # A sum may also overflow.
+    # A sum of finite weights may also overflow.
     if not math.isfinite(total) and not np.isfinite(value).all():
         bad = int(np.count_nonzero(~np.isfinite(value)))
         raise CheckpointError(
@@ -344,5 +343,5 @@ def _raise_if_any(path, problems):
 
 
 def _plain(name):
-    """A tensor's name for a message, of which there may be many."""
+    """The name of a tensor in a message, which may list many names."""
     return shown(name)[1:-1]

@@ -152,7 +152,7 @@ def _mechanism(choose):
         (mechanisms.Fixed, {"block_size": 4, "summary": choose(1, 4)}),
         (mechanisms.GlobalLocal, {"left": 2, "right": choose(0, 2), "max_global_tokens": 2}),
         (mechanisms.Hierarchical, {"block_size": choose(2, 4), "levels": choose(1, 3)}),
-        (mechanisms.Linear, {"feature_map": choose("elu", "relu")}),
+        (mechanisms.Linearized, {"feature_map": choose("elu", "relu")}),
         (mechanisms.Linformer, {"num_features": choose(1, 4), "max_length": 20}),
         (mechanisms.Performer, {"num_features": choose(1, 8)}),
         (mechanisms.SinkLocal, {"num_sinks": choose(1, 2), "left": choose(0, 3)}),

@@ -333,7 +333,7 @@ class _Builder:
             lambda: mechanisms.Strided(3),
             lambda: mechanisms.Fixed(4, 1),
             lambda: mechanisms.Hierarchical(4, 3),
-            lambda: mechanisms.Linear(self._choice("elu", "relu")),
+            lambda: mechanisms.Linearized(self._choice("elu", "relu")),
             lambda: mechanisms.Linformer(4, 160),
             lambda: mechanisms.Performer(8),
             lambda: mechanisms.SinkLocal(2, 3),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_seqattn.layers import DecoderBlock, EncoderBlock, FeedForward, Residual, RotaryPositions
-from keras_seqattn.layers.mechanisms import Dense
+from keras_seqattn.layers.mechanisms import Full
 from tests.helpers import check_layer, randomise, to_numpy
 
 B, T, S, M, C, F, D = 2, 5, 7, 11, 13, 3, 4
@@ -288,7 +288,7 @@ def test_dropout_acts_in_training_only():
 
 def test_dense_is_what_no_mechanism_is():
     plain = block(DecoderBlock, window=(2, 0), softcap=3.0)
-    given = block(DecoderBlock, window=(2, 0), softcap=3.0, attention=Dense())
+    given = block(DecoderBlock, window=(2, 0), softcap=3.0, attention=Full())
     x, cache = normal(B, T, M), (np.zeros((B, 2, 0, D), "float32"),) * 2
     for layer in (plain, given):
         layer(x)

@@ -8,7 +8,7 @@ from keras_seqattn.layers import RotaryPositions
 from keras_seqattn.models import registry
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.weights.rows import (
-    Row,
+    WeightRow,
     attention_rows,
     dense_rows,
     fused_rows,
@@ -48,7 +48,7 @@ def _gpt_neox(residual="parallel"):
     parts = [f"{LAYERS}/attention/{name}" for name in ("query", "key", "value")]
     axes = "(h p d) i -> i (h p d)"
     body = (
-        Row("gpt_neox.embed_in.weight", "token_embedding/embeddings"),
+        WeightRow("gpt_neox.embed_in.weight", "token_embedding/embeddings"),
         *layer_norm_rows(f"{layer}.input_layernorm", f"{LAYERS}/attention_norm"),
         *layer_norm_rows(f"{layer}.post_attention_layernorm", f"{LAYERS}/feed_forward_norm"),
         *fused_rows(f"{layer}.attention.query_key_value", parts, axes, "p", h=4, d=6),
@@ -57,7 +57,7 @@ def _gpt_neox(residual="parallel"):
         *dense_rows(f"{layer}.mlp.dense_4h_to_h", f"{LAYERS}/feed_forward/down"),
         *layer_norm_rows("gpt_neox.final_layer_norm", "norm"),
     )
-    head = (Row("embed_out.weight", "token_embedding/reverse_embeddings", "v m -> m v"),)
+    head = (WeightRow("embed_out.weight", "token_embedding/reverse_embeddings", "v m -> m v"),)
     return build, Table(body, head, "gpt_neox.")
 
 
@@ -88,16 +88,16 @@ def _gemma2():
     }
     names = ("q_proj", "k_proj", "v_proj", "o_proj")
     body = (
-        Row("model.embed_tokens.weight", "token_embedding/embeddings"),
-        *(Row(f"{layer}.{n}.weight", f"{LAYERS}/{ours}/scale") for n, ours in norms.items()),
+        WeightRow("model.embed_tokens.weight", "token_embedding/embeddings"),
+        *(WeightRow(f"{layer}.{n}.weight", f"{LAYERS}/{ours}/scale") for n, ours in norms.items()),
         *attention_rows(f"{layer}.self_attn", f"{LAYERS}/attention", names),
         *dense_rows(f"{layer}.mlp.gate_proj", f"{LAYERS}/feed_forward/gate"),
         *dense_rows(f"{layer}.mlp.up_proj", f"{LAYERS}/feed_forward/up"),
         *dense_rows(f"{layer}.mlp.down_proj", f"{LAYERS}/feed_forward/down"),
-        Row("model.norm.weight", "norm/scale"),
+        WeightRow("model.norm.weight", "norm/scale"),
     )
     # A tied head may be stored twice.
-    return build, Table(body, (Row("lm_head.weight", None),), "model.")
+    return build, Table(body, (WeightRow("lm_head.weight", None),), "model.")
 
 
 GPT_NEOX = GPTNeoXConfig(**SIZES, rotary_pct=0.34)

@@ -9,7 +9,7 @@ import pytest
 import keras_seqattn
 from keras_seqattn import runtime
 from keras_seqattn.layers import GatedLinearAttention, LatentAttention, RotaryPositions, StateSpace
-from keras_seqattn.layers.mechanisms import Hierarchical, Linear, Local
+from keras_seqattn.layers.mechanisms import Hierarchical, Linearized, Local
 from keras_seqattn.onnx import export
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.precisions import get_precision
@@ -97,7 +97,7 @@ def test_long_prompts_are_read_in_pieces(exported):
 
 STEPPED = {
     "local": {"attention": Local(3, dilation=2)},
-    "linear": {"attention": Linear()},
+    "linear": {"attention": Linearized()},
     "hierarchical": {"attention": Hierarchical(4, 2)},
     # At the default temperature the decay is so slow that it hardly counts in 27 tokens.
     "gated_linear": {

@@ -12,7 +12,7 @@ import safetensors.numpy
 from keras_seqattn.errors import CheckpointError, ConfigError
 from keras_seqattn.weights.checkpoint import Checkpoint
 from keras_seqattn.weights.directory import open_directory
-from keras_seqattn.weights.rows import Row, fused_rows
+from keras_seqattn.weights.rows import WeightRow, fused_rows
 from keras_seqattn.weights.table import Table, count_layers, load_weights, stored_tensors
 
 pytestmark = pytest.mark.backend_free
@@ -132,8 +132,8 @@ def test_one_tensor_of_several_variables(name):
 
 
 EXPERTS = (
-    Row("layers.{i}.experts.{e}.w1.weight", "layers_{i}/experts/gate", "f m -> e m f"),
-    Row("layers.{i}.experts.{e}.w2.weight", "layers_{i}/experts/down", "m f -> f e m"),
+    WeightRow("layers.{i}.experts.{e}.w1.weight", "layers_{i}/experts/gate", "f m -> e m f"),
+    WeightRow("layers.{i}.experts.{e}.w2.weight", "layers_{i}/experts/down", "m f -> f e m"),
 )
 
 
@@ -171,7 +171,7 @@ def test_stacked_tensors_that_are_missing_or_too_many_are_named_together():
 
 
 def test_stacked_tensors_that_hold_two_variables():
-    row = Row("experts.{e}.gate_up", ("experts/gate", "experts/up"), "p m -> e m p", "p")
+    row = WeightRow("experts.{e}.gate_up", ("experts/gate", "experts/up"), "p m -> e m p", "p")
     model = model_of({"experts/gate": (E, M, F), "experts/up": (E, M, F)})
     tensors = {f"experts.{e}.gate_up": normal(2 * F, M, seed=e) for e in range(E)}
     values = loaded(model, tensors, [row])
@@ -185,7 +185,7 @@ def test_stacked_tensors_that_hold_two_variables():
 @pytest.mark.parametrize("sizes", [{}, {"p": (F, M)}], ids=["equal", "unequal"])
 def test_one_variable_of_several_tensors(sizes):
     widths = sizes.get("p", (F, F))
-    row = Row(("gate.weight", "up.weight"), "mlp/kernel", "p m -> m p", "p", sizes)
+    row = WeightRow(("gate.weight", "up.weight"), "mlp/kernel", "p m -> m p", "p", sizes)
     model = model_of({"mlp/kernel": (M, sum(widths))})
     names = ("gate.weight", "up.weight")
     tensors = {n: normal(w, M, seed=w) for n, w in zip(names, widths, strict=True)}
@@ -198,8 +198,8 @@ def test_one_variable_of_several_tensors(sizes):
 
 
 def test_interleaved_halves_and_a_checkpoint_that_may_have_either_form():
-    fused = Row("gate_up", ("mlp/gate", "mlp/up"), "m (f p) -> m (f p)", "p", {"f": F})
-    rows = [Row("gate", "mlp/gate"), Row("up", "mlp/up"), fused]
+    fused = WeightRow("gate_up", ("mlp/gate", "mlp/up"), "m (f p) -> m (f p)", "p", {"f": F})
+    rows = [WeightRow("gate", "mlp/gate"), WeightRow("up", "mlp/up"), fused]
     tensor = normal(M, 2 * F)
     for tensors in ({"gate_up": tensor}, {"gate": tensor[:, ::2], "up": tensor[:, 1::2]}):
         values = loaded(model_of({"mlp/gate": (M, F), "mlp/up": (M, F)}), tensors, rows)
@@ -222,11 +222,11 @@ def test_interleaved_halves_and_a_checkpoint_that_may_have_either_form():
 )
 def test_rows_that_do_not_say_how_are_refused(arguments):
     with pytest.raises(ConfigError, match="weight row"):
-        Row(*arguments)
+        WeightRow(*arguments)
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    row = Row("a", ("q/kernel", "k/kernel"), "(h p d) i -> i (h p d)", "p", {"h": 5, "d": D})
+    row = WeightRow("a", ("q/kernel", "k/kernel"), "(h p d) i -> i (h p d)", "p", {"h": 5, "d": D})
     model = model_of({"q/kernel": (M, 12), "k/kernel": (M, 12)})
     with pytest.raises(ConfigError, match="does not fit a variable"):
         stored_tensors(model, Table(body=(row,)), prefixed=True)
@@ -237,7 +237,7 @@ def write_with_metadata(path, tensors, metadata):
     (path.parent / "config.json").write_text("{}")
 
 
-TIED = (Row("embed.weight", "embed/table"), Row("other", "other/table"))
+TIED = (WeightRow("embed.weight", "embed/table"), WeightRow("other", "other/table"))
 
 
 def test_a_tied_weight_that_is_stored_under_its_other_name(tmp_path):
@@ -247,7 +247,7 @@ def test_a_tied_weight_that_is_stored_under_its_other_name(tmp_path):
     checkpoint = open_directory(tmp_path)
     assert checkpoint.shape("embed.weight") == (F, M) and checkpoint.shape("gone") is None
     model = model_of({"embed/table": (F, M), "other/table": (E,)})
-    load_weights(model, checkpoint, Table(body=TIED, head=(Row("lm_head.weight", None),)))
+    load_weights(model, checkpoint, Table(body=TIED, head=(WeightRow("lm_head.weight", None),)))
     (table,) = [v for v in model.variables if v.path == "embed/table"]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(table), tensors["lm_head.weight"])
 

@@ -6,19 +6,19 @@ import pytest
 
 from keras_seqattn.errors import CheckpointError
 from keras_seqattn.weights.checkpoint import Checkpoint
-from keras_seqattn.weights.rows import Row
+from keras_seqattn.weights.rows import WeightRow
 from keras_seqattn.weights.table import Table, count_layers, load_weights, stored_tensors
 
 TABLE = Table(
     body=(
-        Row("body.position_ids", None),
-        Row("body.layers.{i}.weight", "layers_{i}/kernel", "o i -> i o"),
-        Row("body.layers.{i}.bias", "layers_{i}/bias"),
-        Row("body.heads.weight", "heads/kernel", "(h d) i -> i h d"),
+        WeightRow("body.position_ids", None),
+        WeightRow("body.layers.{i}.weight", "layers_{i}/kernel", "o i -> i o"),
+        WeightRow("body.layers.{i}.bias", "layers_{i}/bias"),
+        WeightRow("body.heads.weight", "heads/kernel", "(h d) i -> i h d"),
     ),
     head=(
-        Row("score.weight", "score/kernel", "o i -> i o"),
-        Row("other.weight", "other/kernel", "o i -> i o"),
+        WeightRow("score.weight", "score/kernel", "o i -> i o"),
+        WeightRow("other.weight", "other/kernel", "o i -> i o"),
     ),
     prefix="body.",
     renames=((".gamma", ".weight"),),

@@ -1,10 +1,10 @@
-"""Attention mechanisms: what `attention=` of MultiHeadAttention and of the blocks takes."""
+"""Attention mechanisms, for the argument `attention=` of MultiHeadAttention and of the blocks."""
 
 from keras_seqattn.layers.mechanisms.block_sparse import BlockSparse
-from keras_seqattn.layers.mechanisms.dense import Dense
+from keras_seqattn.layers.mechanisms.full import Full
 from keras_seqattn.layers.mechanisms.global_local import GlobalLocal
 from keras_seqattn.layers.mechanisms.hierarchical import Hierarchical
-from keras_seqattn.layers.mechanisms.linear import Linear
+from keras_seqattn.layers.mechanisms.linearized import Linearized
 from keras_seqattn.layers.mechanisms.linformer import Linformer
 from keras_seqattn.layers.mechanisms.local import Local
 from keras_seqattn.layers.mechanisms.mechanism import Mechanism
@@ -14,11 +14,11 @@ from keras_seqattn.layers.mechanisms.sparse import Fixed, Strided
 
 __all__ = [
     "BlockSparse",
-    "Dense",
+    "Full",
     "Fixed",
     "GlobalLocal",
     "Hierarchical",
-    "Linear",
+    "Linearized",
     "Linformer",
     "Local",
     "Mechanism",

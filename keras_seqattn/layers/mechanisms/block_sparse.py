@@ -11,20 +11,21 @@ from keras_seqattn.ops.block_sparse import BlockSparseAttention
 class BlockSparse(Mechanism):
     """BigBird's attention (https://arxiv.org/abs/2007.14062): blocks attend to few blocks, O(n).
 
-    Each block attends to itself, its two neighbours, the first and the last block, and some blocks
-    at random; the first and the last attend to every key. Self-attention only, in both directions.
+    Each block attends to itself, its two neighbours, the first and the last block, and some random
+    blocks. The first and the last block attend to every key. Only for self-attention in both
+    directions.
 
     Args:
-        block_size: positions in a block.
-        num_random_blocks: random blocks for each block of queries.
-        seed: of the random blocks, which stay the same in training and inference. Give each layer
-            of a model another, so that what one leaves out the next may see.
-        mode: "random", or "transformers" for what that package computes in inference: see
+        block_size: number of positions in a block.
+        num_random_blocks: number of random blocks for each block of queries.
+        seed: seed of the random blocks, which are the same in training and inference. Give each
+            layer of a model another seed, so that a layer can see what an earlier layer left out.
+        mode: "random"; or "transformers", which computes the same as that package in inference. See
             `ops.BlockSparseAttention`.
 
     Raises:
-        ValueError: as of `ops.BlockSparseAttention`; or it is called with `causal` or with keys of
-            another length than the queries.
+        ValueError: as in `ops.BlockSparseAttention`; or it is called with `causal`, or with keys
+            of another length than the queries.
 
     Example:
         EncoderBlock(12, 64, 3072, attention=BlockSparse(block_size=64, num_random_blocks=3))

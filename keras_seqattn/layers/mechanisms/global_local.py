@@ -14,25 +14,26 @@ from keras_seqattn.ops.local import local_attention
 class GlobalLocal(Mechanism):
     """Longformer's attention (https://arxiv.org/abs/2004.05150), O(n (left + right + G)).
 
-    A token attends to its window and to the global tokens; a global token attends to all, with
-    projections of its own: `softmax(q_g k_g' / sqrt(d)) v_g`.
+    A token attends to its window and to the global tokens. A global token attends to all tokens,
+    with other projections: `softmax(q_g k_g' / sqrt(d)) v_g`.
 
     Args:
         left, right: a token attends to keys j with `-left <= j - i <= right`.
-        max_global_tokens: G, the most global tokens that a row has; more are an error. In a
-            compiled function or an exported graph, where nothing can be raised, those after the
-            first G are ordinary tokens.
-        input_dim: width m of what is projected; None is `h d`.
+        max_global_tokens: G, the maximum number of global tokens per row; more are an error. A
+            compiled function or an exported graph cannot raise an error: there the tokens after
+            the first G are ordinary tokens.
+        input_dim: width m of `inputs`; None is `h d`.
         use_bias: whether the global projections have biases.
         kernel_initializer, bias_initializer: as in `keras.layers.Dense`.
 
     Call arguments beside those of `Mechanism`:
-        inputs: float (b, t, m), which the global projections read.
-        global_mask: bool or int (b, t), nonzero = global; None is none.
+        inputs: float (b, t, m), the input of the global projections.
+        global_mask: bool or int (b, t), nonzero = global; None means no global tokens.
 
     Raises:
-        ValueError: a negative or no size, a call that is causal or crosses, a mask without inputs,
-            or a row with too many global tokens.
+        ValueError: a side of the window is negative, `max_global_tokens` is below 1, a call is
+            causal or is cross-attention, a mask comes without inputs, or a row has too many global
+            tokens.
 
     Example:
         MultiHeadAttention(12, 64, attention=GlobalLocal(256, 256, max_global_tokens=32))
@@ -142,5 +143,5 @@ class GlobalLocal(Mechanism):
 
 
 def _heads(x, like):
-    """float (b, t, h d) as (b, t, h, d), with the heads of another tensor."""
+    """Split float (b, t, h d) into (b, t, h, d), with the numbers h and d of another tensor."""
     return ops.reshape(x, (-1, ops.shape(x)[1], *like.shape[2:]))

@@ -9,24 +9,27 @@ from keras_seqattn.ops.hierarchical import HierarchicalAttention
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class Hierarchical(Mechanism):
-    """Attention to near tokens one by one and to far ones by the averages of ever larger cells.
+    """Attention to each near token, and to averages of far tokens over larger and larger cells.
 
-    The hierarchy of H-Transformer-1D (https://arxiv.org/abs/2107.11906), in both directions or
-    causal. Unlike there, queries are not averaged: an average over later queries would let the
-    future act on the past. That costs `O(n log n)` instead of `O(n)`. The number of levels is an
-    argument, since one graph serves every length; so cost is `O(n)` for a given one, each level
-    adding `block_size` keys to a query (two times that in both directions).
-    Chosen over landmarks (Nystroem), whose segments span the whole sequence: they have no causal
-    form, and change with the length. Decoding keeps `2 block_size (levels + 1)` cells.
+    This is the hierarchy of H-Transformer-1D (https://arxiv.org/abs/2107.11906), in both directions
+    or causal. There is one difference: queries are not averaged, because an average over later
+    queries would let the future influence the past. This costs `O(n log n)` instead of `O(n)`.
+
+    One graph serves every length, so the number of levels is an argument. With a given number the
+    cost is `O(n)`: each level adds `block_size` keys to a query, or twice as many in both
+    directions. Decoding keeps `2 block_size (levels + 1)` cells.
+
+    Landmarks (Nystroem) were not chosen, because their segments span the whole sequence. They have
+    no causal form, and they change with the length.
 
     Args:
-        block_size: cells in a block, even.
+        block_size: number of cells in a block, even.
         levels: as in `ops.HierarchicalAttention`: a query sees at least `block_size * 2 ** levels`
             tokens on either side.
 
     Raises:
-        ValueError: as of `ops.HierarchicalAttention`; or it is called with keys of another length
-            than the queries, or with a state and not `causal`.
+        ValueError: as in `ops.HierarchicalAttention`; or it is called with keys of another length
+            than the queries, or with a state but not `causal`.
 
     Example:
         DecoderBlock(12, 64, 3072, attention=Hierarchical(block_size=32, levels=8))

@@ -1,4 +1,4 @@
-"""Attention to a fixed number of learned mixtures of the keys."""
+"""Attention to a fixed number of learned mixtures of keys."""
 
 import keras
 
@@ -13,19 +13,19 @@ SHARING = ("heads", "key_value")
 class Linformer(Mechanism):
     """Linformer, O(n k), bidirectional (https://arxiv.org/abs/2006.04768).
 
-    Keys are mixed by their place among the real ones, so that padding on either side changes
-    nothing.
+    The weights of a key depend on its position among the real keys, so padding on either side
+    changes nothing.
 
     Args:
         num_features: number k of mixtures.
         max_length: the largest number n of keys.
-        shared: "heads", one projection for the keys of all heads and one for the values; or
-            "key_value", the same one for both.
+        shared: "heads": all heads share one projection for keys and one for values; or
+            "key_value": keys and values share one projection, too.
 
     Raises:
-        ValueError: an unknown `shared`; when called, causal attention, for which there is no
-            Linformer, or more keys than `max_length`, where their number is known (where it is
-            not, the backend or onnxruntime fails on the shapes).
+        ValueError: `shared` is unknown; or it is called with `causal`, which Linformer does not
+            have, or with more keys than `max_length`. If the number of keys is not known, the
+            backend or onnxruntime fails on the shapes instead.
 
     Example:
         MultiHeadAttention(8, 64, attention=Linformer(256, max_length=4096))
@@ -51,7 +51,7 @@ class Linformer(Mechanism):
         return self.add_weight(
             name=name,
             shape=(self.max_length, self.num_features),
-            # Random projections that keep lengths.
+            # Random projections that keep the lengths of vectors.
             initializer=keras.initializers.RandomNormal(stddev=self.num_features**-0.5),
         )
 

@@ -11,16 +11,17 @@ from keras_seqattn.ops.local import LocalAttention
 class Local(Mechanism):
     """`softmax(q k' / sqrt(d)) v` over a window, O(n (left + right)); see `ops.LocalAttention`.
 
-    Its state is the window: the last `left * dilation` keys and values in order of time, and which
-    of them are real. With a state a token costs the same however long the past is.
+    Its state is the window: the last `left * dilation` keys and values in order of time, and a mask
+    of the real ones. With a state, a token costs the same for a past of any length.
 
     Args:
-        left, right: query i attends to keys `i + dilation m` with `-left <= m <= right`, its own
-            included. In a causal layer `right` counts as 0.
-        dilation: distance between neighbours among the keys.
+        left, right: query i attends to its own key and to keys `i + dilation m` with
+            `-left <= m <= right`. In a causal layer `right` counts as 0.
+        dilation: distance between two neighbours among these keys.
 
     Raises:
-        ValueError: a negative side or a dilation below 1; when called, a state that is not causal.
+        ValueError: a side is negative or the dilation is below 1; or it is called with a state but
+            not `causal`.
 
     Example:
         EncoderBlock(12, 64, 3072, attention=Local(128, 128))

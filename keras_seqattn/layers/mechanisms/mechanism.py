@@ -1,30 +1,31 @@
-"""The base of attention mechanisms, which `attention=` of a MultiHeadAttention takes."""
+"""The base of attention mechanisms, for the argument `attention=` of MultiHeadAttention."""
 
 import keras
 
 
 class Mechanism(keras.layers.Layer):
-    """From the heads of queries, keys and values to those of the result.
+    """Computes the heads of the result from the heads of queries, keys and values.
 
-    Given to a `MultiHeadAttention` or a block it is a template, of which each layer builds its own
-    copy. Keys and values may have fewer heads than queries: query head i uses head `i // (h / g)`.
+    A mechanism that you give to a `MultiHeadAttention` or a block is a template: each layer builds
+    its own copy. Keys and values may have fewer heads than queries: query head i uses head
+    `i // (h / g)`.
 
     Attributes:
-        extras: names of further call arguments that a `MultiHeadAttention` hands on: "inputs",
-            float (b, t, m), what it projects; "global_mask", int (b, t).
+        extras: names of additional call arguments that a `MultiHeadAttention` passes on: "inputs",
+            float (b, t, m), the input of its projections; "global_mask", int (b, t).
 
     Call arguments:
         query: float (b, t, h, d).
         key: float (b, s, g, d).
         value: float (b, s, g, e).
         mask: bool or int (b, s), nonzero = attend; None allows every key.
-        state: tuple of the tensors that `state_shapes` describes, what is kept of earlier keys;
-            zeros for none. The mask is then over the new keys alone.
+        state: tuple of the tensors that `state_shapes` describes, the state of the earlier keys;
+            zeros if there are none. The mask is then only over the new keys.
         causal: attend to the past only.
         scale: factor of the scores; None is `1 / sqrt(d)`.
 
     Returns:
-        float (b, t, h, e), zeros where a query may attend to nothing; with `state` a tuple of it
+        float (b, t, h, e), zeros if a query may attend to nothing; with `state`, a tuple of this
         and the new state.
     """
 
@@ -35,21 +36,21 @@ class Mechanism(keras.layers.Layer):
         self.supports_masking = True
 
     def compute_mask(self, inputs, mask=None):
-        """None: the mask is of the keys, not of what is returned."""
+        """None, because the mask is for the keys and not for the result."""
         return None
 
     def build(self, query_shape, key_shape=None, value_shape=None):
         self.built = True
 
     def state_shapes(self, num_heads, num_key_value_heads, head_dim, value_dim):
-        """What decoding keeps of the past, of a size that does not grow.
+        """The state that decoding keeps of the past. Its size does not grow.
 
         Args:
             num_heads, num_key_value_heads, head_dim, value_dim: h, g, d and e.
 
         Returns:
-            dict of name -> (shape without the batch axis, dtype), in the order of `state`; a dtype
-            of None is the layer's.
+            dict of name -> (shape without the batch axis, dtype), in the order of `state`; dtype
+            None is the dtype of the layer.
 
         Raises:
             ValueError: the mechanism has no such state.
@@ -57,10 +58,10 @@ class Mechanism(keras.layers.Layer):
         self.refuse(())
 
     def refuse(self, state):
-        """Refuse a state, where a mechanism has none.
+        """Refuse a state, for mechanisms that have none.
 
         Raises:
-            ValueError: there is one.
+            ValueError: a state is given.
         """
         if state is not None:
             raise ValueError(

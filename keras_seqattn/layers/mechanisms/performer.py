@@ -1,4 +1,4 @@
-"""Softmax attention estimated through random features."""
+"""Softmax attention, estimated by random features."""
 
 import keras
 
@@ -11,15 +11,16 @@ from keras_seqattn.ops.performer import PerformerAttention, orthogonal_features
 class Performer(Mechanism):
     """FAVOR+, O(n), bidirectional or causal (https://arxiv.org/abs/2009.14794).
 
-    The vectors w are a weight that is not trained, the same for all heads. Its state is the sum
-    of `phi(k)' [v 1]` over the past and the logarithm of its scale.
+    The vectors w are a weight that is not trained; all heads share it. The state is the sum of
+    `phi(k)' [v 1]` over the past, and the logarithm of its scale.
 
     Args:
-        num_features: number m of random features; the error of attention falls as `1 / sqrt(m)`.
-        seed: of the vectors.
+        num_features: number m of random features; the error of the attention falls as
+            `1 / sqrt(m)`.
+        seed: seed of the vectors.
 
     Raises:
-        ValueError: when called, a state that is not causal.
+        ValueError: it is called with a state but not `causal`.
 
     Example:
         MultiHeadAttention(8, 64, attention=Performer(256, seed=1))
@@ -37,7 +38,7 @@ class Performer(Mechanism):
             shape=(self.num_features, query_shape[-1]),
             initializer=lambda shape, dtype: keras.ops.cast(self._draw(shape, self.seed), dtype),
             trainable=False,
-            # Exponents: half precision would change the features by whole percents.
+            # The vectors are in exponents: half precision would change the features by percents.
             autocast=False,
         )
         self.built = True
@@ -46,10 +47,10 @@ class Performer(Mechanism):
         return orthogonal_features(*shape, seed).astype("float32")
 
     def redraw(self, seed):
-        """Other vectors w, as between steps of a training.
+        """Draw other vectors w, for example between steps of a training.
 
         Args:
-            seed: of the new vectors.
+            seed: seed of the new vectors.
         """
         self.projection.assign(self._draw(self.projection.shape, seed))
 

@@ -17,21 +17,22 @@ from keras_seqattn.ops.sink_local import SinkLocalAttention
 class SinkLocal(Mechanism):
     """Attention sinks and a rolling window (https://arxiv.org/abs/2309.17453); causal, O(n left).
 
-    Query i attends to the keys j with `i - left <= j <= i` and to those of the sinks, the first
-    `num_sinks` real tokens of its row, so that padding on the left moves nothing. The state holds
-    the sinks, the last `left` keys and values in order of time, and the number of real tokens.
+    Query i attends to the keys j with `i - left <= j <= i`, and to the sinks: the first `num_sinks`
+    real tokens of its row. Padding on the left changes nothing. The state holds the sinks, the last
+    `left` keys and values in order of time, and the number of real tokens.
 
     Args:
         num_sinks: number of sinks.
-        left: how many keys before its own a query attends to.
-        positions: None, or a `RotaryPositions` by which the mechanism rotates, in a layer that has
-            none itself. They count real tokens, inside the state: a key of the window has its true
-            distance, to a sink query i is at `min(i, num_sinks + left)`. No distance exceeds that,
-            so that a text may be longer than any trained on.
+        left: number of keys before its own key that a query attends to.
+        positions: None, or a `RotaryPositions` by which the mechanism rotates. The layer itself
+            must have no positions then. They count real tokens with the help of the state. A key of
+            the window has its true distance. For the sinks, query i is at position
+            `min(i, num_sinks + left)`. No distance is larger than that, so a text may be longer
+            than the texts of the training.
 
     Raises:
-        ValueError: no sinks, a negative window, or positions that depend on the length; when
-            called, attention that is not causal.
+        ValueError: there are no sinks, the window is negative, or the positions depend on the
+            length; or it is called without `causal`.
 
     Example:
         DecoderBlock(12, 64, 3072, attention=SinkLocal(4, 1019, RotaryPositions(64)))
@@ -72,7 +73,7 @@ class SinkLocal(Mechanism):
         return out, (*state, count if is_empty(query) else counts[:, -1])
 
     def _rotate(self, query, key, places):
-        """The query as keys of the window and as sinks see it, and the key."""
+        """The queries for the window, the queries for the sinks, and the keys, all rotated."""
         near, far = (
             self.positions.angles(x)
             for x in (places, ops.minimum(places, self.num_sinks + self.left))

@@ -8,7 +8,7 @@ from keras_seqattn.ops.sparse import FixedAttention, StridedAttention
 
 
 class _Sparse(Mechanism):
-    """What both patterns share: self-attention, without a state, since every key stays in use."""
+    """The common part of both patterns. They have no state, because every key stays in use."""
 
     operation = None
 
@@ -31,15 +31,15 @@ class _Sparse(Mechanism):
 class Strided(_Sparse):
     """Sparse Transformer's strided pattern (https://arxiv.org/abs/1904.10509), O(n sqrt(n)).
 
-    Keys j with `0 <= i - j < stride`, or `(i - j) mod stride = 0`: the last ones, and every
-    `stride`-th before; without `causal` on both sides. For data with a period, as the rows of an
-    image. Every head attends to both kinds.
+    Query i attends to keys j with `0 <= i - j < stride` or `(i - j) mod stride = 0`: the last keys,
+    and every `stride`-th key before them. Without `causal` this holds on both sides. It is made for
+    data with a period, for example the rows of an image. Every head attends to both kinds of keys.
 
     Args:
         stride: near sqrt(n), or the period of the data.
 
     Raises:
-        ValueError: a stride below 1; or keys of another length than the queries.
+        ValueError: the stride is below 1, or keys have another length than the queries.
 
     Example:
         DecoderBlock(9, 64, 1536, attention=Strided(128))
@@ -56,18 +56,18 @@ class Strided(_Sparse):
 class Fixed(_Sparse):
     """Sparse Transformer's fixed pattern (https://arxiv.org/abs/1904.10509), O(n sqrt(n)).
 
-    Keys of the same block, and the last `summary` ones of every earlier block (without `causal` of
-    every other block), which thereby learn to sum it up. For data without a period, as text. Every
-    head attends to both kinds. Blocks are counted from the first position, padding included: pad
-    on the right.
+    A query attends to the keys of its block, and to the last `summary` keys of every earlier block
+    (without `causal`, of every other block). These keys learn to summarise their block. It is made
+    for data without a period, for example text. Every head attends to both kinds of keys. Blocks
+    begin at the first position, even if it is padding: so pad on the right.
 
     Args:
-        block_size: positions in a block, near sqrt(n).
-        summary: how many of them later blocks see.
+        block_size: number of positions in a block, near sqrt(n).
+        summary: number of positions at the end of a block that other blocks see.
 
     Raises:
-        ValueError: `summary` is not between 1 and `block_size`; or keys of another length than the
-            queries.
+        ValueError: `summary` is not between 1 and `block_size`, or keys have another length than
+            the queries.
 
     Example:
         DecoderBlock(9, 64, 1536, attention=Fixed(128, summary=8))

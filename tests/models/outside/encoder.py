@@ -5,7 +5,7 @@ from keras_seqattn.models import Family
 from keras_seqattn.models.embedders import TokenEmbedder
 from keras_seqattn.models.encoder import EncoderSpec, build_encoder
 from keras_seqattn.models.values import SIZE, Activation
-from keras_seqattn.weights import Row, Table, attention_rows, dense_rows, layer_norm_rows
+from keras_seqattn.weights import Table, WeightRow, attention_rows, dense_rows, layer_norm_rows
 
 SIZES = {"vocab_size": 97, "dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 29}
 DEFAULTS = SIZES | {"max_position_embeddings": 64, "activation": "gelu"}
@@ -35,8 +35,8 @@ def build(settings, task, initializer):
 ROOT, LAYER = "distilbert.embeddings", "distilbert.transformer.layer.{i}"
 PROJECTIONS = ("q_lin", "k_lin", "v_lin", "out_lin")
 BODY = (
-    Row(f"{ROOT}.word_embeddings.weight", "token_embedding/embeddings"),
-    Row(f"{ROOT}.position_embeddings.weight", "position_embedding/embeddings"),
+    WeightRow(f"{ROOT}.word_embeddings.weight", "token_embedding/embeddings"),
+    WeightRow(f"{ROOT}.position_embeddings.weight", "position_embedding/embeddings"),
     *layer_norm_rows(f"{ROOT}.LayerNorm", "embeddings_norm"),
     *attention_rows(f"{LAYER}.attention", "layers_{i}/attention", PROJECTIONS),
     *layer_norm_rows(f"{LAYER}.sa_layer_norm", "layers_{i}/attention_norm"),

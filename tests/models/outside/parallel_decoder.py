@@ -4,7 +4,7 @@ from keras_seqattn.layers import PositionEmbedding
 from keras_seqattn.models import Family
 from keras_seqattn.models.decoder import DecoderSpec, decoder_model, step_model
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights import Row, Table, dense_rows, fused_rows, layer_norm_rows
+from keras_seqattn.weights import Table, WeightRow, dense_rows, fused_rows, layer_norm_rows
 
 SIZES = {"n_embd": 24, "n_layer": 2, "n_head": 4}
 DEFAULTS = SIZES | {"vocab_size": 97, "max_position_embeddings": 64, "eos_token_id": None}
@@ -28,8 +28,8 @@ def table(settings):
     sizes = {"h": heads, "d": settings["n_embd"] // heads}
     parts = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
     body = (
-        Row("wte.weight", "token_embedding/embeddings"),
-        Row("wpe.weight", "position_embedding/embeddings"),
+        WeightRow("wte.weight", "token_embedding/embeddings"),
+        WeightRow("wpe.weight", "position_embedding/embeddings"),
         *layer_norm_rows(f"{layer}.ln", f"{ours}/attention_norm"),
         *fused_rows(f"{layer}.qkv", parts, "(h p d) i -> i (h p d)", "p", **sizes),
         *dense_rows(f"{layer}.out", f"{ours}/attention/output_dense"),
@@ -37,7 +37,7 @@ def table(settings):
         *dense_rows(f"{layer}.down", f"{ours}/feed_forward/down"),
         *layer_norm_rows("ln_f", "norm"),
     )
-    return Table(body, head=(Row("score.weight", "score/kernel", "o i -> i o"),))
+    return Table(body, head=(WeightRow("score.weight", "score/kernel", "o i -> i o"),))
 
 
 CLASSES = {"causal_lm": "ParallelForCausalLM", "embedding": "ParallelModel"}

@@ -6,7 +6,7 @@ from keras_seqattn.models.embedders import Source, SourceEmbedder
 from keras_seqattn.models.encoder import EncoderSpec, build_encoder
 from keras_seqattn.models.heads import classify, head_initializer
 from keras_seqattn.models.values import SIZE
-from keras_seqattn.weights import Row, Table, attention_rows, dense_rows, layer_norm_rows
+from keras_seqattn.weights import Table, WeightRow, attention_rows, dense_rows, layer_norm_rows
 
 SIZES = {"image_size": 12, "patch_size": 3, "num_channels": 3}
 DEFAULTS = SIZES | {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -40,10 +40,10 @@ def table(settings):
     theirs, kernel = f"{image}.patch_embeddings.projection", f"{ours}/projection/kernel"
     names = ("attention.query", "attention.key", "attention.value", "output.dense")
     body = (
-        Row(f"{image}.cls_token", f"{ours}/class_token"),
-        Row(f"{image}.position_embeddings", "position_embedding/embeddings", "() t m -> t m"),
-        Row(f"{theirs}.weight", kernel, patch, sizes=sizes),
-        Row(f"{theirs}.bias", f"{ours}/projection/bias"),
+        WeightRow(f"{image}.cls_token", f"{ours}/class_token"),
+        WeightRow(f"{image}.position_embeddings", "position_embedding/embeddings", "() t m -> t m"),
+        WeightRow(f"{theirs}.weight", kernel, patch, sizes=sizes),
+        WeightRow(f"{theirs}.bias", f"{ours}/projection/bias"),
         *attention_rows(f"{layer}.attention", "layers_{i}/attention", names),
         *dense_rows(f"{layer}.intermediate.dense", "layers_{i}/feed_forward/up"),
         *dense_rows(f"{layer}.output.dense", "layers_{i}/feed_forward/down"),

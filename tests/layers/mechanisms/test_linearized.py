@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_seqattn.layers.mechanisms import Linear
+from keras_seqattn.layers.mechanisms import Linearized
 from tests.helpers import to_numpy
 from tests.mechanisms import check_export, check_mechanism, check_states, heads
 
@@ -33,21 +33,21 @@ def _wide(q, k, v):
 
 @pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
 def test_definition(causal):
-    check_mechanism(Linear(), _definition(causal), LENGTHS, causal)
+    check_mechanism(Linearized(), _definition(causal), LENGTHS, causal)
 
 
 def test_definition_with_relu():
     definition = _definition(True, "relu")
-    check_mechanism(Linear("relu"), definition, (131,), True)
+    check_mechanism(Linearized("relu"), definition, (131,), True)
 
 
 def test_states():
-    check_states(Linear(), 135, (1, 3, 130, 1))
+    check_states(Linearized(), 135, (1, 3, 130, 1))
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["bidirectional", "causal"])
 def test_export(causal, tmp_path):
-    check_export(Linear(), tmp_path, causal)
+    check_export(Linearized(), tmp_path, causal)
 
 
 def test_small_features_keep_their_digits():
@@ -56,28 +56,28 @@ def test_small_features_keep_their_digits():
     q = q - 12.0
     mask = np.ones((4, 7), "int32")
     expected = _definition(False)(*_wide(q, k, v), mask)
-    np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(Linearized()(q, k, v)), expected, rtol=0, atol=1e-5)
 
 
 def test_cross_attention():
     q, (_, k, v) = heads(5)[0], heads(7)
     expected = _definition(False)(*_wide(q, k, v), np.ones((4, 7), "int32"))
-    np.testing.assert_allclose(to_numpy(Linear()(q, k, v)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(Linearized()(q, k, v)), expected, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="5 queries, 7 keys"):
-        Linear()(q, k, v, causal=True)
+        Linearized()(q, k, v, causal=True)
 
 
 def test_configuration():
-    copy = Linear.from_config(Linear("relu", name="mechanism").get_config())
+    copy = Linearized.from_config(Linearized("relu", name="mechanism").get_config())
     assert (copy.feature_map, copy.name) == ("relu", "mechanism")
 
 
 def test_what_is_refused():
     q, k, v = heads(3)
     with pytest.raises(ValueError, match="feature_map must be one of elu, relu"):
-        Linear("gelu")
+        Linearized("gelu")
     with pytest.raises(ValueError, match="no scores to scale"):
-        Linear()(q, k, v, scale=0.5)
+        Linearized()(q, k, v, scale=0.5)
     state = (np.zeros((4, 2, 5, 8), "float32"),)
     with pytest.raises(ValueError, match="must be causal"):
-        Linear()(q, k, v, state=state)
+        Linearized()(q, k, v, state=state)

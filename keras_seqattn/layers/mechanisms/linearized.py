@@ -1,4 +1,4 @@
-"""Attention as a product of features."""
+"""Linear attention as a mechanism: softmax is replaced by a product of features."""
 
 import keras
 
@@ -8,7 +8,7 @@ from keras_seqattn.ops.linear import LinearAttention
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class Linear(Mechanism):
+class Linearized(Mechanism):
     """Linear attention, O(n), bidirectional or causal (https://arxiv.org/abs/2006.16236).
 
     Its state is the sum of `phi(k)' [v 1]` over the past.
@@ -17,11 +17,11 @@ class Linear(Mechanism):
         feature_map: phi, "elu" for `elu(x) + 1` or "relu".
 
     Raises:
-        ValueError: an unknown feature map; when called, a scale, since there are no scores; a
-            state that is not causal.
+        ValueError: the feature map is unknown; or it is called with a scale (there are no scores),
+            or with a state but not `causal`.
 
     Example:
-        MultiHeadAttention(8, 64, causal=True, attention=Linear())
+        MultiHeadAttention(8, 64, causal=True, attention=Linearized())
     """
 
     @checked

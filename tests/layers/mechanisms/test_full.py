@@ -1,4 +1,4 @@
-"""Dense attention as a mechanism, and what MultiHeadAttention does with any."""
+"""Full attention as a mechanism, and what MultiHeadAttention does with any mechanism."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_seqattn.layers import ALiBi, DecoderBlock, EncoderBlock, MultiHeadAttention
-from keras_seqattn.layers.mechanisms import Dense, Mechanism
+from keras_seqattn.layers.mechanisms import Full, Mechanism
 from tests.helpers import check_layer, to_numpy
 from tests.mechanisms import check_mechanism, softmax_attention
 
@@ -45,7 +45,7 @@ def test_definition(causal):
         band = np.tri(length, dtype=bool) if causal else np.ones((length, length), bool)
         return softmax_attention(q, k, v, band & mask[:, None, None])
 
-    check_mechanism(Dense(), definition, (2, 13), causal)
+    check_mechanism(Full(), definition, (2, 13), causal)
 
 
 def test_the_harness_notices_a_mistake():
@@ -53,12 +53,12 @@ def test_the_harness_notices_a_mistake():
         return softmax_attention(q, k, v, mask[:, None, None], scale=0.5)
 
     with pytest.raises(AssertionError):
-        check_mechanism(Dense(), definition, (13,))
+        check_mechanism(Full(), definition, (13,))
 
 
 def test_dense_is_what_none_is():
     x = np.random.default_rng(0).standard_normal((2, 7, 12)).astype("float32")
-    layer, plain = MultiHeadAttention(3, 4, attention=Dense()), MultiHeadAttention(3, 4)
+    layer, plain = MultiHeadAttention(3, 4, attention=Full()), MultiHeadAttention(3, 4)
     y, bias = layer(x), np.ones((1, 1, 7, 7), "float32")
     plain(x)
     plain.set_weights(layer.get_weights())
@@ -109,5 +109,5 @@ def test_what_only_dense_attention_has_is_refused(settings, call):
 
 
 def test_dense_has_no_state():
-    with pytest.raises(ValueError, match="Dense has no state"):
-        Dense().state_shapes(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="Full has no state"):
+        Full().state_shapes(1, 1, 2, 2)

@@ -8,14 +8,14 @@ from keras_seqattn.ops.attention import attention
 
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
-class Dense(Mechanism):
-    """`softmax(q k' / sqrt(d)) v` over all keys, O(n^2); what `attention=None` means as well.
+class Full(Mechanism):
+    """`softmax(q k' / sqrt(d)) v` over all keys, O(n^2); the same as `attention=None`.
 
-    A `MultiHeadAttention` that is given it computes it itself, with bias, scores and a cache that
-    grows.
+    A `MultiHeadAttention` with this mechanism computes the attention itself, so a bias, returned
+    scores and a growing cache are possible.
 
     Example:
-        MultiHeadAttention(8, 64, attention=Dense())
+        MultiHeadAttention(8, 64, attention=Full())
     """
 
     def call(
@@ -26,5 +26,5 @@ class Dense(Mechanism):
 
 
 def mechanism_template(attention):
-    """`template` of an `attention=`; None for `Dense`, which a layer computes itself."""
-    return None if isinstance(attention, Dense) else template(attention, "mechanism")
+    """`template` of an `attention=`. None for `Full`: a layer computes that itself."""
+    return None if isinstance(attention, Full) else template(attention, "mechanism")
