@@ -23,10 +23,13 @@ class PortModel(keras.Model):
     def __init__(self, inputs, outputs, limits=None, totals=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         ports = tuple(port_of(name, tensor) for name, tensor in inputs.items())
+        # What becomes a past has its type, also where Keras, which casts what layers are called
+        # with, expects another one.
+        types = {port.follows: port.dtype for port in ports}
         # Backends order dicts differently.
         given = [
-            Port(name, axes=_axes(outputs[name]), dtype=file_dtype(outputs[name].dtype))
-            for name in in_order(outputs)
+            Port(name, axes=_axes(x), dtype=types.get(name, file_dtype(x.dtype)))
+            for name, x in ((name, outputs[name]) for name in in_order(outputs))
         ]
         self.ports = Ports(ports, guess_outputs(given, ports), limits or {}, totals or {})
 
