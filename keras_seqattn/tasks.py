@@ -1,4 +1,4 @@
-"""What models are for: a row for each task, by the names that checkpoints and files use."""
+"""The tasks of models: a row for each task. Checkpoints and files use the same names."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ class Task:
     """One task.
 
     Attributes:
-        name: as in the metadata of a file.
-        generates: the model makes tokens, one step after the other.
-        reads_source: it encodes a source first: the model has an encoder and a decoder.
+        name: the name in the metadata of a file.
+        generates: whether the model generates tokens, step by step.
+        reads_source: whether it encodes a source first. Such a model has an encoder and a decoder.
         output: None, or the role and the number of axes of the output that the runtime reads.
-        method: None, or the method of a loaded bundle that takes a text.
+        method: None, or the name of the method of a loaded bundle that takes a text.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Task:
 
     @property
     def graphs(self):
-        """The names of the files, without the suffix, which other runtimes know."""
+        """The names of the files without suffix. Other runtimes expect these names."""
         return ENCODER_DECODER if self.reads_source else (MODEL,)
 
 
@@ -41,10 +41,10 @@ _TASKS = {
 
 
 def find_task(name):
-    """The `Task` of that name; of another name, or None, one that only runs."""
+    """The `Task` with that name. Another name, or None, gives a task that can only be run."""
     return _TASKS.get(name) or Task(name or "unknown")
 
 
 def task_of_model(model):
-    """The `Task` of a Keras model; of another maker's one that only runs."""
+    """The `Task` of a Keras model. A model without a task gets one that can only be run."""
     return find_task(getattr(model, "task", None))

@@ -14,24 +14,24 @@ _MAKING = threading.Lock()
 
 
 def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
-    """Generate with a Keras `SequenceModel`, over a step compiled once.
+    """Generate with a Keras `SequenceModel`. Its step is compiled only once.
 
-    Threads may share the model, as long as none changes its weights.
+    Threads may share the model if no thread changes its weights.
 
     Args:
         model: SequenceModel of task causal_lm or seq2seq_lm.
         inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer array
-            (t,) or (b, t). Of a model that reads features: float (b, t, f).
-        attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
-            seq2seq_lm on either side.
-        tokenizer: None for the one in `model.assets`, else an object with
-            `encode(text, special_tokens)` and `decode(ids)`.
+            (t,) or (b, t). For a model that reads features: float (b, t, f).
+        attention_mask: int (b, t) with an array, 1 = real token; the padding is on the left (for
+            seq2seq_lm, on either side).
+        tokenizer: an object with `encode(text, special_tokens)` and `decode(ids)`. None takes the
+            one in `model.assets`.
         **settings: names of `keras_seqattn.generation.GenerationConfig`, such as max_new_tokens,
             do_sample, temperature, num_beams, stop_strings.
 
     Returns:
-        What follows the prompts, or what a seq2seq_lm makes of them: str or list of str for texts,
-        new token ids for ids.
+        The texts after the prompts, or the answers of a seq2seq_lm model: str or list of str for
+        texts, new token ids for ids.
 
     Raises:
         InputError: the model does not generate, or prompts or settings are not valid.
@@ -63,7 +63,7 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
 
 
 def _decoders_of(model):
-    """The model's decoders, which share a step made once, so that it is compiled once."""
+    """The decoders of the model. They share one step, so that it is compiled only once."""
     with _MAKING:
         decoders = getattr(model, "_decoders", None)
         if decoders is None:
@@ -72,7 +72,7 @@ def _decoders_of(model):
 
             reads_source = task_of_model(model).reads_source
             decoder = (KerasEncoderDecoder if reads_source else KerasDecoder)(model)
-            # `start` makes the past anew, so that there is nothing to keep for the next generation.
+            # `start` makes a new past, so nothing has to be kept for the next generation.
             decoders = DecoderPool(lambda: copy.copy(decoder), most_idle=0)
             model._decoders = decoders
         return decoders

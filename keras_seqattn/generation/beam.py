@@ -1,4 +1,4 @@
-"""Beam search with a length penalty, step for step as transformers does it."""
+"""Beam search with a length penalty. Each step is the same as in transformers."""
 
 import numpy as np
 
@@ -11,35 +11,38 @@ from keras_seqattn.generation.processors import (
 )
 from keras_seqattn.generation.room import check_room, check_run
 
-# What takes a hypothesis out of the running; finite, so that sums with it stay comparable.
+# The score of a hypothesis that may not be chosen. It is finite, so that sums with it can be
+# compared.
 _OUT = np.float32(-1e9)
 _BLOCK = 64
-# How much a negative length_penalty may multiply scores: those of texts stay far from _OUT.
+# The largest factor of scores for a negative length_penalty, so that real scores stay far from
+# _OUT.
 _LARGEST_FACTOR = 1e5
 
 
 def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None, source=None):
     """Return the best continuation of each prompt.
 
-    A finished hypothesis scores sum(log p) / length^length_penalty, length counting new tokens.
+    The score of a finished hypothesis is sum(log p) / length^length_penalty. The length counts new
+    tokens.
 
     Args:
         decoder: follows the protocol of `keras_seqattn.generation`.
         input_ids: int64 (b, t), prompts padded on the left.
         attention_mask: int64 (b, t), 1 = real token.
         config: GenerationConfig with num_beams above 1.
-        max_new_tokens: int, the number of steps at most.
-        stop: None, or a callable `new_ids int64 (n, steps) -> bool (n,)` that says which
-            hypotheses end with their last token, besides those that end with an eos_token_id.
+        max_new_tokens: int, the maximum number of steps.
+        stop: None, or a callable `new_ids int64 (n, steps) -> bool (n,)`. It says which hypotheses
+            end with their last token. Hypotheses that end with an eos_token_id end anyway.
         source: None, or for an encoder-decoder ids int64 (b, s) and mask int64 (b, s), padded on
-            the right, which are encoded first, once for all beams.
+            the right. They are encoded first, once for all beams.
 
     Raises:
-        InputError: an argument is not valid, memory does not suffice, or no token is possible.
+        InputError: an argument is not valid, there is not enough memory, or no token is possible.
 
     Returns:
-        int64 (b, n), the new tokens, rows that ended sooner filled with the padding id, and
-        int64 (b,), how many tokens of each row are new.
+        int64 (b, n), the new tokens, with the padding id after the end of shorter rows; and
+        int64 (b,), the number of new tokens of each row.
     """
     check_run(input_ids, attention_mask, config, max_new_tokens, source)
     beams = config.num_beams
@@ -59,7 +62,7 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
     logits = decoder(input_ids, attention_mask)
     while True:
         scores = log_softmax(logits)
-        # A score that is not finite spoils its whole row.
+        # A score that is not finite makes its whole row useless.
         check_possible(np.where(np.isnan(scores[:, 0]), np.nan, 0))
         for process in processors:
             scores = process(search.running_ids(), scores)
@@ -74,7 +77,7 @@ def beam_search(decoder, input_ids, attention_mask, config, max_new_tokens, stop
 
 
 class _Search:
-    """The running and the finished hypotheses of a batch, (b, beams) of each."""
+    """The running and the finished hypotheses of a batch, each (b, beams)."""
 
     def __init__(self, batch, input_ids, config, max_new_tokens):
         self.config = config
@@ -86,7 +89,7 @@ class _Search:
         self.generator = np.random.default_rng(config.seed)
         _check_length_penalty(max_new_tokens, config.length_penalty)
         self.running = input_ids.reshape(batch, self.beams, -1)
-        # The beams start equal: only the first may continue, lest all choose the same token.
+        # All beams start equal. Only the first may continue, or all would choose the same token.
         self.running_scores = np.full((batch, self.beams), _OUT, np.float32)
         self.running_scores[:, 0] = 0
         self.finished = self.running.copy()
@@ -97,14 +100,14 @@ class _Search:
         self.may_continue = True
 
     def running_ids(self):
-        """int64 (b * beams, prompt and tokens so far)."""
+        """int64 (b * beams, n), the prompts and the tokens so far."""
         return self.running.reshape(-1, self.prompt_length + self.steps)
 
     def advance(self, scores, stop):
         """Add one token to every beam; return the row that each beam continues, int (b * beams,).
 
-        `scores` float32 (b * beams, v) are the processed log probabilities of the next token, and
-        are changed.
+        `scores` float32 (b * beams, v) are the processed log probabilities of the next token. They
+        are changed in place.
         """
         batch, vocabulary = len(self.running), scores.shape[-1]
         total = scores.reshape(batch, self.beams, -1)
@@ -124,21 +127,21 @@ class _Search:
         return (parents + np.arange(batch)[:, None] * self.beams).reshape(-1)
 
     def is_over(self):
-        """Whether nothing can be gained by another step."""
+        """Whether another step cannot improve any result."""
         all_done = self.config.early_stopping is True and self.is_finished.all()
         return not (self.may_improve.any() and self.may_continue and not all_done)
 
     def best(self):
-        """The new tokens of the best finished hypothesis of each row, and their numbers."""
+        """The new tokens of the best finished hypothesis of each row, and the number of them."""
         steps = self.finished_steps[:, 0]
         end = self.prompt_length + steps.max()
         return self.finished[:, 0, self.prompt_length : end], steps
 
     def _choose(self, scores):
-        """The best (or sampled, without replacement) candidates of each row, and their indices."""
+        """The best candidates of each row and their indices (or samples without replacement)."""
         if self.config.do_sample:
-            # Adding Gumbel noise to log probabilities and taking the top k draws k of them
-            # without replacement; what has probability 0 stays out.
+            # If Gumbel noise is added to log probabilities, the highest k are a sample of k
+            # without replacement. A token with probability 0 is never chosen.
             noise = self.generator.gumbel(size=scores.shape)
             with np.errstate(divide="ignore"):
                 drawn = np.log(softmax(scores)) + noise
@@ -166,7 +169,7 @@ class _Search:
         return kept
 
     def _keep_finished(self, ids, scores, ends):
-        # Candidates behind the first `beams` are only spare beams to run on, never results.
+        # Candidates after the first `beams` are only spare beams to continue, never results.
         ends = ends & (np.arange(ends.shape[1]) < self.beams)
         scores = scores / _length_factor(self.steps, self.config.length_penalty)
         closed = ~self.may_improve
@@ -187,7 +190,7 @@ class _Search:
         self.finished = np.take_along_axis(both, kept[:, :, None], axis=1)
 
     def _judge(self):
-        """Note for which rows a running beam may still beat the worst finished one."""
+        """Note the rows in which a running beam may still beat the worst finished hypothesis."""
         config = self.config
         longest = config.early_stopping == "never" and config.length_penalty > 0
         steps = self.max_new_tokens if longest else self.steps
@@ -203,7 +206,7 @@ def _length_factor(steps, penalty):
 
 
 def _check_length_penalty(steps, penalty):
-    """A factor that takes finished hypotheses below what is out of the running is refused."""
+    """Refuse a factor that would give finished hypotheses a score below `_OUT`."""
     if penalty < 0 and _length_factor(steps, -penalty) > _LARGEST_FACTOR:
         raise InputError(
             f"length_penalty={penalty} multiplies the scores of {steps} tokens by more than "
@@ -212,13 +215,13 @@ def _check_length_penalty(steps, penalty):
 
 
 def _with_column(rows, column):
-    """`rows` (b, n, t) as (b, n, t + 1), `column` (b, n) or a number behind."""
+    """`rows` (b, n, t) with one more column at the end, (b, n, t + 1); `column`: (b, n) or int."""
     new = np.broadcast_to(np.asarray(column, rows.dtype), rows.shape[:2])
     return np.concatenate([rows, new[:, :, None]], axis=2)
 
 
 def _top(scores, count):
-    """Indices of the `count` highest of each row, best first; the lower index wins a tie."""
+    """Indices of the `count` highest scores of each row, best first; ties take the lower index."""
     count = min(count, scores.shape[1])
     best = _highest(scores, count)
     best.sort(axis=1)
@@ -227,12 +230,12 @@ def _top(scores, count):
 
 
 def _highest(scores, count):
-    """Indices of the `count` highest of each row, in any order."""
+    """Indices of the `count` highest scores of each row, in any order."""
     blocks = scores.shape[1] // _BLOCK
     if blocks <= 2 * count:
         return np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    # The highest scores lie in the blocks with the highest maxima, or in the rest behind them:
-    # finding maxima is several times quicker than partitioning all scores.
+    # The highest scores lie in the blocks with the highest maxima, or in the rest after the blocks.
+    # To find maxima is several times faster than to partition all scores.
     whole = blocks * _BLOCK
     maxima = scores[:, :whole].reshape(len(scores), blocks, _BLOCK).max(axis=-1)
     starts = np.argpartition(-maxima, count - 1, axis=1)[:, :count] * _BLOCK

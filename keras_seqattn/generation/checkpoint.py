@@ -1,17 +1,17 @@
-"""What a checkpoint's files say of generation: its settings, and how long its texts may be."""
+"""What the files of a checkpoint say about generation: settings, and the maximum text length."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.generation.settings import FIELDS
 
-# What config.json may name besides generation_config.json.
+# The token ids that are read from config.json, too; generation_config.json comes first.
 _TOKEN_IDS = frozenset(
     "eos_token_id pad_token_id decoder_start_token_id forced_bos_token_id "
     "forced_eos_token_id".split()
 )
 
 
-# Where the most positions of a row stand: of both sides, or of each.
+# The keys of the maximum number of positions of a row: for both sides, or for one side.
 POSITION_KEYS = (
     "max_position_embeddings",
     "max_encoder_position_embeddings",
@@ -20,12 +20,13 @@ POSITION_KEYS = (
 
 
 def position_limit(config, side="decoder", ports=None):
-    """The most tokens of a row that a model has positions for, or None if it knows no such limit.
+    """The maximum number of tokens of a row, by the positions of the model, or None if unlimited.
 
     Args:
         config: dict of config.json.
-        side: "encoder" or "decoder", of those that have both.
-        ports: the `Ports` of the graph of that side, which may say it too. The lower limit counts.
+        side: "encoder" or "decoder", for models that have both.
+        ports: the `Ports` of the graph of that side, which may hold a limit too. The lower limit
+            is returned.
     """
     name = f"max_{side}_position_embeddings"
     name = name if name in config else "max_position_embeddings"
@@ -44,12 +45,12 @@ def _count(config, name):
 def checkpoint_defaults(config, generation_config):
     """The generation settings of a checkpoint: generation_config.json over config.json.
 
-    Of config.json the token ids count always; other settings, where older checkpoints keep them,
-    count where there is no generation_config.json.
+    Token ids of config.json are always read. Other settings of config.json, as in older
+    checkpoints, are read only if there is no generation_config.json.
 
     Args:
         config: dict of config.json.
-        generation_config: dict of generation_config.json, perhaps empty.
+        generation_config: dict of generation_config.json; it may be empty.
     """
     names = _TOKEN_IDS if generation_config else _TOKEN_IDS | FIELDS
     known = {name: config[name] for name in names if is_set(name, config.get(name))}
@@ -58,6 +59,6 @@ def checkpoint_defaults(config, generation_config):
 
 
 def is_set(name, value):
-    """Whether a file gives a value: null means none, and so does -1 for a token id, as in the
-    first LLaMA's files."""
+    """Whether a file gives a value. Null is no value, and neither is -1 for a token id, as in the
+    files of the first LLaMA."""
     return value is not None and not (name.endswith("_token_id") and value == -1)

@@ -1,4 +1,4 @@
-"""Text or token ids in, text or token ids out, over any decoder."""
+"""Generation with any decoder: text or token ids in, text or token ids out."""
 
 import contextlib
 import dataclasses
@@ -19,26 +19,29 @@ from keras_seqattn.generation.room import check_room
 from keras_seqattn.generation.settings import GenerationConfig, check_names
 from keras_seqattn.generation.stopping import TextStream
 
-# So many of the prompt's last tokens decide how the first new one is written (leading spaces).
+# Number of the last tokens of the prompt that are decoded together with the first new token. They
+# decide, for example, whether it starts with a space.
 _CONTEXT = 8
-# What must be in the vocabulary. An eos_token_id beyond it, as in files, only never comes.
+# Token ids that must be in the vocabulary. An eos_token_id above the vocabulary, which some files
+# have, is no error: the token never comes.
 _SPECIAL_TOKENS = (
     *("pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
 )
 
 
 class Generator:
-    """Generates with a decoder, its tokenizer and its checkpoint's defaults.
+    """Generates with a decoder, its tokenizer and the default settings of its checkpoint.
 
     Args:
-        decoder: follows the protocol of `keras_seqattn.generation`; it holds one generation at a
-            time. A `DecoderPool` of such decoders lets any number run at once. What the prompts of
-            an encoder-decoder say is encoded; its decoder begins with decoder_start_token_id.
+        decoder: follows the protocol of `keras_seqattn.generation`. A decoder holds one generation
+            at a time; with a `DecoderPool` of decoders, any number may run at once. With an
+            encoder-decoder, the prompts are encoded, and the answer starts with
+            decoder_start_token_id.
         tokenizer: None, or an object with `encode(text, special_tokens) -> list of int` and
-            `decode(ids) -> str`, special tokens left out.
-        defaults: dict of the checkpoint's generation settings.
-        context_length: int, the most tokens of prompt and answer together (of an
-            encoder-decoder, of start token and answer), or None. A streaming decoder has no limit.
+            `decode(ids) -> str`, which leaves out special tokens.
+        defaults: dict of the generation settings of the checkpoint.
+        context_length: None, or int, the maximum number of tokens of prompt and answer together
+            (with an encoder-decoder, of start token and answer). A streaming decoder has no limit.
     """
 
     def __init__(self, decoder, *, tokenizer=None, defaults=None, context_length=None):
@@ -62,21 +65,21 @@ class Generator:
     def generate(
         self, inputs, attention_mask=None, *, special_tokens=True, as_text=False, **settings
     ):
-        """Return what follows the prompts, or answers them; prompts are not repeated.
+        """Return the answers to the prompts. The prompts are not repeated.
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
                 array (t,) or (b, t). For a decoder with `source_features` f: float (b, t, f).
-            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
-                an encoder-decoder on either side.
+            attention_mask: int (b, t) with an array, 1 = real token; the padding is on the left
+                (for an encoder-decoder, on either side).
             special_tokens: bool, whether the tokenizer adds its special tokens to texts.
-            as_text: bool, answer with text though the prompts are ids.
+            as_text: bool, return text even if the prompts are ids.
             **settings: names of `GenerationConfig`.
 
         Returns:
-            For a text a str, for texts a list of str, without stop strings and special tokens.
-            For ids the new ids in the form the prompts had, the token that ended a row included;
-            in an array, rows that ended sooner are filled with pad_token_id.
+            A str for a text and a list of str for texts, without stop strings and special tokens.
+            For ids, the new ids in the form of the prompts, with the token that ended the row. In
+            an array, shorter rows are filled with pad_token_id.
 
         Raises:
             InputError: prompts or settings are not valid.
@@ -92,12 +95,12 @@ class Generator:
         return self._finish(task, ids, lengths)
 
     def stream(self, inputs, attention_mask=None, *, special_tokens=True, **settings):
-        """Yield what follows the prompts as it is generated; arguments as for `generate`.
+        """Yield the answers while they are generated. The arguments are those of `generate`.
 
         Yields:
-            For a text the next piece of text, never half a character nor what may turn out to be
-            part of a stop string; for one row of ids the next id. For a batch a list of pieces, or
-            int64 (b,).
+            For a text, the next piece of text. A piece never holds a part of a character, or text
+            that may become a stop string. For one row of ids, the next id. For a batch, a list of
+            pieces, or int64 (b,).
         """
         task = self._prepare(inputs, attention_mask, special_tokens, settings)
         if task.config.num_beams > 1:
@@ -160,7 +163,7 @@ class Generator:
         )
 
     def _possible(self, config):
-        """The settings without what no answer can end with; InputError where ids do not exist."""
+        """The settings without eos_token_ids that the vocabulary lacks; InputError for other ids."""
         size = self.decoder.vocabulary_size
         ends = tuple(token for token in config.eos_token_id if token < size)
         config = dataclasses.replace(config, eos_token_id=ends)
@@ -212,7 +215,7 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """What a call asks for; `begin` and `source` are pairs of ids and mask, int64 (b, t)."""
+    """What a call asks for. `begin` and `source` are pairs of ids and mask, int64 (b, t)."""
 
     prompts: object
     begin: tuple
@@ -233,7 +236,7 @@ def _start_tokens(config, rows):
 
 
 class _Texts:
-    """The texts of a batch as they grow, one `TextStream` per row."""
+    """The texts of a batch while they grow, one `TextStream` per row."""
 
     def __init__(self, decode, contexts, stop_strings):
         self._streams = [TextStream(decode, ids[-_CONTEXT:], stop_strings) for ids in contexts]
@@ -241,13 +244,13 @@ class _Texts:
         self.pieces = [""] * len(self._streams)
 
     def __call__(self, tokens, active):
-        """Add the tokens of a step; bool (b,), the rows in which a stop string has occurred."""
+        """Add the tokens of a step. Return bool (b,), the rows in which a stop string occurred."""
         rows = zip(self._streams, tokens.tolist(), active.tolist(), strict=True)
         self._add([stream.push(token) if goes_on else "" for stream, token, goes_on in rows])
         return np.array([stream.stopped for stream in self._streams])
 
     def finish(self):
-        """Add and return the text that was still held back."""
+        """Add and return the text that was held back."""
         self._add([stream.finish() for stream in self._streams])
         return self.pieces
 

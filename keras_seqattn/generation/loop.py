@@ -10,7 +10,7 @@ from keras_seqattn.generation.processors import (
 )
 from keras_seqattn.generation.room import check_run
 
-# The number of tokens that fit behind a prompt before the arrays must grow.
+# The number of tokens that can be added to a prompt before the arrays must grow.
 _ROOM = 256
 
 
@@ -22,18 +22,18 @@ def decode(decoder, input_ids, attention_mask, config, max_new_tokens, stop=None
         input_ids: int64 (b, t), prompts padded on the left.
         attention_mask: int64 (b, t), 1 = real token.
         config: GenerationConfig with num_beams 1.
-        max_new_tokens: int, the number of steps at most.
-        stop: None, or a callable `(tokens int64 (b,), active bool (b,)) -> bool (b,)` that says
-            which rows end after these tokens, besides those that end with an eos_token_id.
-        source: None, or for an encoder-decoder ids int64 (b, s), or features float (b, s, f), and
-            mask int64 (b, s), padded on the right, which are encoded first.
+        max_new_tokens: int, the maximum number of steps.
+        stop: None, or a callable `(tokens int64 (b,), active bool (b,)) -> bool (b,)`. It says
+            which rows end after these tokens. Rows that end with an eos_token_id end anyway.
+        source: None, or for an encoder-decoder ids int64 (b, s) (or features float (b, s, f)) and
+            mask int64 (b, s), padded on the right. They are encoded first.
 
     Returns:
-        Iterator of tokens int64 (b,) and active bool (b,): rows that ended at an earlier step hold
+        Iterator of tokens int64 (b,) and active bool (b,). Rows that ended at an earlier step have
         the padding id and are not active.
 
     Raises:
-        InputError: an argument is not valid, or later on no token is possible.
+        InputError: an argument is not valid; or, at a later step, no token is possible.
     """
     check_run(input_ids, attention_mask, config, max_new_tokens, source)
     return _steps(decoder, input_ids, attention_mask, config, max_new_tokens, stop, source)
@@ -117,7 +117,7 @@ def _sampler(seed):
 
 
 def _draw(row, at):
-    """The token whose share of [0, 1) holds `at`; any, where none is possible."""
+    """The token whose part of [0, 1) contains `at`; any token, if none is possible."""
     most_likely = row.argmax()
     if not np.isfinite(row[most_likely]):
         return most_likely

@@ -1,7 +1,7 @@
-"""What is done to the scores of the next token, in transformers' order: penalties, then warpers.
+"""Processing of the scores of the next token, in the order of transformers: penalties first.
 
-Each processor is a callable of `ids` int64 (b, n), the prompt and the tokens so far, and `scores`
-float32 (b, v), and returns new scores; none changes its arguments.
+Each processor is a callable. Its arguments are `ids` int64 (b, n), the prompt and the tokens so
+far, and `scores` float32 (b, v). It returns new scores and does not change its arguments.
 """
 
 import numpy as np
@@ -25,11 +25,11 @@ def log_softmax(scores):
 
 
 class RepetitionPenalty:
-    """score / penalty if positive, score * penalty if negative, for ids that occurred (CTRL).
+    """Lowers scores of ids that occurred (CTRL): score / penalty if positive, else score * penalty.
 
     Args:
         penalty: float above 0; 1 changes nothing.
-        padding: int (b,), the left padding of each row, which does not count as occurring.
+        padding: int (b,), the number of padding tokens on the left of each row. They do not count.
     """
 
     def __init__(self, penalty, padding):
@@ -37,7 +37,7 @@ class RepetitionPenalty:
         self.padding = np.asarray(padding)[:, None]
 
     def __call__(self, ids, scores):
-        # One spare column takes the padding and ids outside the scores.
+        # One additional column takes the padding and the ids that have no score.
         spare = scores.shape[-1]
         seen = np.where(np.arange(ids.shape[1]) < self.padding, spare, np.minimum(ids, spare))
         scores = np.pad(scores, ((0, 0), (0, 1)))
@@ -48,7 +48,7 @@ class RepetitionPenalty:
 
 
 class NoRepeatNGram:
-    """Forbids every token that would complete an n-gram which the row holds already."""
+    """Forbids every token that would complete an n-gram which is already in the row."""
 
     def __init__(self, size):
         self.size = size
@@ -66,7 +66,7 @@ class NoRepeatSourceNGram:
     Args:
         size: int n.
         source_ids: int64 (b, s), the source of each row.
-        source_mask: int (b, s), 1 = real token; n-grams of others do not count.
+        source_mask: int (b, s), 1 = real token; n-grams with other tokens do not count.
     """
 
     def __init__(self, size, source_ids, source_mask):
@@ -81,14 +81,14 @@ class NoRepeatSourceNGram:
 
 
 def _windows(ids, size):
-    """The n-grams of `ids` (b, n) as (b, n - size + 1, size); none where rows are shorter."""
+    """The n-grams of `ids` (b, n) as (b, n - size + 1, size); none if the rows are too short."""
     if ids.shape[1] < size:
         return np.empty((len(ids), 0, size), ids.dtype)
     return np.lib.stride_tricks.sliding_window_view(ids, size, axis=1)
 
 
 def _without_completions(windows, counted, ids, scores):
-    """Forbid what follows the ends of `ids` in one of their `windows` (b, n, size)."""
+    """Forbid the last token of each of the `windows` (b, n, size) that the end of `ids` begins."""
     size = windows.shape[-1]
     suffix = ids[:, ids.shape[1] + 1 - size :]
     repeats = (windows[..., :-1] == suffix[:, None]).all(axis=-1) & counted
@@ -99,16 +99,16 @@ def _without_completions(windows, counted, ids, scores):
 
 
 class NoBadWords:
-    """Forbids the last token of each listed sequence where the row ends with those before it.
+    """Forbids the last token of a listed sequence if the row ends with the tokens before it.
 
     Args:
-        bad_words_ids: sequences of token ids; one that is an eos_token_id alone does not count.
+        bad_words_ids: sequences of token ids. A sequence of only an eos_token_id does not count.
         eos_token_id: sequence of int.
     """
 
     def __init__(self, bad_words_ids, eos_token_id):
         words = [word for word in bad_words_ids if len(word) > 1 or word[0] not in eos_token_id]
-        # Those of one length are compared at once.
+        # Sequences of the same length are compared at once.
         sizes = sorted({len(word) for word in words})
         self.sequences = [np.array([w for w in words if len(w) == size]) for size in sizes]
 
@@ -124,7 +124,7 @@ class NoBadWords:
 
 
 class MinLength:
-    """Forbids eos_token_id until a row has `min_length` tokens, its prompt included."""
+    """Forbids eos_token_id until a row has `min_length` tokens, including its prompt."""
 
     def __init__(self, min_length, eos_token_id):
         self.min_length = min_length
@@ -139,7 +139,7 @@ class MinLength:
 
 
 class ForcedTokens:
-    """Allows `token_ids` alone, with score 0, once a row has `length` tokens."""
+    """Allows only `token_ids`, with score 0, when a row has `length` tokens."""
 
     def __init__(self, length, token_ids):
         self.length = length
@@ -164,7 +164,7 @@ class Temperature:
 
 
 class TopK:
-    """Keeps the k highest scores, and those equal to the k-th."""
+    """Keeps the k highest scores, and all scores equal to the k-th."""
 
     def __init__(self, top_k, min_tokens_to_keep=1):
         self.top_k = max(top_k, min_tokens_to_keep)
@@ -176,7 +176,7 @@ class TopK:
 
 
 class TopP:
-    """Keeps the fewest most likely tokens whose probabilities sum to at least top_p (nucleus)."""
+    """Keeps the smallest set of most likely tokens with a total probability >= top_p (nucleus)."""
 
     def __init__(self, top_p, min_tokens_to_keep=1):
         self.top_p = top_p
@@ -185,10 +185,10 @@ class TopP:
     def __call__(self, ids, scores):
         scores = scores.copy()
         for row in scores:
-            # Only what is still possible is sorted: few tokens, if top_k came before.
+            # Only possible tokens are sorted. These are few, if top_k came before.
             possible = possible_tokens(row)
             order = possible[np.argsort(row[possible], kind="stable")]  # ascending
-            # The running sum is kept in float64, as torch does, and compared in float32.
+            # As in torch, the running sum is computed in float64 and compared in float32.
             running = np.cumsum(softmax(row[order]), dtype=np.float64).astype(np.float32)
             removed = running <= np.float32(1 - self.top_p)
             removed[-self.min_tokens_to_keep :] = False
@@ -197,7 +197,7 @@ class TopP:
 
 
 class MinP:
-    """Keeps tokens at least min_p times as likely as the most likely one."""
+    """Keeps tokens that are at least min_p times as likely as the most likely token."""
 
     def __init__(self, min_p, min_tokens_to_keep=1):
         self.min_p = min_p
@@ -221,10 +221,10 @@ def possible_tokens(row):
 
 
 def check_possible(scores, active=True):
-    """Raise InputError unless every row has a token to go on with.
+    """Raise InputError unless every row has a possible next token.
 
     Args:
-        scores: float32 (b,), those of the tokens chosen: the highest that were possible.
+        scores: float32 (b,), the scores of the chosen tokens. They are the highest possible ones.
         active: bool (b,), the rows that count.
     """
     if (np.isfinite(scores) | ~np.asarray(active)).all():
@@ -240,20 +240,21 @@ def check_possible(scores, active=True):
 
 
 class LogNormalization:
-    """log softmax of the scores, so that what is left after processing sums to 1 again."""
+    """log softmax of the scores, so that the probabilities after processing sum to 1 again."""
 
     def __call__(self, ids, scores):
         return log_softmax(scores)
 
 
 def build_processors(config, attention_mask, max_length, source=None):
-    """The processors that `config` asks for, in transformers' order; none for plain greedy.
+    """The processors for `config`, in the order of transformers; none for plain greedy search.
 
     Args:
         config: GenerationConfig.
         attention_mask: int (b, t), of the prompt.
-        max_length: int, the most tokens of a row, its prompt included.
-        source: None, or what the encoder read: ids int64 (b, s), or features, and mask int (b, s).
+        max_length: int, the maximum number of tokens of a row, including its prompt.
+        source: None, or the input of the encoder: ids int64 (b, s) or features, and mask int
+            (b, s).
 
     Returns:
         List of callables `(ids int64 (b, n), scores float32 (b, v)) -> float32 (b, v)`.
@@ -264,7 +265,7 @@ def build_processors(config, attention_mask, max_length, source=None):
     ]
     if config.do_sample:
         processors += _warpers(config)
-    # A single row's choice, and its draw, do not depend on what all its scores have in common.
+    # For a single row, a constant that is added to all scores changes no choice and no draw.
     if config.renormalize_logits and config.num_beams > 1:
         processors.append(LogNormalization())
     return processors
@@ -299,7 +300,7 @@ def _constraints(config, prompt_length, max_length):
 
 
 def _warpers(config):
-    # Beams need a token besides each eos to go on with.
+    # Beams need one more token besides each eos, so that they can continue.
     keep = 1 if config.num_beams == 1 else (len(config.eos_token_id) or 1) + 1
     if config.temperature != 1.0:
         yield Temperature(config.temperature)

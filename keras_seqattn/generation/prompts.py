@@ -1,4 +1,4 @@
-"""Prompts as users give them, turned into one checked batch that is padded on one side."""
+"""Makes one checked batch, padded on one side, of the prompts that users give."""
 
 import dataclasses
 
@@ -17,8 +17,8 @@ class Prompts:
     Args:
         input_ids: int64 (b, t), padded on one side; or features, float32 (b, t, f).
         attention_mask: int64 (b, t), 1 = real token.
-        kind: "text", "list" or "array", the form in which answers are given back.
-        single: bool, one prompt was given, not a batch.
+        kind: "text", "list" or "array", the form of the answers.
+        single: bool, the user gave one prompt, not a batch.
     """
 
     input_ids: np.ndarray
@@ -33,20 +33,20 @@ class Prompts:
 
 
 def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding, side="left"):
-    """Make a batch of what the user gave.
+    """Make a batch of the prompts that the user gave.
 
     Args:
         inputs: a text, a list of texts, a list of token ids, a list of such lists, or an integer
             array (t,) or (b, t).
-        attention_mask: None, or int (b, t) beside an array: 1 = real token, padded on the left;
-            with side "right" padded on either side.
-        encode: callable `text -> list of int`, or None where there is no tokenizer.
+        attention_mask: None, or int (b, t) with an array: 1 = real token, padded on the left (with
+            side "right", padded on either side).
+        encode: callable `text -> list of int`, or None if there is no tokenizer.
         vocabulary_size: int, ids must be below it.
-        padding: int, the id written where prompts are shorter than the longest.
-        side: "left", where a decoder's prompts are padded, or "right", where an encoder's are.
+        padding: int, the id that fills rows which are shorter than the longest.
+        side: "left" for the prompts of a decoder, or "right" for those of an encoder.
 
     Raises:
-        InputError: prompts are empty, of a wrong type, or hold ids out of range.
+        InputError: prompts are empty, have a wrong type, or hold ids out of range.
     """
     if isinstance(inputs, str) or _is_list_of(inputs, str):
         if attention_mask is not None:
@@ -68,15 +68,15 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding,
 
 
 def prepare_features(inputs, attention_mask, count):
-    """Make a batch of what the user gave to a model that reads features.
+    """Make a batch of the features that the user gave.
 
     Args:
-        inputs: float (t, f) or (b, t, f), or what can be such an array.
+        inputs: float (t, f) or (b, t, f), or something that NumPy makes into such an array.
         attention_mask: None, or int (b, t): 1 = real, padded on the right.
-        count: int f.
+        count: int f, the number of features.
 
     Raises:
-        InputError: they are of another type or shape, or not finite.
+        InputError: the features have a wrong type or shape, or are not finite.
     """
     if isinstance(inputs, str):
         raise InputError(f"the model reads features, float (b, t, {count}), and no text")
@@ -101,7 +101,7 @@ def prepare_features(inputs, attention_mask, count):
 
 
 def first_tokens(attention_mask):
-    """Which tokens are global where nobody says so: int64 (b, t), 1 for the first of each row.
+    """The default global tokens: int64 (b, t), 1 for the first real token of each row.
 
     Args:
         attention_mask: int (b, t), 1 = real token.
@@ -121,25 +121,25 @@ def check_token_ids(ids, vocabulary_size, name="input_ids"):
 
 
 def as_integers(values, name="input_ids"):
-    """`values` as an int64 array; InputError unless they are whole numbers."""
+    """`values` as an int64 array; InputError if they are not whole numbers."""
     array = as_array(values, name)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must hold integers, not {array.dtype}")
-    # What int64 cannot hold would turn negative.
+    # Numbers that int64 cannot hold would become negative.
     if array.dtype == np.uint64 and array.size and array.max() > _LARGEST:
         raise InputError(f"{name} must hold integers below 2**63, not {int(array.max())}")
     return array.astype(np.int64, copy=False)
 
 
 def as_array(values, name="input_ids"):
-    """`values` as an array of NumPy; InputError where they cannot be one."""
+    """`values` as a NumPy array; InputError if that is not possible."""
     try:
         array = np.asarray(values)
-    except Exception as error:  # arrays of other libraries raise anything; NumPy a ValueError
+    except Exception as error:  # other libraries raise any error; NumPy raises ValueError
         ragged = isinstance(error, ValueError) and isinstance(values, (list, tuple))
         reason = "ragged: give rows of one length" if ragged else f"no array: {shown(error)}"
         raise InputError(f"{name} is {reason}") from None
-    # It may repeat one value without an end, which copies of it do not.
+    # A broadcast array needs little memory, but its copies may need very much.
     size = 2 * array.size * max(8, array.itemsize)
     check_memory(size, f"copies of {name} {array.shape}", "give fewer elements")
     return array
@@ -206,7 +206,7 @@ def pad(rows, padding, side):
 
     Args:
         rows: list of int sequences, none empty.
-        padding: int, the id written where rows are shorter than the longest.
+        padding: int, the id that fills rows which are shorter than the longest.
         side: "left" or "right".
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a generation asks of memory, compared with what there is before it begins."""
+"""Compares the memory that a generation needs with the available memory, before it begins."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from keras_seqattn.errors import InputError
 from keras_seqattn.generation.settings import GenerationConfig
 from keras_seqattn.memory import check_memory
 
-# The most tokens that a decoder with states reads at once: what it keeps of them has a fixed size.
+# A decoder with states reads at most this number of tokens at once: the states have a fixed size.
 LARGEST_CHUNK = 1024
-# The scores of a step, what is left of them after processing, and their order.
+# Bytes per score of a step: the score, the processed score, and its place in the order.
 _SCORES = 3 * 4
-# The ids of a row, and of a beam those of its candidates and finished rows too.
+# Bytes per id of a row. A row of beam search also has candidates and finished rows.
 _IDS, _BEAM_IDS = 2 * 8, 6 * 8
 
 
@@ -18,21 +18,21 @@ def check_room(decoder, prompts, length, config, steps, source_length=0):
     """Refuse a generation that cannot fit into memory.
 
     Args:
-        decoder: follows the protocol of `keras_seqattn.generation`; if it has a method
-            `room(rows, prompt_length, max_length, sources, source_length)`, that says how many
-            bytes its past takes.
+        decoder: follows the protocol of `keras_seqattn.generation`. If it has a method
+            `room(rows, prompt_length, max_length, sources, source_length)`, this is the number of
+            bytes of its past.
         prompts: int b, the number of prompts.
-        length: int, tokens of a prompt.
+        length: int, the number of tokens of a prompt.
         config: GenerationConfig.
-        steps: int, the most tokens to add.
-        source_length: int, tokens of a source.
+        steps: int, the maximum number of new tokens.
+        source_length: int, the number of tokens of a source.
 
     Raises:
-        InputError: it needs more than is available.
+        InputError: the generation needs more memory than is available.
     """
     rows = prompts * config.num_beams
     beamed = config.num_beams > 1
-    # Ids are stored as they come: an endless answer of one row is no matter.
+    # Ids need memory only when they come, so an endless answer of one row is allowed.
     needed = rows * (decoder.vocabulary_size * _SCORES + length * (_BEAM_IDS if beamed else _IDS))
     room = getattr(decoder, "room", None)
     if room is not None:
@@ -47,9 +47,9 @@ def check_room(decoder, prompts, length, config, steps, source_length=0):
 
 
 def check_run(input_ids, attention_mask, config, max_new_tokens, source):
-    """Refuse what `decode` and `beam_search` cannot run; their arguments.
+    """Refuse arguments of `decode` and `beam_search` that cannot be run.
 
-    The source may be features, float (b, s, f), in the place of ids.
+    The source may be features, float (b, s, f), and not ids.
     """
     if not isinstance(config, GenerationConfig):
         raise InputError(f"config must be a GenerationConfig, not {type(config).__name__}")

@@ -1,4 +1,4 @@
-"""The settings of a generation, with the names and the defaults that transformers gives them."""
+"""The settings of a generation, with the names and defaults of transformers."""
 
 import dataclasses
 import math
@@ -11,8 +11,8 @@ from keras_seqattn.errors import InputError
 
 DEFAULT_NEW_TOKENS = 256
 
-# Names that a generation_config.json may hold and that change nothing here: how a model is run and
-# what is returned beside the tokens, and what only an assistant model reads.
+# Names that a generation_config.json may hold and that change nothing here. They say how a model is
+# run and what is returned besides the tokens, or only an assistant model reads them.
 _INERT = frozenset(
     "bos_token_id transformers_version use_cache cache_implementation return_dict_in_generate "
     "output_scores output_logits output_attentions output_hidden_states cache_config "
@@ -21,7 +21,7 @@ _INERT = frozenset(
     "assistant_lookbehind is_assistant num_assistant_tokens num_assistant_tokens_schedule "
     "target_lookbehind".split()
 )
-# Names that would change the result: accepted only with the value that turns them off.
+# Names that would change the result. Only the value that turns them off is accepted.
 _NEUTRAL = {
     "typical_p": 1.0,
     "top_h": None,
@@ -49,31 +49,35 @@ _ENCODER = {"decoder_start_token_id": None, "encoder_no_repeat_ngram_size": 0}
 
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig:
-    """How to choose tokens and when to stop; every name means what it means in transformers.
+    """How to choose tokens and when to stop. Every name has the same meaning as in transformers.
 
     Args:
-        max_new_tokens: the most tokens to add. None: what `max_length` leaves, else 256, cut to
-            what the model's context leaves.
-        max_length: the most tokens of prompt and answer together; `max_new_tokens` wins over it.
-        min_new_tokens: eos_token_id cannot be chosen before that many tokens.
-        min_length: the same, counting the tokens of the prompt (of an encoder-decoder the start
-            token) as well; `min_new_tokens` wins over it.
-        do_sample: draw from the distribution, otherwise take the most likely token.
-        temperature, top_k, top_p, min_p: shape the distribution when sampling. top_k is 50 unless
-            set, as in transformers; 0 turns it off.
-        repetition_penalty: divides (or multiplies, if negative) the scores of tokens seen already.
-        no_repeat_ngram_size: no n-gram of that size may occur twice; 0 is off.
-        encoder_no_repeat_ngram_size: no n-gram of that size may be one of the source; 0 is off.
+        max_new_tokens: maximum number of new tokens. None: as many as `max_length` allows; without
+            `max_length` 256, or less if the model's context is full sooner.
+        max_length: maximum number of tokens of prompt and answer together. `max_new_tokens` has
+            priority over it.
+        min_new_tokens: eos_token_id cannot be chosen before there are so many new tokens.
+        min_length: the same, but the tokens of the prompt (for an encoder-decoder, the start token)
+            count too. `min_new_tokens` has priority over it.
+        do_sample: draw from the distribution. False takes the most likely token.
+        temperature, top_k, top_p, min_p: shape the distribution when sampling. The default of top_k
+            is 50, as in transformers; 0 turns it off.
+        repetition_penalty: divides the scores of tokens that occurred (negative scores are
+            multiplied).
+        no_repeat_ngram_size: no n-gram of that size may occur twice; 0 turns it off.
+        encoder_no_repeat_ngram_size: no n-gram of that size may occur in the source; 0 turns it
+            off.
         bad_words_ids: sequences of token ids that may not occur.
         renormalize_logits: normalise the log probabilities of beams after processing them.
         num_beams, length_penalty, early_stopping: beam search (False, True or "never").
-        stop_strings: texts that end the answer; the answer's text excludes them.
+        stop_strings: texts that end the answer; the answer does not contain them.
         seed: makes sampling repeatable.
-        eos_token_id: token id, or several, that end a row.
-        pad_token_id: fills rows that ended; the first eos_token_id unless set.
-        decoder_start_token_id: the token with which an encoder-decoder's decoder begins.
-        forced_bos_token_id: what must follow a single first token, such as a language's code.
-        forced_eos_token_id: token id, or several, of which one must be the last that fits.
+        eos_token_id: one or several token ids that end a row.
+        pad_token_id: fills rows that ended. The default is the first eos_token_id.
+        decoder_start_token_id: first token of the decoder of an encoder-decoder.
+        forced_bos_token_id: the token that must follow a single first token, such as the code of a
+            language.
+        forced_eos_token_id: one or several token ids; the last possible token must be one of them.
     """
 
     max_new_tokens: int | None = None
@@ -120,17 +124,17 @@ class GenerationConfig:
 
         Args:
             file: dict, the parsed generation_config.json, or None.
-            has_encoder: bool, the settings are for an encoder-decoder.
-            **overrides: settings of this call; they win over the file.
+            has_encoder: bool, whether the settings are for an encoder-decoder.
+            **overrides: settings of this call. They have priority over the file.
 
         Raises:
-            InputError: a name is unknown, a value is out of range, or overrides contradict one
-                another (sampling settings without do_sample, beam settings without num_beams,
-                an encoder's settings without one).
+            InputError: a name is unknown, a value is out of range, or overrides contradict each
+                other (sampling settings without do_sample, beam settings without num_beams,
+                settings of an encoder for a model without one).
         """
         settings = _known_settings(file or {})
         check_names(overrides)
-        # None means "not said", as on a command line.
+        # None means that the setting is not given, as on a command line.
         overrides = {name: value for name, value in overrides.items() if value is not None}
         for new, whole in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):
             if new in overrides and whole in overrides:
@@ -179,7 +183,7 @@ class GenerationConfig:
 
     @property
     def padding(self):
-        """int, the id that fills rows which have ended."""
+        """int, the id that fills rows after their end."""
         if self.pad_token_id is not None:
             return self.pad_token_id
         return self.eos_token_id[0] if self.eos_token_id else 0
@@ -189,7 +193,7 @@ FIELDS = {field.name for field in dataclasses.fields(GenerationConfig)}
 
 
 def check_names(settings):
-    """Raise InputError unless all names of a dictionary are those of generation settings."""
+    """Raise InputError unless all names of a dictionary are generation settings."""
     unknown = [shown(name).strip("'") for name in set(settings) - FIELDS]
     if unknown:
         raise InputError(
@@ -204,13 +208,13 @@ def _listed(names, most=6):
 
 
 def _checked(name, value, file=None):
-    """The value of a setting in its one form: int, float, tuple; InputError unless it is valid."""
+    """The value of a setting as int, float or tuple; InputError if it is not valid."""
     form, test, wanted = _RANGES[name]
     try:
         formed = form(value)
         if test(formed):
             return formed
-    except (TypeError, ValueError, OverflowError):  # a form that cannot be made of it
+    except (TypeError, ValueError, OverflowError):  # the value cannot be converted
         pass
     place = f"{file} holds a wrong value: " if file else ""
     raise InputError(f"{place}{name}={shown(value)} is not valid: it must be {wanted}")
@@ -219,7 +223,7 @@ def _checked(name, value, file=None):
 def _known_settings(file):
     settings, refused = {}, []
     for name, value in file.items():
-        # Null is "not set", whatever the name.
+        # For every name, null means that the setting is not given.
         if value is None or name in _INERT or name.startswith("_"):
             continue
         if name in FIELDS:
@@ -293,13 +297,13 @@ def _all_within(least, most):
     return lambda values: all(least <= value <= most for value in values)
 
 
-# Sizes and ids are counted in int64, token ids in int32 by most models.
+# Sizes and ids are int64. In most models, token ids are int32.
 _MOST, _MOST_ID = 2**63 - 1, 2**31 - 1
-# With these float32 scores neither overflow nor lose what sets them apart.
+# With factors in this range, float32 scores neither overflow nor lose their differences.
 _FACTORS = 1e-9, 1e9
-# Every text of the answer is compared with each of them.
+# The text of each answer is compared with each stop string, so their number has a limit.
 _MOST_STOP_STRINGS = 1000
-# An array may repeat one value without an end.
+# A broadcast array may have very many elements, so their number has a limit.
 _MOST_VALUES = 10**6
 _COUNT = "an integer of at least 1 and below 2**63"
 _LEAST = "an integer of at least 0 and below 2**63"
@@ -308,8 +312,8 @@ _ID = "a token id of at least 0 and below 2**31"
 _IDS = "token ids of at least 0 and below 2**31"
 _SWITCH = (_as_it_is, lambda value: isinstance(value, bool), "True or False")
 
-# name -> how a value is brought into its form (TypeError: it is of a wrong kind), whether the form
-# is valid, and what is wanted.
+# name -> a function that converts a value (TypeError: it has a wrong type), a function that says
+# whether the converted value is valid, and a text that says which values are allowed.
 _RANGES = {
     "max_new_tokens": (_optional(_integer), _within(1, _MOST), _COUNT),
     "max_length": (_optional(_integer), _within(1, _MOST), _COUNT),

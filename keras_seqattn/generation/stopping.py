@@ -1,18 +1,18 @@
-"""From token ids to text while it is being made: whole characters, and no stop string."""
+"""Makes text of token ids step by step: only whole characters, and no stop string."""
 
-# What decoders write for bytes that are no character (yet).
+# Decoders write this character for bytes that are no (complete) character.
 _REPLACEMENT = "\ufffd"
-# A UTF-8 character has at most 4 bytes, so at most 3 of them can be waiting for the last.
+# A UTF-8 character has at most 4 bytes, so at most 3 of them can wait for the last one.
 _MOST_WAITING = 3
 
 
 class Detokenizer:
-    """Turns token ids into text, one at a time, holding back characters that are incomplete.
+    """Turns token ids into text, one at a time. It holds back incomplete characters.
 
     Args:
         decode: callable `list of ids -> str`.
-        context: ids that come before the first one; they are not part of the text, but decide for
-            instance whether it starts with a space.
+        context: ids that come before the first one. They are not part of the text, but they may
+            decide, for example, whether it starts with a space.
     """
 
     def __init__(self, decode, context=()):
@@ -22,14 +22,14 @@ class Detokenizer:
         self._given = len(decode(self._ids)) if self._ids else 0
 
     def push(self, token):
-        """Take one more token id; return the text that it completes, perhaps empty."""
+        """Take one more token id. Return the text that it completes; it may be empty."""
         self._ids.append(int(token))
         text = self._decode(self._ids)
         held = len(text) - len(text.rstrip(_REPLACEMENT))
         piece = text[self._given : len(text) - min(held, _MOST_WAITING)]
         self._given += len(piece)
         if piece and not held:
-            # Only the tokens of this piece stay, as the context of the next one: the work per
+            # Only the tokens of this piece stay, as the context of the next piece. So the work per
             # token is constant, and the context begins and ends with a whole character.
             self._ids = self._ids[self._context :]
             self._context = len(self._ids)
@@ -37,12 +37,12 @@ class Detokenizer:
         return piece
 
     def finish(self):
-        """Return what was held back, incomplete as it is."""
+        """Return the text that was held back, even if it is incomplete."""
         return self._decode(self._ids)[self._given :]
 
 
 class StopStrings:
-    """Passes text on until one of `stop_strings` occurs, which it never passes on, even in part."""
+    """Passes text on until a stop string occurs. No part of a stop string is passed on."""
 
     def __init__(self, stop_strings):
         self._stop_strings = tuple(stop_strings)
@@ -50,7 +50,7 @@ class StopStrings:
         self.found = False
 
     def push(self, text):
-        """Take more text; return what can no longer be part of a stop string."""
+        """Take more text. Return the text that cannot become part of a stop string any more."""
         if self.found:
             return ""
         text = self._held + text
@@ -63,12 +63,12 @@ class StopStrings:
         return text[:cut]
 
     def finish(self):
-        """Return the text held back, now that nothing follows it."""
+        """Return the text that was held back, because nothing follows it."""
         held, self._held = self._held, ""
         return held
 
     def _possible(self, text):
-        """The length of the longest end of `text` with which a stop string may begin."""
+        """The length of the longest end of `text` that may be the start of a stop string."""
         longest = max((len(stop) for stop in self._stop_strings), default=1) - 1
         for size in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self._stop_strings):
@@ -77,7 +77,7 @@ class StopStrings:
 
 
 class TextStream:
-    """The text of one row while it is generated: `Detokenizer`, then `StopStrings`."""
+    """The text of one row while it is generated: first `Detokenizer`, then `StopStrings`."""
 
     def __init__(self, decode, context=(), stop_strings=()):
         self._detokenizer = Detokenizer(decode, context)
@@ -89,7 +89,7 @@ class TextStream:
         return self._stop.found
 
     def push(self, token):
-        """Take one more token id; return the text that is certain by now."""
+        """Take one more token id. Return the text that can be passed on now."""
         return self._stop.push(self._detokenizer.push(token))
 
     def finish(self):

@@ -1,6 +1,6 @@
-"""How inputs and outputs are called, in the checkpoint world and in files of other exporters.
+"""The names of inputs and outputs, in checkpoints and in files of other exporters.
 
-This is the one module that spells the names of caches and states, and the one that reads them.
+Only this module writes the names of caches and states, and only this module parses them.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ PAST, TOTAL = "past_sequence_length", "total_sequence_length"
 SOURCE, TARGET = "encoder_sequence_length", "decoder_sequence_length"
 PAST_SOURCE, PAST_TARGET = "past_encoder_sequence_length", "past_decoder_sequence_length"
 TOTAL_TARGET = "total_decoder_sequence_length"
-# Dimension of the mask of a decoder -> the two that it is the sum of.
+# Dimension of the mask of a decoder -> the two dimensions whose sum it is.
 TOTALS = {TOTAL: (PAST, TOKENS)}
 TARGET_TOTALS = {TOTAL_TARGET: (PAST_TARGET, TARGET)}
 
-# As other runtimes write the number of a layer.
+# The names of caches as patterns for other runtimes: %d is the number of the layer.
 CACHE_FORMS = {
     f"{side}_{part}": f"{name}.%d.{part}"
     for side, name in (("past", "past_key_values"), ("present", "present"))
@@ -50,7 +50,7 @@ _OUTPUT_ROLES = {
     "pooler_output": "pooled",
     "encoder_keys": "context",
 }
-# What an encoder gives to each step of its decoder, and what the decoder calls it.
+# Output of an encoder -> the input of each step of its decoder that takes it.
 ENCODED, CONTEXT, CONTEXT_KEYS = "last_hidden_state", "encoder_hidden_states", "encoder_keys"
 _CONTEXTS = {CONTEXT: ENCODED, CONTEXT_KEYS: CONTEXT_KEYS}
 
@@ -59,33 +59,33 @@ def cache_names(index, part, side=None):
     """The names of a layer's past and present keys ("key") or values ("value").
 
     Args:
-        index: of the layer.
+        index: number of the layer.
         part: "key" or "value".
-        side: None, or of an encoder-decoder whose they are: "encoder" or "decoder".
+        side: None, or for an encoder-decoder the side of the cache: "encoder" or "decoder".
     """
     path = f"{index}.{part}" if side is None else f"{index}.{side}.{part}"
     return f"past_key_values.{path}", f"present.{path}"
 
 
 def state_names(index, name):
-    """The names of a layer's past and present state."""
+    """The names of the past and the present state of a layer."""
     past = _STATE.format(index=index, name=name)
     return past, present_of(past)
 
 
 def length_names():
-    """The names of how many tokens a streaming decoder has read, before a step and after it."""
+    """The names of the number of tokens that a streaming decoder has read, before and after."""
     return _LENGTH, present_of(_LENGTH)
 
 
 def present_of(past):
-    """The name of the output that becomes the past of that name."""
+    """The name of the output that becomes the past with the name `past`."""
     prefix = next(prefix for prefix in _PRESENT if past.startswith(prefix))
     return _PRESENT[prefix] + past.removeprefix(prefix)
 
 
 def output_role(name):
-    """The role of an output that no input follows, by its usual name."""
+    """The usual role of an output with this name, if the output becomes no input."""
     if name.startswith(_PRESENT_STATE):
         return "state"
     if name.startswith(_PRESENT_CACHE):
@@ -94,9 +94,9 @@ def output_role(name):
 
 
 def guess(port):
-    """A `Port` of role "data" with the role that its name has in the checkpoint world.
+    """The input `port`, with the role that its name usually has in checkpoints.
 
-    For inputs of files and models that declare nothing.
+    This is for files and models without declarations.
     """
     if port.name == _LENGTH:
         return dataclasses.replace(port, role="length", follows=present_of(_LENGTH))
@@ -112,7 +112,7 @@ def guess(port):
 
 
 def guess_outputs(outputs, inputs):
-    """tuple of `Port`: outputs with the roles of the inputs that follow them, or of their names."""
+    """tuple of `Port`: the outputs, with the roles of the inputs that they become, or by name."""
     roles = {port.follows: port.role for port in inputs if port.follows is not None}
     return tuple(
         dataclasses.replace(port, role=roles.get(port.name, output_role(port.name)))
@@ -121,7 +121,7 @@ def guess_outputs(outputs, inputs):
 
 
 def in_order(names):
-    """Names sorted with numbers by their value: layer 2 before layer 10."""
+    """The names, sorted so that numbers are in order: layer 2 before layer 10."""
 
     def key(name):
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
@@ -130,12 +130,12 @@ def in_order(names):
 
 
 def without_numbers(name):
-    """A name with `*` for each number: alike for the layers of a stack."""
+    """The name with `*` for each number, so that all layers of a stack have the same name."""
     return re.sub(r"\d+", "*", name)
 
 
 def tokens(vocabulary_size, name="input_ids", role="tokens", length=TOKENS):
-    """The `Port` of ids int64 (b, t)."""
+    """The `Port` of token ids int64 (b, t)."""
     return Port(name, role, (BATCH, length), "int64", 0, vocabulary_size)
 
 
@@ -145,41 +145,41 @@ def mask(name="attention_mask", role="mask", length=TOKENS):
 
 
 def token_types(count):
-    """The `Port` of the number of the text that each token is of, int64 (b, t)."""
+    """The `Port` of token types int64 (b, t): for each token, the number of its text."""
     return Port("token_type_ids", "token_types", (BATCH, TOKENS), "int64", 0, count)
 
 
 def global_mask(most, length=TOKENS):
-    """The `Port` of global tokens int64 (b, t), at most `most` of a row."""
+    """The `Port` of the mask of global tokens int64 (b, t), with at most `most` per row."""
     name, axes = "global_attention_mask", (BATCH, length)
     return Port(name, "global_mask", axes, "int64", 0, 2, most_ones=most)
 
 
 def targets(vocabulary_size):
-    """The `Port` of the ids that a whole encoder-decoder is given, int64 (b, t)."""
+    """The `Port` of the ids for the decoder of a whole encoder-decoder, int64 (b, t)."""
     return tokens(vocabulary_size, "decoder_input_ids", "targets", TARGET)
 
 
 def source_mask():
-    """The `Port` of the mask of what the encoder has read, int64 (b, s)."""
+    """The `Port` of the mask of the encoder's input, int64 (b, s)."""
     return mask("encoder_attention_mask", "source_mask", SOURCE)
 
 
 def slot():
-    """The `Port` of the place in a cache of fixed size where the first new token goes."""
+    """The `Port` of the place of the first new token in a cache of fixed size."""
     return Port("cache_position", "slot", (1,), "int64", least=0)
 
 
 def context(width, dtype, name=CONTEXT):
-    """The `Port` of what a decoder reads of its encoder, float (b, s, m)."""
+    """The `Port` of the encoder's output that a decoder reads, float (b, s, m)."""
     return Port(name, "context", (BATCH, SOURCE, width), dtype, follows=_CONTEXTS[name])
 
 
 def source_ports(ports):
-    """list of the inputs of a whole encoder-decoder that its encoder takes."""
+    """list of the inputs of a whole encoder-decoder that go to its encoder."""
     return [port for port in ports.inputs if port.role != "targets"]
 
 
 def renamed_limits(ports, dimension, name):
-    """dict, the limit of a dimension under another name; empty if there is none."""
+    """dict with the limit of a dimension under another name; empty if there is no limit."""
     return {name: ports.limits[dimension]} if dimension in ports.limits else {}

@@ -5,7 +5,7 @@ import dataclasses
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import InputError
 
-# Role -> what a value of it is.
+# Role -> what its values are.
 ROLES = {
     "tokens": "ids of tokens",
     "targets": "ids of tokens that a decoder is given",
@@ -30,7 +30,7 @@ ROLES = {
     "scores": "attention scores",
     "data": "anything else",
 }
-# What a decoder keeps of its own tokens from one step to the next.
+# The roles of what a decoder keeps for its own tokens from one step to the next.
 _PASTS = frozenset({"cache", "state", "length"})
 _CACHES = frozenset({"cache", "source_cache"})
 
@@ -40,14 +40,14 @@ class Port:
     """One input or output.
 
     Attributes:
-        name: as in the file.
-        role: what it is for, one of `ROLES`.
+        name: the name in the file.
+        role: its purpose, one of `ROLES`.
         axes: for each axis its size, or the name of a dimension whose size is known at run time.
-        dtype: of the values in the file, as "int64".
-        least, below: valid integers are from `least` on and below `below`; None is no limit.
-        most_ones: of a mask, the most ones of a row; None is no limit.
-        follows: of an input, the output that becomes it: of the step before, or of the encoder.
-            None for an input that the user gives.
+        dtype: the type of the values in the file, such as "int64".
+        least, below: valid integers are >= `least` and < `below`. None means no limit.
+        most_ones: for a mask, the maximum number of ones per row. None means no limit.
+        follows: for an input, the name of the output that becomes this input (an output of the step
+            before, or of the encoder). None for an input that the user gives.
 
     Raises:
         InputError: an attribute is not valid.
@@ -88,12 +88,12 @@ class Port:
 
     @property
     def is_past(self):
-        """Whether a decoder keeps it of its own tokens: each beam has its own."""
+        """Whether a decoder keeps this input for its own tokens. Each beam has its own values."""
         return self.role in _PASTS
 
     @property
     def grown_axis(self):
-        """The axis of a cache that grows with its tokens, or None."""
+        """The axis of a cache that grows with the number of tokens, or None."""
         if self.role not in _CACHES:
             return None
         named = (axis for axis, size in enumerate(self.axes) if axis and isinstance(size, str))
@@ -101,7 +101,7 @@ class Port:
 
     @property
     def is_integer(self):
-        """Whether its values are integers."""
+        """Whether the values are integers."""
         return "int" in self.dtype
 
 

@@ -5,18 +5,18 @@ import dataclasses
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import InputError
 
-# What a file's own declarations of its inputs and outputs lack, and what each is if it is not said.
+# The attributes of a `Port` that a file itself does not hold, and their values if none is declared.
 _EMPTY = {"role": "data", "least": None, "below": None, "most_ones": None, "follows": None}
 _DECLARED = tuple(_EMPTY)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ports:
-    """The inputs and outputs of a model, in its order.
+    """The inputs and outputs of a model, in the order of the model.
 
     Attributes:
         inputs, outputs: tuple of `Port`.
-        limits: dimension -> the largest size that the model takes.
+        limits: dimension -> its maximum size for the model.
         totals: dimension -> the two dimensions whose sum it is.
     """
 
@@ -26,47 +26,47 @@ class Ports:
     totals: dict = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, name):
-        """The input of that name."""
+        """The input with that name."""
         return next(port for port in self.inputs if port.name == name)
 
     def output(self, name):
-        """The output of that name, or None."""
+        """The output with that name, or None."""
         return next((port for port in self.outputs if port.name == name), None)
 
     def of_role(self, *roles):
-        """list of the inputs of some roles."""
+        """list of the inputs with one of the roles."""
         return [port for port in self.inputs if port.role in roles]
 
     def first(self, *roles):
-        """The first input of some roles, or None."""
+        """The first input with one of the roles, or None."""
         return next(iter(self.of_role(*roles)), None)
 
     def given(self, role):
-        """The first output of a role, or None."""
+        """The first output with the role, or None."""
         return next((port for port in self.outputs if port.role == role), None)
 
     @property
     def pasts(self):
-        """list of the inputs that a decoder keeps of its own tokens."""
+        """list of the inputs that a decoder keeps for its own tokens."""
         return [port for port in self.inputs if port.is_past]
 
     @property
     def carried(self):
-        """Input name -> the name of the output that becomes it."""
+        """Input name -> the name of the output that becomes this input."""
         return {port.name: port.follows for port in self.inputs if port.follows is not None}
 
     @property
     def is_streaming(self):
-        """Whether no past grows, so that the mask is that of the new tokens alone."""
+        """Whether there are pasts and none of them grows. The mask is then for new tokens only."""
         return self.first("length") is not None
 
     @property
     def longest(self):
-        """The most tokens of a row, or None."""
+        """The maximum number of tokens of a row, or None."""
         return min(self.limits.values(), default=None)
 
     def declaration(self):
-        """dict for JSON: what the file itself does not say of its inputs and outputs."""
+        """dict for JSON: what the file itself does not say about its inputs and outputs."""
         sides = {
             side: {port.name: _declared(port) for port in getattr(self, side)}
             for side in ("inputs", "outputs")
@@ -75,13 +75,13 @@ class Ports:
         return sides | {name: value for name, value in more.items() if value}
 
     def with_declaration(self, declaration):
-        """The same ports with what a `declaration` says of them.
+        """The same ports, with the values of a `declaration`.
 
-        Names that it lacks stay as they are, and those that only it has are ignored: another
-        program may have renamed or removed some.
+        Ports that the declaration lacks do not change. Names that only the declaration has are
+        ignored, because another program may have renamed or removed the inputs or outputs.
 
         Raises:
-            InputError: it is not valid.
+            InputError: the declaration is not valid.
         """
         if not isinstance(declaration, dict):
             raise InputError(f"ports must be an object, not {shown(declaration)}")
@@ -101,15 +101,15 @@ _SIDES = ("inputs", "outputs")
 
 
 def matching(ports, given):
-    """The ports, with those that are given in the place of those of the same names.
+    """The ports, where the given ports replace those with the same names.
 
     Args:
         ports: `Ports`.
         given: list of `Port` for some inputs or outputs.
 
     Raises:
-        InputError: one has another number of axes or other sizes, or there is no input and no
-            output of its name.
+        InputError: a given port has another number of axes or other sizes, or the model has no
+            input or output with its name.
     """
     better = {port.name: port for port in given}
     known = {port.name: port for port in (*ports.outputs, *ports.inputs)}
