@@ -1,4 +1,4 @@
-"""What an exported model holds: inputs, outputs, operations, and where the bytes are."""
+"""The content of an exported model: inputs, outputs, operations, and the size of its parts."""
 
 import collections
 import dataclasses
@@ -21,9 +21,9 @@ _PROTOBUF_BYTES = 2 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A named tensor of the graph; a dimension is an int, or the name of a dynamic one.
+    """A named tensor of the graph. A dimension is an int, or the name of a dynamic dimension.
 
-    `role` is what an input or output is for, one of `keras_seqattn.ports.ROLES`.
+    `role` is the purpose of an input or output, one of `keras_seqattn.ports.ROLES`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """One ONNX file; sizes are bytes, `operators` counts nodes by type, those of loops included."""
+    """One ONNX file. Sizes are bytes. `operators` counts nodes by type, also inside loops."""
 
     file: str
     opsets: dict
@@ -51,7 +51,7 @@ class Graph:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `inspect` found: the graphs, one or those of an encoder-decoder, and the files' bytes.
+    """The result of `inspect`: the graphs (one, or encoder and decoder), and bytes of the files.
 
     `str()` of it is the report that the command line prints.
     """
@@ -63,7 +63,7 @@ class Summary:
 
     @property
     def operators(self):
-        """How many nodes of each type there are in all graphs."""
+        """The number of nodes of each type in all graphs."""
         counts = collections.Counter()
         for graph in self.graphs:
             counts.update(graph.operators)
@@ -74,7 +74,7 @@ class Summary:
 
 
 def inspect(path):
-    """Read the structure of a bundle folder or an .onnx file; its weights stay on the disk.
+    """Read the structure of a bundle folder or an .onnx file. Its weights are not loaded.
 
     Args:
         path: a bundle folder, or an ONNX file.
@@ -196,7 +196,7 @@ def _files(path, graph):
 
 def _report(summary):
     yield f"{summary.path}"
-    # What the ports are stands beside each input and output.
+    # The ports are printed with each input and output, so their metadata are left out.
     known = {key: value for key, value in summary.metadata.items() if key != METADATA}
     yield from (f"  {key}: {value}" for key, value in known.items())
     for graph in summary.graphs:
@@ -222,7 +222,7 @@ def _weights(initializers, shown=12):
     yield f"weights ({len(initializers)} tensors, {size_text(total)})"
     counts, sizes = collections.Counter(), collections.Counter()
     for tensor in initializers:
-        # The layers of a stack differ in their numbers only.
+        # The names of the layers of a stack differ only in their numbers.
         alike = dataclasses.replace(tensor, name=without_numbers(tensor.name), size=None)
         counts[alike] += 1
         sizes[alike] += tensor.size

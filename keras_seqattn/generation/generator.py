@@ -163,7 +163,7 @@ class Generator:
         )
 
     def _possible(self, config):
-        """The settings without eos_token_ids that the vocabulary lacks; InputError for other ids."""
+        """The settings without eos_token_ids that do not exist; InputError for other such ids."""
         size = self.decoder.vocabulary_size
         ends = tuple(token for token in config.eos_token_id if token < size)
         config = dataclasses.replace(config, eos_token_id=ends)

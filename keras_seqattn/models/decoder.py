@@ -1,4 +1,4 @@
-"""The skeleton of decoder-only models: the full pass and the decoding step over the same layers."""
+"""The skeleton of decoder-only models: full pass and decoding step with the same layers."""
 
 import dataclasses
 import functools
@@ -25,21 +25,21 @@ from keras_seqattn.ports import Port, names
 
 @dataclasses.dataclass(frozen=True)
 class DecoderSpec:
-    """What distinguishes one decoder from another.
+    """The differences between decoders.
 
     Attributes:
         vocabulary_size: v.
         hidden_dim: m.
-        layers: for each layer, the arguments of `DecoderBlock` that are its own, as a window, a
+        layers: for each layer, a dict of its own arguments of `DecoderBlock`, such as a window, a
             mechanism for `attention`, or a mixer.
-        block: those that all layers share.
-        tied: the logits use the table of the token embedding.
-        embedding_scale: None, or the factor of the token vectors.
-        positions: function of a name to a layer such as `PositionEmbedding`, or None.
-        embeddings_norm: normalise the first vectors.
+        block: dict of the arguments of `DecoderBlock` that all layers share.
+        tied: the logits use the token embedding.
+        embedding_scale: None, or the factor of the token embeddings.
+        positions: function from a name to a layer such as `PositionEmbedding`, or None.
+        embeddings_norm: normalise the embeddings.
         final_norm: normalise the last hidden states.
         output_bias: the logits have a bias.
-        dropout: rate, applied to the token vectors and to the last hidden states.
+        dropout: rate, applied to the embeddings and to the last hidden states.
     """
 
     vocabulary_size: int
@@ -63,9 +63,9 @@ def make_layers(spec, initializer):
         initializer: function that makes a kernel initializer.
 
     Returns:
-        dict with token_embedding, layers_0, layers_1, ..., and of embedding_scale,
-        position_embedding, embeddings_sum, embeddings_norm, embedding_dropout, norm, dropout and
-        output_bias those that the model has.
+        dict with token_embedding, layers_0, layers_1, .... If the model has them, also
+        embedding_scale, position_embedding, embeddings_sum, embeddings_norm, embedding_dropout,
+        norm, dropout and output_bias.
     """
     layers = {
         "token_embedding": TokenEmbedding(
@@ -82,8 +82,8 @@ def make_layers(spec, initializer):
         layers[name] = DecoderBlock(**block, name=name)
         x = keras.Input((None, spec.hidden_dim))
         layers[name].build(x.shape)
-        # Keras checks the outputs of every later graph against those of a layer's first call, so
-        # that one must be the call with the most outputs.
+        # Keras compares the outputs of every later graph with those of the first call of a layer.
+        # So the first call must be the one with the most outputs.
         layers[name](x, cache=tuple(symbolic(*_pasts(layers[name], index)).values()))
     if spec.embedding_scale is not None:
         layers["embedding_scale"] = Scale(spec.embedding_scale, name="embedding_scale")
@@ -110,7 +110,7 @@ def full_pass(layers, input_ids, attention_mask):
     """The hidden states of whole sequences.
 
     Args:
-        layers: what `make_layers` returned.
+        layers: the result of `make_layers`.
         input_ids: int (b, t).
         attention_mask: int (b, t), 1 = real.
 
@@ -125,12 +125,12 @@ def full_pass(layers, input_ids, attention_mask):
 
 
 def decoder_model(spec, settings, task, initializer, heads=None):
-    """(inputs, outputs) of a decoder, as `Family.build` returns them.
+    """(inputs, outputs) of a decoder, for `Family.build`.
 
     Args:
         spec: a `DecoderSpec`.
-        settings, task, initializer: as `Family.build` gets them.
-        heads: those that take the place of `heads.HEADS`, a dict like that.
+        settings, task, initializer: the arguments of `Family.build`.
+        heads: None, or a dict of heads that replace those of `heads.HEADS`.
     """
     inputs = symbolic(names.tokens(spec.vocabulary_size), names.mask())
     layers = make_layers(spec, initializer)
@@ -153,7 +153,7 @@ def step_model(model, static):
     blocks = numbered_layers(layers, "layers_")
     pasts = [symbolic(*_pasts(block, index)) for index, block in enumerate(blocks)]
     grows = any(block.state_shapes() is None for block in blocks)
-    # The mask of a buffer has its length.
+    # The mask of a static step has the length of the buffer.
     read = names.TOKENS if not grows else names.PAST if static else names.TOTAL
     vocabulary_size = layers["token_embedding"].vocabulary_size
     inputs = symbolic(names.tokens(vocabulary_size), names.mask(length=read))
@@ -197,9 +197,9 @@ def _logits(layers, hidden):
 
 
 def _growing(inputs, static):
-    """Positions (b, t) and mask (b, t) of the new tokens, where `attention_mask` has the past too.
+    """Positions (b, t) and mask (b, t) of the new tokens, if `attention_mask` includes the past.
 
-    What more the step takes is added to `inputs`; what more it gives out is returned last.
+    Additional inputs of the step are added to `inputs`. Additional outputs are returned last.
     """
     if static:
         inputs |= symbolic(names.slot())
@@ -208,7 +208,7 @@ def _growing(inputs, static):
 
 
 def _streaming(inputs):
-    """The same where no past grows, and the number of earlier tokens is part of it."""
+    """The same if no past grows. Then the number of earlier tokens is part of the past."""
     past, present = names.length_names()
     inputs |= symbolic(Port(past, "length", (names.BATCH,), "int64", least=0, follows=present))
     mask = inputs["attention_mask"]
@@ -217,7 +217,7 @@ def _streaming(inputs):
 
 
 def _pasts(block, index):
-    """The ports of the past of one layer: a state, or the key and value of a cache."""
+    """The ports of the past of one layer: its states, or the key and value of its cache."""
     ports = []
     for name, (shape, dtype) in (block.state_shapes() or {}).items():
         past, present = names.state_names(index, name)

@@ -1,4 +1,4 @@
-"""Driving Keras decoders: caches of fixed size, and steps that are compiled once."""
+"""Runs Keras decoders with caches of fixed size and with steps that are compiled once."""
 
 import math
 
@@ -16,18 +16,18 @@ _SMALLEST_BUCKET = 16
 
 
 class KerasDecoder:
-    """A causal language model as `keras_seqattn.generation` drives it.
+    """Runs a causal language model for `keras_seqattn.generation`.
 
-    Prompts are padded to powers of two, so that the step is compiled for few lengths: one for the
-    prompt's, and one for single tokens. Padding would become part of a state, so models with states
-    read prompts in pieces whose lengths are powers of two.
+    Prompts are padded to powers of two, so that the step is compiled for few lengths: the length of
+    the prompt, and single tokens. In a model with states, padding would become part of a state. So
+    such models read prompts in pieces whose lengths are powers of two.
 
     Args:
         model: a `SequenceModel` for causal_lm.
 
     Attributes:
         vocabulary_size: number of tokens v.
-        is_streaming: whether no past grows, so that texts may have any length.
+        is_streaming: whether no past grows. Texts may then have any length.
     """
 
     def __init__(self, model):
@@ -43,7 +43,7 @@ class KerasDecoder:
         self._step = _compiled_step(step)
 
     def room(self, rows, prompt_length, max_length, sources=0, source_length=0):
-        """int, the least bytes that a generation of so many rows takes; `sources` are of others."""
+        """int, the minimum number of bytes of a generation. `sources` are for encoder-decoders."""
         read = min(prompt_length, LARGEST_CHUNK) if self._has_states else prompt_length
         return (
             _past_bytes(self._pasts, rows, _bucket(max_length))
@@ -51,11 +51,11 @@ class KerasDecoder:
         )
 
     def start(self, batch_size, max_length):
-        """Forget the past and make room.
+        """Forget the past and make room for new tokens.
 
         Args:
             batch_size: number of rows b.
-            max_length: largest number of tokens of a row, the prompt and its padding included.
+            max_length: maximum number of tokens of a row, including the prompt and its padding.
 
         Raises:
             InputError: the model has fewer positions.
@@ -77,7 +77,7 @@ class KerasDecoder:
             float32 (b, v), for the last position.
 
         Raises:
-            InputError: the tokens do not fit the room that `start` made.
+            InputError: there are more tokens than the `max_length` of `start`.
         """
         before, length = self._used, input_ids.shape[1]
         if not self.is_streaming:
@@ -101,7 +101,7 @@ class KerasDecoder:
         return logits
 
     def reorder(self, rows):
-        """Make row i of the past a copy of row `rows[i]`, as beam search asks.
+        """Make row i of the past a copy of row `rows[i]`, for beam search.
 
         Args:
             rows: int (b,).
@@ -110,11 +110,11 @@ class KerasDecoder:
 
 
 class KerasEncoderDecoder:
-    """A sequence-to-sequence model as `keras_seqattn.generation` drives it.
+    """Runs a sequence-to-sequence model for `keras_seqattn.generation`.
 
-    The source is encoded once, padded to a power of two (where the family has a `source_multiple`,
-    to a multiple of that); its keys and values (or, of recurrent families, its states
-    and memory) are computed with it. Beams share them.
+    The source is encoded once. It is padded to a power of two, or to a multiple of the family's
+    `source_multiple`. Its keys and values are computed with it (in recurrent families, its states
+    and memory). All beams share them.
 
     Args:
         model: a `SequenceModel` for seq2seq_lm.
@@ -141,10 +141,10 @@ class KerasEncoderDecoder:
         self._step = _compiled_step(step)
 
     def room(self, rows, prompt_length, max_length, sources, source_length):
-        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
+        """int, the minimum number of bytes of a generation. `rows` are the beams of all sources."""
         past = _past_bytes(self._caches, rows, _bucket(max_length))
         is_square = self._caches and not self._source_positions
-        # Attention over a source compares each of its tokens with each.
+        # Attention over a source compares each of its tokens with every other one.
         return past + (4 * sources * source_length**2 if is_square else 0)
 
     def encode(self, input_ids, attention_mask):
@@ -155,7 +155,7 @@ class KerasEncoderDecoder:
             attention_mask: int64 (b, s), 1 = real token.
 
         Raises:
-            InputError: they are longer than the model's positions.
+            InputError: the sources are longer than the positions of the model.
         """
         length = input_ids.shape[1]
         _check_length(length, self._source_positions)
@@ -173,17 +173,17 @@ class KerasEncoderDecoder:
         }
 
     def _source_width(self, length):
-        """What sources are padded to: few lengths, for few compilations."""
+        """The length to which sources are padded. There are few lengths, so few compilations."""
         size = self._source_multiple
         width = _bucket(length) if size is None else -(-length // size) * size
         return min(width, self._source_positions or width)
 
     def start(self, batch_size, max_length):
-        """Begin to decode what was encoded.
+        """Begin to decode the encoded sources.
 
         Args:
-            batch_size: number of rows b, a multiple of the sources: their beams.
-            max_length: largest number of tokens of a row, the start token included.
+            batch_size: number of rows b, the beams of all sources: a multiple of the sources.
+            max_length: maximum number of tokens of a row, including the start token.
 
         Raises:
             InputError: the model has fewer positions.
@@ -192,7 +192,7 @@ class KerasEncoderDecoder:
         self._slots = _bucket(max_length)
         self._used = 0
         beams = batch_size // self._sources
-        # A copy even for one beam: what is carried may be overwritten.
+        # Even one beam needs a copy, because carried tensors may be overwritten.
         values = {name: ops.repeat(x, beams, axis=0) for name, x in self._encoded.items()}
         self._past = _empty(self._caches, batch_size, self._slots)
         carried = [port.name for port in self._carried]
@@ -203,14 +203,14 @@ class KerasEncoderDecoder:
         """The logits that follow the given tokens.
 
         Args:
-            input_ids: int64 (b, t), the tokens after those of the earlier calls, none of padding.
+            input_ids: int64 (b, t), the tokens after those of the earlier calls, without padding.
             attention_mask: int64 (b, total) of ones, over all tokens so far.
 
         Returns:
             float32 (b, v), for the last position.
 
         Raises:
-            InputError: the tokens do not fit the room that `start` made.
+            InputError: there are more tokens than the `max_length` of `start`.
         """
         length = input_ids.shape[1]
         _check_room(self._used + length, self._slots)
@@ -223,7 +223,7 @@ class KerasEncoderDecoder:
         return _as_float32(logits)
 
     def reorder(self, rows):
-        """Let row i go on from the past of row `rows[i]`, a beam of the same source.
+        """Continue row i from the past of row `rows[i]`, a beam of the same source.
 
         Args:
             rows: int (b,).
@@ -244,7 +244,7 @@ def _compiled_step(step):
 
 
 def _empty(pasts, batch_size, slots):
-    """Zeros for each past, as Keras has them; of a cache, the axis that grows has the slots."""
+    """Zeros for each past, with the types of Keras. Caches have `slots` places for tokens."""
     return {
         port.name: ops.zeros([batch_size, *_past_sizes(port, slots)], keras_dtype(port.dtype))
         for port in pasts
@@ -252,7 +252,7 @@ def _empty(pasts, batch_size, slots):
 
 
 def _past_bytes(pasts, batch_size, slots):
-    """The bytes of what `_empty` makes, of a type of two bytes at least."""
+    """The number of bytes of the result of `_empty`: two or four per value."""
     sizes = (
         math.prod(_past_sizes(port, slots)) * (2 if port.dtype in ("float16", "bfloat16") else 4)
         for port in pasts
@@ -283,7 +283,7 @@ def _check_room(length, slots):
 
 
 def _padded(array, width):
-    """`array` (b, n, ...) as int32 or float32 (b, width, ...), zeros behind."""
+    """`array` (b, n, ...) as int32 or float32 (b, width, ...), with zeros at the end."""
     dtype = "int32" if array.dtype.kind in "iu" else "float32"
     padded = np.zeros((len(array), width, *array.shape[2:]), dtype)
     padded[:, : array.shape[1]] = array
@@ -299,7 +299,7 @@ def _as_float32(logits):
 
 
 def _pieces(length):
-    """The (start, end) of pieces that are powers of two, the largest first."""
+    """The (start, end) of pieces whose lengths are powers of two, the largest first."""
     start = 0
     while start < length:
         end = start + min(LARGEST_CHUNK, 1 << ((length - start).bit_length() - 1))

@@ -1,4 +1,4 @@
-"""What every skeleton does with functional models: declared inputs, layers found again by name."""
+"""Functional models with declared inputs and outputs, and functions to find layers by name."""
 
 import keras
 
@@ -7,26 +7,26 @@ from keras_seqattn.ports.names import guess, guess_outputs, in_order
 
 
 class PortModel(keras.Model):
-    """A functional model, dict in and dict out, that declares its inputs and outputs.
+    """A functional model with dicts of inputs and outputs, which it declares as ports.
 
     Args:
-        inputs: dict of name -> symbolic input, which `symbolic` made of a `Port`. Of another the
-            port is guessed from its name.
+        inputs: dict of name -> symbolic input. If `symbolic` made the input, its `Port` is known.
+            For another input, the port is guessed from the name.
         outputs: dict of name -> symbolic output.
         limits, totals: as in `Ports`.
-        **kwargs: of `keras.Model`.
+        **kwargs: arguments of `keras.Model`.
 
     Attributes:
-        ports: `Ports`. Integers are int64 there, as in checkpoints and files, and int32 in Keras.
+        ports: `Ports`. Integers are int64 there, as in checkpoints and files; in Keras, int32.
     """
 
     def __init__(self, inputs, outputs, limits=None, totals=None, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         ports = tuple(port_of(name, tensor) for name, tensor in inputs.items())
-        # What becomes a past has its type, also where Keras, which casts what layers are called
-        # with, expects another one.
+        # An output that becomes a past has the type of the past. Keras may expect another type for
+        # it, because Keras casts the arguments of layers.
         types = {port.follows: port.dtype for port in ports}
-        # Backends order dicts differently.
+        # The order of dicts differs between backends.
         given = [
             Port(name, axes=_axes(x), dtype=types.get(name, file_dtype(x.dtype)))
             for name, x in ((name, outputs[name]) for name in in_order(outputs))
@@ -35,7 +35,7 @@ class PortModel(keras.Model):
 
 
 def symbolic(*ports):
-    """Symbolic inputs by name, a `Port` each, that remember it."""
+    """dict of name -> symbolic input for some `Port`s. Each input keeps its port."""
     inputs = {}
     for port in ports:
         batch, *sizes = (size if isinstance(size, int) else None for size in port.axes)
@@ -46,18 +46,18 @@ def symbolic(*ports):
 
 
 def port_of(name, tensor):
-    """The `Port` that a symbolic input was made of, or else one guessed from its name."""
+    """The `Port` of a symbolic input. If it has none, a port is guessed from the name."""
     known = getattr(tensor, "port", None)
     return known or guess(Port(name, axes=_axes(tensor), dtype=file_dtype(tensor.dtype)))
 
 
 def file_dtype(dtype):
-    """The type in a file of what Keras holds as `dtype`, for models of the checkpoint world."""
+    """The type in a file for the type `dtype` in Keras, in models for checkpoints."""
     return "int64" if "int" in dtype else dtype
 
 
 def keras_dtype(dtype):
-    """The type in Keras of what a file of the checkpoint world holds as `dtype`."""
+    """The type in Keras for the type `dtype` in a file, in models for checkpoints."""
     return "int32" if dtype == "int64" else dtype
 
 
@@ -67,17 +67,17 @@ def named_layers(model):
 
 
 def numbered_layers(layers, prefix):
-    """Those named `{prefix}0`, `{prefix}1` and so on among named layers, in order."""
+    """The layers `{prefix}0`, `{prefix}1` and so on, in order."""
     count = sum(name.startswith(prefix) for name in layers)
     return [layers[f"{prefix}{index}"] for index in range(count)]
 
 
 def apply_layers(layers, names, x):
-    """`x` through those of the named layers that a model has, one after the other.
+    """Call named layers on `x`, one after the other. Names that the model lacks are left out.
 
     Args:
         layers: dict of the layers by name.
-        names: of the layers.
+        names: names of layers, in order.
         x: a tensor.
     """
     for name in names:

@@ -1,4 +1,4 @@
-"""The functional model that every family builds, and building it from a configuration."""
+"""The functional model that every family builds, and how to build it from a configuration."""
 
 from pathlib import Path
 
@@ -17,20 +17,20 @@ from keras_seqattn.tasks import task_of_model
 
 @keras.saving.register_keras_serializable(package="keras_seqattn")
 class SequenceModel(PortModel):
-    """A functional Keras model, dict in and dict out, with its family, task and configuration.
+    """A functional Keras model with dicts of inputs and outputs, a family, task and configuration.
 
-    Its `.keras` file holds these three, the weights and the assets; the family builds it anew from
-    them.
+    Its `.keras` file holds these three, the weights and the assets. The family builds the model
+    again from them.
 
     Args:
-        inputs: dict of name -> symbolic input, as of `PortModel`.
+        inputs: dict of name -> symbolic input, as in `PortModel`.
         outputs: dict of name -> symbolic output.
         family: the `model_type` of config.json.
-        task: what the outputs are for, as "causal_lm".
+        task: purpose of the outputs, such as "causal_lm".
         config: dict as in config.json.
-        assets: dict of file name -> bytes: tokenizer, generation settings and the like.
+        assets: dict of file name -> bytes: tokenizer, generation settings and similar files.
         limits: as in `Ports`.
-        name: name of the model; None is the family's.
+        name: name of the model. None takes the name of the family.
     """
 
     def __init__(
@@ -43,33 +43,37 @@ class SequenceModel(PortModel):
         self.assets = assets or {}
 
     def step_model(self, static=False):
-        """The model of one decoding step, over the same layers and weights.
+        """The model of one decoding step, with the same layers and weights.
 
         Args:
-            static: the caches are buffers of a fixed size that are written in place.
+            static: the caches are buffers of a fixed size, and the step writes them in place.
 
         Returns:
             A functional model. Inputs: input_ids int32 (b, t), attention_mask int32 (b, p + t), and
             for every layer i `past_key_values.{i}.key` and `.value`, float (b, g, p, d). Outputs:
             logits float (b, t, v), `present.{i}.key` and `present.{i}.value`, float (b, g, p+t, d).
-            With `static` the caches are (b, g, n, d), the mask is (b, n), and one more input,
-            cache_position int32 (1,), is the slot of the first token. Layers whose past has a fixed
-            size have states in place of caches, `past_states.{i}.{name}` (b, ...), zeros at first,
-            and `present_states.{i}.{name}`. If all layers have, the mask is (b, t), over the new
-            tokens alone, there is no cache_position, and `past_states.length` int32 (b,), the real
-            tokens so far, and `present_states.length` go with the states.
 
-            Of an encoder-decoder with attention, inputs: encoder_attention_mask int32 (b, s),
-            input_ids, encoder_hidden_states float (b, s, m), and for every layer i
+            With `static` the caches are (b, g, n, d) and the mask is (b, n). One more input,
+            cache_position int32 (1,), is the place of the first token.
+
+            Layers whose past has a fixed size have states, no caches: `past_states.{i}.{name}`
+            (b, ...), zeros at first, and `present_states.{i}.{name}`. If all layers have states,
+            the mask is (b, t), for the new tokens only, and there is no cache_position. Then there
+            are also `past_states.length` int32 (b,), the number of real tokens so far, and
+            `present_states.length`.
+
+            The step of an encoder-decoder with attention has these inputs: encoder_attention_mask
+            int32 (b, s), input_ids, encoder_hidden_states float (b, s, m), and for every layer i
             `past_key_values.{i}.decoder.key` and `.value` (b, h, p, d), `.encoder.key` and `.value`
-            (b, h, c, d), with c = 0 at first and c = s afterwards. Outputs: logits, and `present.`
-            for all four, those of the encoder (b, h, s, d). With `static` the decoder's caches are
-            buffers, those of the encoder what `encoder_model(static=True)` returns, and
-            encoder_hidden_states is not an input, `present.{i}.encoder` no output.
+            (b, h, c, d), with c = 0 at first and c = s later. Outputs: logits, and `present.` for
+            all four; those of the encoder are (b, h, s, d). With `static` the caches of the decoder
+            are buffers, and those of the encoder are the outputs of `encoder_model(static=True)`.
+            Then there is no input encoder_hidden_states and no output `present.{i}.encoder`.
 
-            Of a recurrent one, inputs: input_ids, `past_states.{i}.hidden` float (b, n) (of an LSTM
-            `.cell` too), and what of the encoder's outputs its attention reads, with
-            encoder_attention_mask. Outputs: logits and `present_states.{i}`.
+            The step of a recurrent encoder-decoder has these inputs: input_ids,
+            `past_states.{i}.hidden` float (b, n) (for an LSTM also `.cell`), and the outputs of the
+            encoder that its attention reads, with encoder_attention_mask. Outputs: logits and
+            `present_states.{i}`.
 
         Raises:
             ConfigError: the model does not generate text.
@@ -83,18 +87,18 @@ class SequenceModel(PortModel):
         return family.step(self, static)
 
     def encoder_model(self, static=False):
-        """The encoder of an encoder-decoder, over the same layers and weights.
+        """The encoder of an encoder-decoder, with the same layers and weights.
 
         Args:
-            static: return what a static step reads in place of the hidden states.
+            static: return the inputs of a static step, and not the hidden states.
 
         Returns:
-            A functional model. Inputs: input_ids, attention_mask and, where the model has it,
-            global_attention_mask, int32 (b, s). Output with attention: last_hidden_state float
-            (b, s, m); with `static` the cross-attention's `present.{i}.encoder.key` and `.value`
-            instead, float (b, h, s, d) for every layer of the decoder. Outputs of a recurrent
-            model: `present_states.{i}.hidden` float (b, n) (of an LSTM `.cell` too), with which its
-            decoder starts, and what its attention reads.
+            A functional model. Inputs: input_ids, attention_mask and, if the model has it,
+            global_attention_mask, int32 (b, s). A model with attention has the output
+            last_hidden_state float (b, s, m). With `static` it has, for every layer of the decoder,
+            `present.{i}.encoder.key` and `.value` of the cross-attention, float (b, h, s, d). A
+            recurrent model has `present_states.{i}.hidden` float (b, n) (for an LSTM also `.cell`),
+            which are the first states of its decoder, and the tensors that its attention reads.
 
         Raises:
             ConfigError: the model has no encoder of its own.
@@ -107,8 +111,8 @@ class SequenceModel(PortModel):
     def parts(self):
         """The models that become files: file name without suffix -> `PortModel`.
 
-        One that reads a source has an encoder and a step; another one that generates has a step;
-        any other is its own.
+        A model that reads a source has an encoder and a step. Another model that generates has a
+        step. Any other model is one file itself.
         """
         task = task_of_model(self)
         models = (self,)
@@ -120,7 +124,7 @@ class SequenceModel(PortModel):
 
     @property
     def settings(self):
-        """The value of every configuration key that the family reads, a dict."""
+        """dict with the value of every configuration key that the family reads."""
         defaults = self._family().defaults
         return defaults | {key: self.config[key] for key in defaults if key in self.config}
 
@@ -155,14 +159,14 @@ class SequenceModel(PortModel):
 
 
 def assemble(family, task, config, assets=None, blank=False, name=None):
-    """Build a model from a whole configuration.
+    """Build a model from a complete configuration.
 
     Args:
         family: the `model_type`.
-        task: None takes the family's first.
-        config: dict as in config.json; keys that change nothing are ignored.
+        task: None takes the first task of the family.
+        config: dict as in config.json. Keys that change nothing are ignored.
         assets: file name -> bytes.
-        blank: start the body from zeros, for weights that are loaded next.
+        blank: start the body from zeros, because weights are loaded next.
         name: name of the model.
 
     Returns:
@@ -189,10 +193,10 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
         return keras.initializers.RandomNormal(stddev=spread)
 
     inputs, outputs = declared.build(settings, task, initializer)
-    # Keys of other families change nothing here, and would limit texts where a bundle is run.
+    # Keys of other families change nothing here, but they would limit texts when a bundle runs.
     foreign = set(POSITION_KEYS) - set(declared.defaults)
     config = {key: value for key, value in config.items() if key not in foreign}
-    # Written out, so that whoever reads the configuration needs no table of defaults.
+    # All values are written, so that a reader of the configuration needs no table of defaults.
     config = {**written_defaults(declared, settings), **config}
     return SequenceModel(
         inputs,
@@ -207,7 +211,7 @@ def assemble(family, task, config, assets=None, blank=False, name=None):
 
 
 def _limits(inputs, family, settings):
-    """The most tokens of each side, as in `Ports.limits`."""
+    """The maximum number of tokens of each side, for `Ports.limits`."""
     sides = {names.TOKENS: "decoder", names.SOURCE: "encoder", names.TARGET: "decoder"}
     known = {axis for name, tensor in inputs.items() for axis in port_of(name, tensor).axes}
     limits = {name: family.longest(settings, side) for name, side in sides.items()}
