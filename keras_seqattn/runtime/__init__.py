@@ -1,4 +1,4 @@
-"""Run an exported bundle with NumPy, onnxruntime and tokenizers; Keras is not needed."""
+"""Run an exported bundle with NumPy, onnxruntime and tokenizers. Keras is not needed."""
 
 from keras_seqattn.runtime.model import BundleModel, load
 from keras_seqattn.runtime.tokenizer import Tokenizer

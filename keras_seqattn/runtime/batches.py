@@ -1,4 +1,4 @@
-"""Texts in batches of similar length, so that little is spent on padding."""
+"""Puts texts of similar length into one batch, so that there is little padding."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from keras_seqattn.errors import InputError
 
 
 def length_batches(tokenizer, texts, pairs=None, *, max_length=None, batch_size=32, truncate=True):
-    """Yield (indices into texts, their encodings), the longest texts first.
+    """Yield (indices into texts, their encodings). The longest texts come first.
 
     Args:
         tokenizer: Tokenizer.
         texts: list of str.
-        pairs: None, or a list of str, the second text of each.
-        max_length: int, the most tokens that the model takes, or None.
-        batch_size: int, texts per batch.
-        truncate: bool, cut texts that are too long; otherwise they are an error.
+        pairs: None, or a list of str, the second text of each pair.
+        max_length: None, or int, the maximum number of tokens for the model.
+        batch_size: int, number of texts per batch.
+        truncate: bool, cut texts that are too long. With False they are an error.
 
     Raises:
-        InputError: an item is not a str, or is too long.
+        InputError: an item is not a str, or it is too long.
     """
     batch_size = integer(batch_size, "batch_size", least=1)
     flag(truncate, "truncate")

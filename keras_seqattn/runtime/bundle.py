@@ -1,4 +1,4 @@
-"""Opens a bundle folder: its parts are there, belong together, and stay inside it."""
+"""Opens a bundle folder. Its parts must exist, belong together, and stay inside the folder."""
 
 import dataclasses
 import pathlib
@@ -13,9 +13,10 @@ from keras_seqattn.runtime.pooling import pooling_file
 
 MODEL = "model.onnx"
 ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
-# Hashing takes about 1 s per GB, loading not much more: so large files are hashed on demand only.
+# To hash takes about 1 s per GB, and to load is not much slower. So large files are hashed only if
+# `check` asks for it.
 _HASHED_ALWAYS = 64 * 2**20
-# What the runtime reads beside the graphs; whatever else lies in a bundle is for others.
+# The files that the runtime reads besides the graphs. Other files in a bundle are ignored.
 _ASSETS = (
     "generation_config.json",
     "tokenizer.json",
@@ -28,15 +29,15 @@ _ASSETS = (
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """What a bundle folder holds.
+    """The content of a bundle folder.
 
     Args:
         path: pathlib.Path of the folder.
-        graphs: tuple of str, the names of its ONNX files: model.onnx, or of an encoder-decoder
+        graphs: tuple of str, the names of its ONNX files: model.onnx, or for an encoder-decoder
             encoder_model.onnx and decoder_model_merged.onnx.
         config: dict of config.json.
         generation_config: dict of generation_config.json, empty if there is none.
-        assets: dict relative file name -> bytes of the other small files that the runtime reads
+        assets: dict of relative file name -> bytes of the other small files that the runtime reads
             (tokenizer, templates, pooling).
     """
 
@@ -48,16 +49,16 @@ class Bundle:
 
 
 def open_bundle(path, check=False):
-    """Read and check the folder of a bundle; its ONNX files are not loaded yet.
+    """Read and check the folder of a bundle. Its ONNX files are not loaded yet.
 
-    Weights outside the folder, files shorter than their graph needs, and files whose size or
-    SHA-256 is not the one in parity.json are refused. Files over 64 MiB are hashed with
-    `check=True` only, since hashing gigabytes would double the time of loading; their size is
-    always compared.
+    These files are refused: weights outside the folder, files that are shorter than their graph
+    needs, and files whose size or SHA-256 differs from parity.json. The size is always compared.
+    Files over 64 MiB are hashed only with `check=True`, because to hash gigabytes would double the
+    time of loading.
 
     Args:
         path: the folder.
-        check: bool, hash every file that is read, however large; parity.json must list them all.
+        check: bool, hash every file that is read, even large ones. parity.json must list them all.
 
     Raises:
         BundleError: something is missing, inconsistent or unsafe.
@@ -81,25 +82,25 @@ def open_bundle(path, check=False):
 
 
 def graph_names(path):
-    """The names of the ONNX files that a bundle folder has, or should have.
+    """The names of the ONNX files of a bundle folder. They may be missing.
 
     Args:
         path: pathlib.Path of the folder.
 
     Returns:
-        tuple of str: model.onnx, or those of an encoder and a decoder where only they are there.
+        tuple of str: model.onnx, or the files of an encoder and a decoder if only these exist.
     """
     has_parts = any((path / name).is_file() for name in (ENCODER, DECODER))
     return (ENCODER, DECODER) if has_parts and not (path / MODEL).is_file() else (MODEL,)
 
 
 def _inside(path, name, reader):
-    """The file `name` that `reader` asks for, links followed; BundleError if it is outside."""
+    """The file `name` that `reader` asks for, after links. BundleError if it is outside."""
     folder = path.resolve()
     try:
         file = (folder / name).resolve()
         file.is_file()
-    except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a loop
+    except (OSError, ValueError, RuntimeError) as error:  # a name that cannot exist, or a loop
         raise BundleError(
             f"{path}: {reader} {name[:200]!r}, which cannot be opened: {first_line(error)}"
         ) from None
@@ -112,10 +113,10 @@ def _inside(path, name, reader):
 
 
 def _check_external_data(path, graph):
-    """Check the files in which a graph keeps weights, and return their names."""
+    """Check the files with the weights of a graph, and return their names."""
     found = external_files(path / graph)
     for location, size in found.items():
-        # Resolving follows links too, so a link that leads out is refused as well.
+        # `_inside` follows links too, so a link to the outside is refused.
         file = _inside(path, location, f"{graph} keeps weights in")
         if not file.is_file():
             raise BundleError(f"{path / location} is missing: {graph} keeps weights in it")
@@ -155,7 +156,7 @@ def _check_digests(path, names, check):
 
 
 def _asset_names(path):
-    """Names of the small files that are there; other folders than the pooling's are others'."""
+    """Names of the small files that exist. The only folder that is read is that of pooling."""
 
     def found(names):
         return [name for name in names if _inside(path, name, "a bundle holds").exists()]

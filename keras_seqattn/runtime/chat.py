@@ -1,24 +1,24 @@
-"""Conversations turned into prompts by the checkpoint's chat template (Jinja)."""
+"""Makes prompts of conversations with the chat template of a checkpoint (Jinja)."""
 
 from keras_seqattn.errors import BundleError, InputError, first_line
 from keras_seqattn.runtime.template_budget import Budget, deep_size
 
 FILE = "chat_template.jinja"
-# A conversation of the user's own may be long, but not endless.
+# The conversation of a user may be long, but it has a limit.
 _INPUT_BYTES = 1 << 28
 _OUTPUT_BYTES = 1 << 20
 _OUTPUT_PER_BYTE = 16
 
 
 class ChatTemplate:
-    """A checkpoint's chat template, rendered as transformers renders it.
+    """The chat template of a checkpoint. It gives the same text as in transformers.
 
-    Templates come from strangers: they run in Jinja's sandbox, may call only what is listed there,
-    and every operation is paid for, so that time and memory are bounded.
+    Templates may come from strangers. So they run in Jinja's sandbox and may call only listed
+    functions. Every operation has a price, and the budget limits time and memory.
 
     Args:
         source: str, the template.
-        special_tokens: dict name -> text, visible to the template (bos_token, eos_token, ...).
+        special_tokens: dict of name -> text for the template (bos_token, eos_token, ...).
 
     Raises:
         BundleError: the template is not valid, or jinja2 is not installed.
@@ -32,15 +32,15 @@ class ChatTemplate:
         self._special_tokens = special_tokens
         try:
             self._template = compile_template(source)
-        except Exception as error:  # jinja2 and Python's compiler raise many kinds
+        except Exception as error:  # jinja2 and Python's compiler raise many kinds of errors
             raise BundleError(f"the chat template is not valid: {first_line(error)}") from None
 
     @classmethod
     def from_assets(cls, assets, tokenizer):
-        """The template of chat_template.jinja, or the one inside tokenizer_config.json.
+        """The template in chat_template.jinja or in tokenizer_config.json.
 
         Raises:
-            BundleError: the checkpoint has none, or none that is valid.
+            BundleError: the checkpoint has no template, or the template is not valid.
         """
         source = template_source(assets, tokenizer)
         if source is None:
@@ -51,11 +51,11 @@ class ChatTemplate:
         """The prompt of a conversation.
 
         Args:
-            messages: list of {"role": ..., "content": ...}, or a str, one message of the user.
-            add_generation_prompt: bool, whether the prompt ends where the assistant answers.
+            messages: list of {"role": ..., "content": ...}, or a str for one message of the user.
+            add_generation_prompt: bool, whether the prompt ends with the start of an answer.
 
         Raises:
-            InputError: messages are malformed, or the template refuses them or takes too much.
+            InputError: messages are not valid, or the template refuses them or needs too much.
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
@@ -64,7 +64,7 @@ class ChatTemplate:
         values["add_generation_prompt"] = add_generation_prompt
         try:
             return self._render(values)
-        except Exception as error:  # a template may raise whatever Python can
+        except Exception as error:  # a template may raise every error that Python can raise
             reason = first_line(error)
             raise InputError(f"the chat template refuses these messages: {reason}") from None
 
@@ -78,7 +78,7 @@ class ChatTemplate:
                     raise InputError("it makes too much text")
                 pieces.append(piece)
         text = "".join(pieces)
-        text.encode()  # half a surrogate pair is no text for a tokenizer
+        text.encode()  # a tokenizer refuses half of a surrogate pair
         return text
 
 
@@ -99,7 +99,7 @@ def template_source(assets, tokenizer):
             raise BundleError(f"{FILE} is not UTF-8 text: {error}") from None
     source = tokenizer.config.get("chat_template")
     if isinstance(source, list) and all(_is_named(entry) for entry in source):
-        # Several by name, as older checkpoints have them.
+        # Older checkpoints have several templates with names.
         named = {entry["name"]: entry["template"] for entry in source}
         source = named.get("default", next(iter(named.values()), None))
     if source is not None and not isinstance(source, str):

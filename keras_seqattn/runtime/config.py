@@ -1,4 +1,4 @@
-"""What the runtime reads of a config.json: kinds and ranges, checked where the file is opened."""
+"""Checks the values of a config.json that the runtime reads, when the file is opened."""
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import BundleError
@@ -6,19 +6,19 @@ from keras_seqattn.json_objects import parse_object
 
 _MOST = 2**31 - 1
 _PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
-# More labels than any classifier has; each becomes a Python string.
+# More labels than any classifier has. Each label becomes a Python string.
 _MOST_LABELS = 10**6
 
 
 def check_config(config, name="config.json"):
-    """Check the values of a config.json that the runtime uses; null stands for none.
+    """Check the values of a config.json that the runtime uses. Null means no value.
 
     Args:
         config: dict of the file.
-        name: the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
-        BundleError: one is of a wrong kind or out of range.
+        BundleError: a value has a wrong type or is out of range.
     """
     for key, (test, wanted) in _KEYS.items():
         value = config.get(key)
@@ -27,10 +27,10 @@ def check_config(config, name="config.json"):
 
 
 def label_names(config, count):
-    """list of str, the names of `count` classes, by the id2label of a config.json.
+    """list of str, the names of `count` classes, from the id2label of a config.json.
 
     Raises:
-        BundleError: there are names of other classes than these.
+        BundleError: id2label has other classes than these.
     """
     names = {int(key): label for key, label in (config.get("id2label") or {}).items()}
     if not names:
@@ -44,7 +44,7 @@ def label_names(config, count):
 
 
 def max_sequence_length(assets):
-    """int, the most tokens that sentence-transformers gives this checkpoint, or None."""
+    """int, the maximum number of tokens for sentence-transformers, or None."""
     file = "sentence_bert_config.json"
     limit = parse_object(assets.get(file, b"{}"), file).get("max_seq_length")
     if limit is not None and not _is_count(limit):
@@ -66,7 +66,7 @@ def _is_labels(value):
 
 
 def _is_tasks(value):
-    """Names of tasks, each with its settings and perhaps a prefix."""
+    """Whether this is a dict of tasks, each with settings and perhaps a prefix."""
     return isinstance(value, dict) and all(
         isinstance(settings, dict) and isinstance(settings.get("prefix") or "", str)
         for settings in value.values()

@@ -1,4 +1,4 @@
-"""Drives a decoder graph step by step, its past staying where the session computes."""
+"""Runs a decoder graph step by step. Its past stays on the device of the session."""
 
 import numpy as np
 from onnxruntime import OrtValue
@@ -14,28 +14,29 @@ from keras_seqattn.runtime.values import (
     past_bytes,
 )
 
-# Buffers are allocated in multiples of so many positions, so that the next call may reuse them.
+# The size of a buffer is a multiple of this number, so that the next call may reuse the buffer.
 _ROOM = 128
 
 
 class OrtDecoder:
-    """The decoder protocol of `keras_seqattn.generation` over an onnxruntime session.
+    """The decoder protocol of `keras_seqattn.generation` with an onnxruntime session.
 
-    The outputs of one step that are the past of the next do not leave the device. With a shared
-    cache each layer has one buffer (b, g, n, d) bound both as past and as present: the graph writes
-    the new positions in place and nothing is copied per token. States have two buffers each, which
-    take turns, so that nothing is allocated per token.
+    Outputs of one step that are the past of the next step stay on the device. With a shared cache,
+    each layer has one buffer (b, g, n, d), which is bound both as past and as present. The graph
+    writes new positions in place, and nothing is copied per token. Each state has two buffers, used
+    in turns, so that nothing is allocated per token.
 
     Args:
-        session: Session of a graph. By the roles of its `Ports`: inputs tokens int (b, t), a mask
+        session: Session of a graph. The roles of its `Ports` are: inputs tokens int (b, t), a mask
             int (b, total) and perhaps positions int (b, t); for each layer either caches
-            (b, g, past, d) or states of a fixed size, each of which an output follows; an output
-            logits (b, t, v). With a length (b,) it is streaming: the mask is (b, t).
+            (b, g, past, d) or states of a fixed size, each with an output that follows it; an
+            output logits (b, t, v). With an input length (b,), the graph is streaming, and the
+            mask is (b, t).
         vocabulary_size: int, ids are below it.
-        shared_cache: bool, the graph's attention works in place (GroupQueryAttention).
+        shared_cache: bool, whether the attention works in place (GroupQueryAttention).
 
     Attributes:
-        is_streaming: bool, no past grows, so that texts may have any length.
+        is_streaming: bool, whether no past grows. Texts may then have any length.
     """
 
     def __init__(self, session, vocabulary_size, shared_cache):
@@ -58,18 +59,18 @@ class OrtDecoder:
         self._room = (0, 0)
 
     def room(self, rows, prompt_length, max_length, sources, source_length=0):
-        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
+        """int, the minimum number of bytes of a generation. `rows` are the beams of all sources."""
         read = min(prompt_length, LARGEST_CHUNK) if self.is_streaming else prompt_length
         length = _with_room(max_length) if self.shared_cache else max_length
         past = past_bytes(self._pasts.values(), rows, length)
-        # What is not written in place is there twice, before a step and after it.
+        # Values that are not written in place exist twice: before a step and after it.
         past *= 1 if self.shared_cache else 2
-        if rows > sources:  # beams: reordering reads a buffer and writes its rows anew
+        if rows > sources:  # beams: `reorder` reads a buffer and writes its rows to a new one
             past += 2 * max(past_bytes([port], rows, length) for port in self._pasts.values())
         return self._logits.room(rows, read) + past
 
     def start(self, batch_size, max_length):
-        """Forget the past and make room for `max_length` positions of `batch_size` rows."""
+        """Forget the past, and make room for `max_length` positions of `batch_size` rows."""
         self._max_length = max_length
         self._length = 0
         for name in self._growing + self._states:
@@ -79,7 +80,7 @@ class OrtDecoder:
             self._bind_buffers(batch_size, _with_room(max_length))
 
     def __call__(self, input_ids, attention_mask):
-        """Run the next tokens; float32 (b, v), the last logits, valid until the next call."""
+        """Run the next tokens. float32 (b, v), the last logits, valid until the next call."""
         batch, steps = input_ids.shape
         before = self._length
         if attention_mask.shape != (batch, before + steps):
@@ -96,7 +97,7 @@ class OrtDecoder:
         return self._logits.last()
 
     def reorder(self, rows):
-        """Let row i go on from the past of row `rows[i]`."""
+        """Continue row i from the past of row `rows[i]`."""
         rows = np.asarray(rows)
         if (rows == np.arange(len(rows))).all():
             return
@@ -136,7 +137,7 @@ class OrtDecoder:
                 self._values[name],
             )
         if self._growing:
-            # Outputs come in the order in which they were first bound: these are the last.
+            # The outputs are in the order in which they were first bound. These are the last ones.
             presents = self._binding.get_outputs()[-len(self._growing) :]
             self._values.update(zip(self._growing, presents, strict=True))
 
@@ -155,7 +156,7 @@ class OrtDecoder:
 
 
 def _with_room(length):
-    """The positions of a buffer for `length`."""
+    """The number of positions of a buffer for `length` tokens."""
     return -(-length // _ROOM) * _ROOM
 
 

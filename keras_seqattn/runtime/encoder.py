@@ -1,4 +1,4 @@
-"""Texts through an encoder graph: in batches of similar length, padded on the right."""
+"""Runs texts through an encoder graph, in batches of similar length, padded on the right."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from keras_seqattn.runtime.batches import length_batches
 from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.runtime.signatures import check_text_inputs
 
-# How the probabilities of a word follow from those of its pieces.
+# How the probabilities of the pieces of a word are combined.
 _WORD = {
     "first": lambda pieces: pieces[0],
     "average": lambda pieces: pieces.mean(axis=0),
@@ -20,16 +20,16 @@ WORD_STRATEGIES = tuple(_WORD)
 
 
 class Encoder:
-    """Runs texts through a session whose inputs are tokens, their mask and, where a model has
-    them, token types and a mask of global tokens (the first token of each text is global).
+    """Runs texts through a session. Its inputs are tokens, their mask and, in some models, token
+    types and a mask of global tokens (the first token of each text is global).
 
     Args:
         session: Session.
         tokenizer: Tokenizer.
-        max_length: int, the most tokens the model takes, or None.
+        max_length: None, or int, the maximum number of tokens for the model.
 
     Raises:
-        BundleError: the session takes other inputs.
+        BundleError: the session has other inputs.
     """
 
     def __init__(self, session, tokenizer, max_length):
@@ -43,13 +43,13 @@ class Encoder:
 
         Args:
             texts: list of str.
-            pairs: None, or a list of str, the second text of each.
-            batch_size: int, texts per run.
-            truncate: bool, cut texts that are too long; otherwise they are an error.
+            pairs: None, or a list of str, the second text of each pair.
+            batch_size: int, number of texts per run.
+            truncate: bool, cut texts that are too long. With False they are an error.
 
         Raises:
-            InputError: an item is not a str, or is too long.
-            BundleError: what the graph gives is not what it declares.
+            InputError: an item is not a str, or it is too long.
+            BundleError: the outputs of the graph are not as it declares them.
         """
         limits = {"max_length": self.max_length, "batch_size": batch_size, "truncate": truncate}
         for indices, encodings in length_batches(self._tokenizer, texts, pairs, **limits):
@@ -82,7 +82,7 @@ class Encoder:
 
 
 def _check_shape(port, array, texts):
-    """Check an output that is used for texts (b, s): onnxruntime only warns of other shapes."""
+    """Check the shape of an output for texts (b, s), because onnxruntime only warns."""
     if port.role not in ("hidden_states", "logits"):
         return
     sizes = [*texts[: len(port.axes) - 1], *port.axes[-1:]]
@@ -96,7 +96,7 @@ def _check_shape(port, array, texts):
 
 
 def class_probabilities(logits, problem_type):
-    """Scores of classes from `logits` (b, classes), by the config's problem_type."""
+    """Scores of classes from `logits` (b, classes), according to the problem_type of the config."""
     if problem_type == "regression":
         return logits
     if problem_type == "multi_label_classification" or logits.shape[-1] == 1:
@@ -108,12 +108,12 @@ def words_of(encoding, probabilities, strategy):
     """Join the pieces of each word.
 
     Args:
-        encoding: the tokenizers library's, with offsets and word ids.
-        probabilities: float32 (s, labels), of the text's tokens.
-        strategy: "first", "average" or "max", how the pieces of a word decide.
+        encoding: an encoding of the tokenizers library, with offsets and word ids.
+        probabilities: float32 (s, labels), for the tokens of the text.
+        strategy: "first", "average" or "max": how the pieces of a word are combined.
 
     Returns:
-        List of (start, end, float32 (labels,)): where the word stands in the text, its scores.
+        List of (start, end, float32 (labels,)): the place of a word in the text, and its scores.
     """
     choice(strategy, "aggregation", WORD_STRATEGIES)
     pieces = {}
@@ -131,11 +131,11 @@ def words_of(encoding, probabilities, strategy):
 
 
 def group_entities(text, words, labels):
-    """Join neighbouring words of one entity (B-X starts one, I-X or X goes on), leaving out O.
+    """Join neighbouring words of one entity: B-X starts it, I-X or X continues it, O is left out.
 
     Args:
         text: str.
-        words: list of (start, end, float32 (labels,)), as `words_of` gives them.
+        words: list of (start, end, float32 (labels,)), the result of `words_of`.
         labels: list of str.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Drives the two graphs of an encoder-decoder; what the source gave is computed once."""
+"""Runs the two graphs of an encoder-decoder. The work for a source is done only once."""
 
 import numpy as np
 from onnxruntime import OrtValue
@@ -16,24 +16,25 @@ from keras_seqattn.runtime.values import (
     static_size,
 )
 
-# What a source gives to an encoder.
+# The roles of the inputs of an encoder that come from a source.
 _ENCODED = {"tokens", "features", "mask", "global_mask"}
 
 
 class OrtEncoderDecoder:
-    """The encoder-decoder protocol of `keras_seqattn.generation` over two onnxruntime sessions.
+    """The encoder-decoder protocol of `keras_seqattn.generation` with two onnxruntime sessions.
 
-    Attentive decoders keep key/value caches: that of the source is made by the first step, once for
-    all beams, and only read afterwards; that of the tokens grows. Recurrent ones keep states.
+    Decoders with attention have key/value caches. The first step makes the cache of the source,
+    once for all beams; later steps only read it. The cache of the tokens grows. Recurrent decoders
+    have states.
 
     Args:
-        encoder: Session of a graph. By the roles of its `Ports`: inputs tokens and a mask, int
-            (b, s), and perhaps a global mask: the first token of a source is global.
-        decoder: Session of a graph with inputs tokens int (b, t), a source mask int (b, s), and
-            those that an output of the encoder or of the step before becomes; an output logits
-            (b, t, v), and the next of these.
-        source_vocabulary_size: int, ids of sources are below it; not used for features.
-        max_source_length: int, the most tokens of a source, or None.
+        encoder: Session of a graph. The roles of its `Ports` are: inputs tokens and a mask, int
+            (b, s), and perhaps a global mask (the first token of a source is global).
+        decoder: Session of a graph with inputs tokens int (b, t) and a source mask int (b, s). Its
+            other inputs are outputs of the encoder or of the step before. Its outputs are logits
+            (b, t, v) and the inputs of the next step.
+        source_vocabulary_size: int, ids of sources are below it. It is not used for features.
+        max_source_length: None, or int, the maximum number of tokens of a source.
     """
 
     def __init__(self, encoder, decoder, source_vocabulary_size, max_source_length=None):
@@ -55,11 +56,11 @@ class OrtEncoderDecoder:
         self.max_source_length = max_source_length
 
     def room(self, rows, prompt_length, max_length, sources, source_length):
-        """int, the least bytes that a generation takes: `rows` are the beams of all sources."""
+        """int, the minimum number of bytes of a generation. `rows` are the beams of all sources."""
         own = [port for port in self._caches if port.role == "cache"]
         others = [port for port in self._caches if port.role != "cache"]
         past = 2 * past_bytes(own, rows, max_length) + past_bytes(others, rows, source_length)
-        # Attention over a source compares each of its tokens with each, in float32 or more.
+        # Attention over a source compares each token with every other one, in float32 or wider.
         scores = (
             4 * sources * source_length**2 if self._caches and not self.max_source_length else 0
         )
@@ -70,7 +71,7 @@ class OrtEncoderDecoder:
 
         Args:
             input_ids: ids of tokens, or features.
-            attention_mask: int64 (b, s), 1 for what is real.
+            attention_mask: int64 (b, s), 1 = real.
         """
         length, limit = input_ids.shape[1], self.max_source_length
         if limit is not None and length > limit:
@@ -98,7 +99,7 @@ class OrtEncoderDecoder:
             self._encoded[self._mask.name] = self._value(mask)
 
     def start(self, batch_size, max_length):
-        """Begin to decode at most `max_length` tokens of `batch_size` rows, beams x sources."""
+        """Begin to decode at most `max_length` tokens of `batch_size` rows (beams x sources)."""
         self._beams = batch_size // self._sources
         self._max_length = max_length
         self._length = 0
@@ -108,23 +109,23 @@ class OrtEncoderDecoder:
         self._bind(self._produced)
 
     def __call__(self, input_ids, attention_mask):
-        """Run the next tokens; float32 (b, v), the last logits, valid until the next call.
+        """Run the next tokens. float32 (b, v), the last logits, valid until the next call.
 
-        The beams of a source begin with the same tokens. `attention_mask` is all ones.
+        The beams of a source begin with the same tokens. `attention_mask` holds only ones.
         """
         if self._length + input_ids.shape[1] > self._max_length:
             raise InputError(f"the sequence is longer than the {self._max_length} tokens planned")
         if self._length:
             logits = self._step(input_ids, self._carried)
         else:
-            # Beams differ from their second token on: what is equal is computed once.
+            # Beams differ only from their second token on. Until then, they are computed once.
             logits = self._step(input_ids[:: self._beams], self._produced)
             logits = self._spread(logits)
         self._length += input_ids.shape[1]
         return logits
 
     def reorder(self, rows):
-        """Let row i go on from the past of row `rows[i]`, a beam of the same source."""
+        """Continue row i from the past of row `rows[i]`, a beam of the same source."""
         rows = np.asarray(rows)
         if (rows == np.arange(len(rows))).all():
             return
@@ -132,7 +133,7 @@ class OrtEncoderDecoder:
             self._values[name] = self._value(self._values[name].numpy()[rows])
 
     def _step(self, input_ids, produced):
-        """Run the decoder; the values named in `produced` are replaced by the next ones."""
+        """Run the decoder. The values named in `produced` are replaced by the next ones."""
         binding = self._binding
         bind_array(binding, self._tokens, input_ids)
         self._logits.bind(binding, *input_ids.shape)
@@ -140,12 +141,12 @@ class OrtEncoderDecoder:
             binding.bind_ortvalue_input(name, self._values[name])
             binding.bind_output(self._inputs[name].follows, self._device)
         self._decoder.run_with_iobinding(binding)
-        # Outputs come in the order in which they were first bound: the logits are first.
+        # The outputs are in the order in which they were first bound. The logits are the first one.
         self._values.update(zip(produced, binding.get_outputs()[1:], strict=True))
         return self._logits.last()
 
     def _spread(self, logits):
-        """Give every beam its copy of what the first step left, and read sources only from now."""
+        """Copy the results of the first step for every beam. Later steps only read sources."""
         if self._beams > 1:
             for name, value in self._values.items():
                 self._values[name] = self._value(value.numpy().repeat(self._beams, axis=0))
@@ -153,7 +154,7 @@ class OrtEncoderDecoder:
         return logits.repeat(self._beams, axis=0)
 
     def _bind(self, produced):
-        """Bind the values that steps leave as they are."""
+        """Bind the values that steps do not change."""
         self._binding = self._decoder.io_binding()
         for name, value in self._values.items():
             if name not in produced:

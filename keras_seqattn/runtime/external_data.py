@@ -1,9 +1,9 @@
-"""Finds the files in which an ONNX model keeps its weights, without the onnx package.
+"""Finds the files with the weights of an ONNX model, without the onnx package.
 
-On the way it refuses nodes that end the process when onnxruntime runs them.
+It also refuses nodes that would crash the process when onnxruntime runs them.
 
-A protobuf message is a run of fields, each a key (number << 3 | wire type) and a value; the
-numbers below are those of the published onnx.proto.
+A protobuf message is a sequence of fields. Each field has a key (number << 3 | wire type) and a
+value. The numbers below are those of the published onnx.proto.
 """
 
 import itertools
@@ -24,22 +24,23 @@ _FIELDS = {
 }
 _EXTERNAL_DATA = 13
 _NODE_INPUT, _NODE_OPERATOR = 1, 4
-# onnxruntime reads every input of these without asking whether it is there.
+# onnxruntime reads every input of these operators and does not check that it exists.
 _ALL_INPUTS_NEEDED = frozenset({b"Sum", b"Max", b"Min", b"Mean", b"Einsum", b"LayerNormalization"})
 _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Graphs of ten thousand nodes have some hundred thousand; reading a million takes a few seconds.
+# A graph of ten thousand nodes has some hundred thousand fields. To read a million fields takes a
+# few seconds.
 _MOST_FIELDS = 1_000_000
 
 
 def external_files(path):
-    """Return dict location -> number of bytes the model needs there, for all external tensors.
+    """dict of location -> number of bytes that the model needs there, for all external tensors.
 
     Args:
         path: the ONNX file.
 
     Raises:
-        BundleError: the file is no ONNX model, is cut off, or has a node that lacks an input.
+        BundleError: the file is not an ONNX model, is cut off, or has a node that lacks an input.
     """
     try:
         if os.path.getsize(path) == 0:
@@ -74,7 +75,7 @@ def _sizes(data):
 
 
 def _external_tensors(data):
-    """Yield the external_data entries, dict of str, of every tensor that has some."""
+    """Yield the external_data entries, dict of str, of every tensor that has such entries."""
     pending, counter = [(_MODEL_FIELDS, 0, len(data))], itertools.count()
     while pending:
         fields, start, end = pending.pop()
@@ -92,7 +93,7 @@ def _external_tensors(data):
 
 def _check_node(data, start, end):
     """Raises:
-    BundleError: an input has no name where the operator needs one.
+    BundleError: an input has no name, but the operator needs it.
     """
     operator, is_complete = b"", True
     for number, begin, stop in _submessages(data, start, end, itertools.count()):
@@ -113,7 +114,7 @@ def _entries(data, start, end, counter):
 
 
 def _submessages(data, position, end, counter):
-    """Yield (field number, start, end) of each length-delimited field, skipping the others."""
+    """Yield (field number, start, end) of each length-delimited field. Skip the others."""
     while position < end:
         if next(counter) >= _MOST_FIELDS:
             raise _TooMany

@@ -1,4 +1,4 @@
-"""What a user gives a graph to run once: the inputs it declares, in its types and sizes."""
+"""Checks the inputs that a user gives to run a graph once, and converts their types."""
 
 import numpy as np
 
@@ -12,18 +12,18 @@ _MASKS = ("mask", "source_mask", "global_mask")
 
 
 def feeds_of(ports, inputs, vocabulary_size=None):
-    """Check the inputs of one run, and bring them into the graph's types.
+    """Check the inputs of one run, and convert them to the types of the graph.
 
     Args:
         ports: `Ports` of the graph.
-        inputs: dict name -> array, or what can be one.
-        vocabulary_size: int, token ids must be below it, or None.
+        inputs: dict of name -> array, or something that NumPy makes into an array.
+        vocabulary_size: None, or int, token ids must be below it.
 
     Returns:
-        dict name -> NumPy array.
+        dict of name -> NumPy array.
 
     Raises:
-        InputError: an input is missing, unknown, empty, or of a wrong type, size or value.
+        InputError: an input is missing, unknown or empty, or has a wrong type, size or value.
     """
     if not isinstance(inputs, dict):
         raise InputError(f"inputs must be a dict of arrays by name, not {shown(inputs)}")
@@ -43,7 +43,7 @@ def feeds_of(ports, inputs, vocabulary_size=None):
 
 
 def _check_values(port, array, vocabulary_size):
-    """Check that an input holds values that its role and its range allow."""
+    """Check that an input holds only values that its role and its range allow."""
     if port.role in ("tokens", "targets") and vocabulary_size is not None:
         check_token_ids(array, vocabulary_size, port.name)
     if port.role in _MASKS and not np.isin(array, (0, 1)).all():
@@ -63,7 +63,7 @@ def _check_range(port, array):
 
 
 def _check_sizes(ports, feeds):
-    """Dimensions of one name, such as batch_size, are of one size in all inputs, up to a limit."""
+    """Check that a dimension, such as batch_size, has one size in all inputs, within its limit."""
     first = {}
     for port in ports.inputs:
         for dimension, size in zip(port.axes, feeds[port.name].shape, strict=True):
@@ -83,7 +83,7 @@ def _check_sizes(ports, feeds):
 
 
 def _typed(declared, value):
-    """The value as an array of the graph's type and of sizes that it can take."""
+    """The value as an array with the type of the graph. Its sizes must fit the graph."""
     name, axes, dtype = declared.name, declared.axes, numpy_dtype(declared)
     array = as_array(value, name)
     sizes = array.shape

@@ -1,4 +1,4 @@
-"""The `Ports` of a session: what its graph declares, and what its exporter wrote about that."""
+"""The `Ports` of a session: from its graph, and from the metadata that its exporter wrote."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_seqattn.json_objects import parse_object
 from keras_seqattn.ports import METADATA, Port, Ports
 from keras_seqattn.ports.names import guess, guess_outputs
 
-# As onnxruntime calls types of tensors -> as NumPy does.
+# Types of tensors: name in onnxruntime -> name in NumPy.
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -22,11 +22,11 @@ _DTYPES = {
 def graph_ports(inputs, outputs, metadata):
     """The `Ports` of a graph.
 
-    Where the file's metadata say nothing about a name, its role is guessed from the name.
+    If the metadata of the file say nothing about a name, the role is guessed from the name.
 
     Args:
-        inputs, outputs: lists of `Port` of any role.
-        metadata: dict of the file's metadata.
+        inputs, outputs: lists of `Port` with any role.
+        metadata: dict of the metadata of the file.
 
     Raises:
         BundleError: the metadata are not valid.
@@ -46,7 +46,7 @@ def numpy_dtype(port):
     """The NumPy type of a `Port` of a graph.
 
     Raises:
-        BundleError: NumPy has none for it.
+        BundleError: NumPy has no such type.
     """
     if port.dtype not in _DTYPES.values():
         raise BundleError(f"{shown(port.name)} is {port.dtype}, which is not supported")
@@ -54,10 +54,10 @@ def numpy_dtype(port):
 
 
 def port_of_value(value):
-    """The `Port`, of no role yet, of an input or output of a session, an onnxruntime.NodeArg.
+    """The `Port`, still without role, of an input or output of a session (onnxruntime.NodeArg).
 
     Raises:
-        BundleError: it has no name.
+        BundleError: the input or output has no name.
     """
     axes = [
         # Some axes have neither a size nor a name.

@@ -1,4 +1,4 @@
-"""`keras_seqattn.runtime.load`: a bundle ready to run."""
+"""`keras_seqattn.runtime.load`: opens a bundle and makes it ready to run."""
 
 import threading
 
@@ -47,22 +47,22 @@ def load(path, providers=None, *, check=False, threads=None):
     """Open a bundle.
 
     Args:
-        path: the bundle's folder.
-        providers: onnxruntime execution providers, or None: CUDA if there is one, else CPU.
-        check: bool, for a bundle that comes from a stranger: compare the SHA-256 of every file that
-            is read with parity.json, and use everything once (tokenizer, generation settings, chat
-            template, labels, pooling, two tokens of an answer), so that what is wrong shows here.
-            Without it files up to 64 MiB are compared, of larger ones the size. In both cases no
-            code of the bundle runs and no file outside its folder is opened.
-        threads: int, threads of one operator; None leaves it to onnxruntime.
+        path: the folder of the bundle.
+        providers: onnxruntime execution providers. None takes CUDA if it is available, else CPU.
+        check: bool, for a bundle from a stranger. It compares the SHA-256 of every file that is
+            read with parity.json, and uses everything once (tokenizer, generation settings, chat
+            template, labels, pooling, two tokens of an answer), so that errors appear here. Without
+            it, files up to 64 MiB are hashed, and only the size of larger files is compared. In
+            both cases no code of the bundle runs, and no file outside its folder is opened.
+        threads: int, number of threads of one operator. None lets onnxruntime choose.
 
     Returns:
         BundleModel.
 
     Raises:
-        BundleError: the bundle is incomplete, inconsistent or unsafe; with `check` also that
+        BundleError: the bundle is incomplete, inconsistent or unsafe; with `check`, also if
             something in it cannot be used.
-        InputError: an argument is of a wrong kind, or a provider is not available.
+        InputError: an argument has a wrong type, or a provider is not available.
 
     Example:
         >>> model = keras_seqattn.runtime.load("smollm2-int4")
@@ -77,7 +77,7 @@ def _load(path, providers, check, threads):
     options = check_session_options(providers, threads)
     bundle = open_bundle(path, check)
     sessions = [
-        # Of several sessions in a process only the last one, the busiest, may spin.
+        # If a process has several sessions, only the last one may spin: it works the most.
         create_session(bundle.path / name, *options, name == bundle.graphs[-1])
         for name in bundle.graphs
     ]
@@ -88,20 +88,21 @@ def _load(path, providers, check, threads):
 
 
 class BundleModel:
-    """A bundle and its sessions; which methods fit depends on `task`.
+    """A bundle and its sessions. The `task` decides which methods can be called.
 
-    Threads may share it: what it holds does not change, and each generation has caches and buffers
-    of its own, in streams that are read in turns too. After a fork the child loads its own.
+    Threads may share it: its content does not change, and each generation has its own caches and
+    buffers, also if several streams are read in turns. After a fork, the child process must load
+    its own.
 
     Args:
         bundle: Bundle.
         *sessions: Session of each of its graphs: one, or those of an encoder and a decoder.
 
     Attributes:
-        session: the first of them.
-        task: str, as "causal_lm".
-        longest, longest_source: int, the most tokens of prompt and answer together, and of what
-            an encoder reads; or None.
+        session: the first session.
+        task: str, such as "causal_lm".
+        longest: None, or int, the maximum number of tokens of prompt and answer together.
+        longest_source: None, or int, the maximum number of tokens for an encoder.
     """
 
     def __init__(self, bundle, *sessions):
@@ -117,7 +118,7 @@ class BundleModel:
         self.longest = position_limit(self.config, ports=sessions[-1].ports)
         self.longest_source = position_limit(self.config, "encoder", self.session.ports)
         self.tokenizer = Tokenizer(bundle.assets) if "tokenizer.json" in bundle.assets else None
-        # Parts are made when they are first asked for, and one may be made of another.
+        # A part is made when it is first used. One part may need another one.
         self._parts, self._lock = {}, threading.RLock()
 
     def __reduce__(self):
@@ -127,26 +128,26 @@ class BundleModel:
         )
 
     def generate(self, inputs, attention_mask=None, **settings):
-        """Return what follows the prompts, or what an encoder-decoder makes of them.
+        """Return the answers to the prompts. The prompts are not repeated.
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
                 array (t,) or (b, t).
-            attention_mask: int (b, t) beside an array, 1 = real token; padding on the left, or for
-                an encoder-decoder on either side.
-            **settings: names of `keras_seqattn.generation.GenerationConfig`, over those of the
-                bundle's generation_config.json.
+            attention_mask: int (b, t) with an array, 1 = real token; the padding is on the left
+                (for an encoder-decoder, on either side).
+            **settings: names of `keras_seqattn.generation.GenerationConfig`. They have priority
+                over the generation_config.json of the bundle.
 
         Returns:
-            str or list of str for texts; the new token ids, in the prompts' form, for ids.
+            str or list of str for texts. For ids, the new token ids in the form of the prompts.
 
         Raises:
-            InputError: prompts or settings are not valid, or the task is another.
+            InputError: prompts or settings are not valid, or the bundle has another task.
         """
         return self._generator().generate(inputs, attention_mask, **settings)
 
     def stream(self, inputs, attention_mask=None, **settings):
-        """Yield what `generate` returns, piece by piece as it is made: text, or token ids."""
+        """Yield the results of `generate` in pieces while they are made: text or token ids."""
         return self._generator("stream").stream(inputs, attention_mask, **settings)
 
     def translate(
@@ -156,11 +157,12 @@ class BundleModel:
 
         Args:
             texts: a text or a list of texts.
-            source, target: languages as the checkpoint names them ("en", "de" in T5's
-                task_specific_params; "de_DE" among mBART's tokens), where it knows several.
-            batch_size: int, texts per run.
-            truncate: bool, cut texts that are too long; otherwise they are an error.
-            **settings: as for `generate`, over those of the checkpoint for this task.
+            source, target: languages, if the checkpoint has several, with its own names ("en", "de"
+                in task_specific_params of T5; "de_DE" among the tokens of mBART).
+            batch_size: int, number of texts per run.
+            truncate: bool, cut texts that are too long. With False they are an error.
+            **settings: as for `generate`. They have priority over the settings of the checkpoint
+                for this task.
 
         Returns:
             str for a text, list of str for a list.
@@ -176,18 +178,18 @@ class BundleModel:
         return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
 
     def summarize(self, texts, *, batch_size=16, truncate=True, **settings):
-        """Summarize texts; arguments and returns as for `translate`."""
+        """Summarize texts. Arguments and results are those of `translate`."""
         self._require("summarize", SEQ2SEQ_LM)
         self._text("summarize")
         prefix, defaults = summarization(self.config)
         return self._rewrite(texts, prefix, defaults, batch_size, truncate, settings)
 
     def chat(self, messages, *, stream=False, **settings):
-        """Answer a conversation, put into the checkpoint's chat template.
+        """Answer a conversation with the chat template of the checkpoint.
 
         Args:
             messages: list of {"role": "system"|"user"|"assistant", "content": str}, or a str.
-            stream: bool, return an iterator over pieces of the answer instead of the answer.
+            stream: bool, return an iterator over pieces of the answer, and not the whole answer.
             **settings: as for `generate`.
 
         Returns:
@@ -200,17 +202,17 @@ class BundleModel:
         tokenizer = self._text("chat")
         template = self._part("chat", lambda: ChatTemplate.from_assets(self._assets, tokenizer))
         run = generator.stream if stream else generator.generate
-        # The template writes the special tokens itself.
+        # The template itself writes the special tokens.
         return run(template.render(messages), special_tokens=False, **settings)
 
     def embed(self, texts, *, batch_size=32, normalized=None, truncate=True):
-        """Turn texts into vectors, pooled as the checkpoint's own configuration says.
+        """Turn texts into vectors, with the pooling that the checkpoint's files name.
 
         Args:
             texts: a text or a list of texts.
-            batch_size: int, texts per run.
-            normalized: bool, scale vectors to length 1; None leaves it to the checkpoint.
-            truncate: bool, cut texts that are too long; otherwise they are an error.
+            batch_size: int, number of texts per run.
+            normalized: bool, scale vectors to length 1. None takes the setting of the checkpoint.
+            truncate: bool, cut texts that are too long. With False they are an error.
 
         Returns:
             float32 (m,) for a text, (b, m) for a list.
@@ -235,13 +237,13 @@ class BundleModel:
 
         Args:
             texts: a text or a list of texts.
-            pairs: None, or a text or list of texts, the second of each pair.
-            top_k: int, how many labels to give, best first; None gives all.
-            batch_size: int, texts per run.
-            truncate: bool, cut texts that are too long; otherwise they are an error.
+            pairs: None, or a text or list of texts, the second text of each pair.
+            top_k: int, number of labels per text, best first. None gives all.
+            batch_size: int, number of texts per run.
+            truncate: bool, cut texts that are too long. With False they are an error.
 
         Returns:
-            For each text a list of {"label": str, "score": float}; with top_k 1 that dict alone.
+            For each text, a list of {"label": str, "score": float}; with top_k 1, only that dict.
         """
         self._require("classify", SEQUENCE_CLASSIFICATION)
         if top_k is not None:
@@ -265,13 +267,13 @@ class BundleModel:
 
         Args:
             texts: a text or a list of texts.
-            aggregation: "first", "average" or "max": how the pieces of a word give its label.
-            batch_size: int, texts per run.
-            truncate: bool, cut texts that are too long; otherwise they are an error.
+            aggregation: "first", "average" or "max": how the pieces of a word are combined.
+            batch_size: int, number of texts per run.
+            truncate: bool, cut texts that are too long. With False they are an error.
 
         Returns:
-            For each text a list of {"entity", "text", "start", "end", "score"}; start and end
-            count characters of the text.
+            For each text, a list of {"entity", "text", "start", "end", "score"}. start and end are
+            positions of characters in the text.
         """
         self._require("tag", TOKEN_CLASSIFICATION)
         choice(aggregation, "aggregation", WORD_STRATEGIES)
@@ -290,13 +292,13 @@ class BundleModel:
         """Run the graph once.
 
         Args:
-            inputs: dict name -> array of every input of the graph; or give them as keywords.
+            inputs: dict of name -> array for every input of the graph. Keywords can be used too.
 
         Returns:
-            dict name -> array of every output.
+            dict of name -> array for every output.
 
         Raises:
-            InputError: an input is missing, unknown, empty, or of a wrong type, size or value.
+            InputError: an input is missing, unknown or empty, or has a wrong type, size or value.
         """
         self.session.check_process()
         if len(self.sessions) > 1:
@@ -312,7 +314,7 @@ class BundleModel:
 
     @property
     def generation_defaults(self):
-        """dict of the checkpoint's own generation settings."""
+        """dict of the generation settings of the checkpoint."""
         return checkpoint_defaults(self.config, self.bundle.generation_config)
 
     @property
@@ -358,7 +360,7 @@ class BundleModel:
         return OrtDecoder(self.session, vocabulary, shared)
 
     def _rewrite(self, texts, prefix, defaults, batch_size, truncate, settings):
-        """Answer each text, with settings of the task under those of the call."""
+        """Answer each text. Settings of the call have priority over those of the task."""
         check_names(settings)
         generator = self._make_generator(**defaults)
         items = arguments.texts(texts)
@@ -384,7 +386,7 @@ class BundleModel:
         return Encoder(self.session, self._text(f"task {self.task}"), self._max_length())
 
     def _max_length(self):
-        """The most tokens of a text that the checkpoint's files allow, or None."""
+        """The maximum number of tokens of a text by the files of the checkpoint, or None."""
         limits = max_sequence_length(self._assets), self.tokenizer.max_length, self.longest_source
         return min((limit for limit in limits if limit is not None), default=None)
 

@@ -1,4 +1,4 @@
-"""From the hidden states of a text to its one vector, as the checkpoint's own files say."""
+"""Makes one vector of the hidden states of a text, as the files of the checkpoint say."""
 
 import numpy as np
 
@@ -25,22 +25,22 @@ def max_pooling(states, mask):
 
 
 def first_pooling(states, mask):
-    """The first token, which BERT's kind uses as the text's vector."""
+    """The hidden state of the first token, as in BERT."""
     return states[np.arange(len(states)), (mask > 0).argmax(axis=1)]
 
 
 def last_pooling(states, mask):
-    """The last token, as decoders that embed use."""
+    """The hidden state of the last token, as in decoders for embeddings."""
     last = mask.shape[1] - 1 - (mask[:, ::-1] > 0).argmax(axis=1)
     return states[np.arange(len(states)), last]
 
 
 def weighted_mean_pooling(states, mask):
-    """The mean weighted with each token's place in the text, counted from 1."""
+    """The weighted mean. The weight of a token is its place in the text, counted from 1."""
     return mean_pooling(states, mask * np.cumsum(mask, axis=1))
 
 
-# In the order in which sentence-transformers joins them.
+# The order in which sentence-transformers joins the results.
 _MODES = {
     "cls": first_pooling,
     "max": max_pooling,
@@ -64,7 +64,7 @@ class Pooling:
     """Pooling and normalisation of a sentence-transformers checkpoint.
 
     Args:
-        modes: names of how to pool; the results of several are joined.
+        modes: names of ways to pool. The results of several ways are joined.
         normalize: bool, scale vectors to length 1.
     """
 
@@ -79,7 +79,7 @@ class Pooling:
 
     @classmethod
     def from_assets(cls, assets):
-        """Read modules.json and the pooling's config.json; the mean where there are none.
+        """Read modules.json and the config.json of pooling. Without files, take the mean.
 
         Raises:
             BundleError: the checkpoint has a module or a way to pool that is not implemented.
@@ -123,7 +123,7 @@ def _listed(names):
 
 
 def _read_modules(assets):
-    """(kind, folder) of each module that modules.json lists."""
+    """list of (kind, folder), for each module in modules.json."""
     modules = parse_object(assets.get("modules.json", b"[]"), "modules.json", kind=list)
     for module in modules:
         given = module if isinstance(module, dict) else {}
@@ -135,7 +135,7 @@ def _read_modules(assets):
 
 
 def _modes(content, name):
-    """The ways to pool that a pooling's config.json turns on, in either of its two forms."""
+    """The ways to pool that the config.json of pooling turns on, in one of its two forms."""
     config = parse_object(content, name)
     modes = config.get("pooling_mode")
     if modes is not None:

@@ -1,4 +1,4 @@
-"""The proof that what a bundle holds can be used: everything is parsed, and tried once, briefly."""
+"""Checks that everything in a bundle can be used: each part is parsed and tried once, briefly."""
 
 import contextlib
 
@@ -20,26 +20,26 @@ from keras_seqattn.tasks import EMBEDDING, find_task
 
 _TEXT = "Hello, world! 1 2 3"
 _STEPS = 2
-# Of so many tokens one must be the text of a tokenizer that knows no common word.
+# If a tokenizer knows no common word, one of its first tokens must make a text. So many are tried.
 _TOKENS = 100
 _USER, _ANSWER = {"role": "user", "content": _TEXT}, {"role": "assistant", "content": "Yes."}
 _SYSTEM = {"role": "system", "content": "Be brief."}
-# Not every template takes a system's message or more than one question; each must take one.
+# Some templates refuse a system message or a second question. Each must accept one conversation.
 _CONVERSATIONS = ([_USER], [_USER, _ANSWER, _USER], [_SYSTEM, _USER])
 _SETTINGS = "generation_config.json or config.json"
 
 
 def rehearse(model):
-    """Use everything that a bundle holds, with two tokens where it generates.
+    """Use everything that a bundle holds. Models that generate make two tokens.
 
     Args:
         model: BundleModel.
 
     Returns:
-        list of str, what was tried.
+        list of str, the parts that were tried.
 
     Raises:
-        BundleError: something cannot be used; the message names the file.
+        BundleError: something cannot be used. The message names the file.
     """
     done = check_companions(
         model.task, model.config, model.bundle.generation_config, model.bundle.assets
@@ -51,19 +51,19 @@ def rehearse(model):
 
 
 def check_companions(task, config, generation_config, assets):
-    """Parse and try the files beside the graph, as far as that needs no graph.
+    """Parse and try the files beside the graph, as far as this is possible without the graph.
 
     Args:
         task: the name of the task, or None.
         config: dict of config.json.
         generation_config: dict of generation_config.json.
-        assets: dict file name -> bytes.
+        assets: dict of file name -> bytes.
 
     Returns:
-        list of str, what was tried.
+        list of str, the parts that were tried.
 
     Raises:
-        BundleError: a file is not valid; the message names it.
+        BundleError: a file is not valid. The message names it.
     """
     check_config(config)
     task = find_task(task)
@@ -96,13 +96,13 @@ def _check_tokenizer(tokenizer, vocabulary_size):
     tokenizer.decode(ids, special_tokens=True)
     if vocabulary_size is None:
         return
-    # A token that was added, but has no place in the model, is refused where a text has it.
+    # An added token without a place in the model is refused only when a text contains it.
     largest = max(tokenizer.vocabulary.values(), default=0)
     check_token_ids(np.array([largest, *ids], np.int64), vocabulary_size, "the vocabulary")
 
 
 def _sample(tokenizer, most=None):
-    """A text of which the tokenizer makes tokens, at most `most` of them, or None."""
+    """A text of which the tokenizer makes tokens (not more than `most` of them), or None."""
     tokens = sorted(tokenizer.vocabulary.values())[:_TOKENS]
     for text in (_TEXT, "Hello", *(tokenizer.decode([token]) for token in tokens)):
         size = len(tokenizer.encode(text)) if text else 0
@@ -125,7 +125,7 @@ def _check_settings(task, defaults, config):
 
 
 def _check_template(template):
-    """Render sample conversations, of which one must succeed."""
+    """Render sample conversations. At least one must succeed."""
     refused = None
     for messages in _CONVERSATIONS:
         try:
@@ -157,7 +157,7 @@ def _generate(model, task):
 
 
 def _prompt(model):
-    """The shortest prompt that a model takes: an id, or one row of features."""
+    """The shortest prompt that a model accepts: one id, or one row of features."""
     features = model.session.ports.first("features")
     if features is not None:
         return np.zeros((1, 1, static_size(features, -1)), numpy_dtype(features))
@@ -165,7 +165,7 @@ def _prompt(model):
 
 
 def _brief(model, prompt):
-    """Settings for two tokens, or as many as the context leaves; None where it leaves none."""
+    """Settings for two tokens, or fewer if the context is short. None if no token is possible."""
     prompt = 1 if find_task(model.task).reads_source else prompt
     steps = _STEPS if model.longest is None else min(_STEPS, model.longest - prompt)
     return {"max_new_tokens": steps, "min_new_tokens": 0} if steps > 0 else None
@@ -206,7 +206,7 @@ def _rewrite(model):
 
 
 def _read(model, method):
-    """Give a text to `method`, or token ids to the graph where no tokenizer makes them."""
+    """Give a text to `method`. Without a tokenizer, give token ids to the graph."""
     if model.tokenizer is None:
         return _run(model)
     with _blaming("the tokenizer's or the pooling's files, the labels or the graph"):
@@ -215,7 +215,7 @@ def _read(model, method):
 
 
 def _run(model):
-    """Run a graph of token ids on some; what others take only their owner knows."""
+    """Run a graph of token ids. For other inputs, only the owner knows valid values."""
     size = model.longest or _STEPS
     if len(model.sessions) > 1 or not is_of_texts(model.session.ports):
         return ["loaded"]
@@ -233,7 +233,7 @@ def _run(model):
 
 @contextlib.contextmanager
 def _blaming(place):
-    """Errors of the block, as a BundleError that names the file."""
+    """Turn errors of the block into a BundleError that names the file."""
     try:
         yield
     except SeqAttnError as error:

@@ -11,19 +11,19 @@ from keras_seqattn.errors import BundleError, InputError, first_line
 from keras_seqattn.runtime.graph_ports import graph_ports, port_of_value
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-# On CPU the fused node is several times slower than the Add and the normalization it replaces.
+# On CPU the fused node is several times slower than the Add and the normalization that it replaces.
 _SLOW_FUSIONS = "SkipLayerNormFusion"
-# So long idle threads wait busily: longer than between two operators of a step, and short enough to
-# leave the cores to other generations. onnxruntime's own choice is thousands of these; before 1.26
-# it knows no other.
+# Idle threads wait busily for this time. It is longer than the time between two operators of a
+# step, and short enough to leave the cores to other generations. The default of onnxruntime is
+# thousands of times longer; before 1.26 it cannot be changed.
 _SPIN_MICROSECONDS = "50"
 _MOST_THREADS = 1024
 
 
 class Session(onnxruntime.InferenceSession):
-    """An onnxruntime session that knows its file and its process, and whose errors are InputError.
+    """An onnxruntime session that knows its file and its process. Its errors are InputError.
 
-    Its threads are not in a forked child, which would now and then wait for them without an end.
+    A forked child has no copy of its threads, and would sometimes wait for them for ever.
     """
 
     def __init__(self, path, *arguments, **settings):
@@ -36,14 +36,14 @@ class Session(onnxruntime.InferenceSession):
         """The `keras_seqattn.ports.Ports` of the graph.
 
         Raises:
-            BundleError: what the file says about them is not valid.
+            BundleError: the declarations in the file are not valid.
         """
         metadata = self.get_modelmeta().custom_metadata_map
         sides = (map(port_of_value, side) for side in (self.get_inputs(), self.get_outputs()))
         return graph_ports(*map(list, sides), metadata)
 
     def check_process(self):
-        """Raise BundleError in another process than that which made the session."""
+        """Raise BundleError if this is not the process that made the session."""
         if os.getpid() != self._process:
             raise BundleError(
                 f"this bundle was loaded in process {self._process}, of which {os.getpid()} is a "
@@ -52,7 +52,7 @@ class Session(onnxruntime.InferenceSession):
             )
 
     def check_names(self):
-        """Raise UnicodeDecodeError if the graph holds names or metadata that are no text."""
+        """Raise UnicodeDecodeError if the graph holds names or metadata that are not text."""
         for value in (*self.get_inputs(), *self.get_outputs()):
             _ = value.name, value.shape
         _ = self.get_modelmeta().custom_metadata_map
@@ -70,7 +70,7 @@ class Session(onnxruntime.InferenceSession):
         self.check_process()
         try:
             yield
-        except Exception as error:  # onnxruntime's own errors share no public base class
+        except Exception as error:  # errors of onnxruntime have no common public base class
             raise InputError(
                 f"{self._path}: the graph cannot run these inputs: {first_line(error)}"
             ) from None
@@ -81,21 +81,22 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
 
     Args:
         path: the file.
-        providers: list of onnxruntime execution providers, or None: CUDA if there is one, else CPU.
-        threads: int, threads within one operator; None leaves it to onnxruntime (every core).
-        spinning: bool, whether idle threads wait busily: quickest for one session in the process,
-            and slow for the others where there are several.
-        arena: bool, whether memory that is freed is kept for what comes next, and laid out ahead
-            for lengths seen before: quicker. Without it no more is held than is in use.
+        providers: list of onnxruntime execution providers. None takes CUDA if it is available, else
+            CPU.
+        threads: int, number of threads of one operator. None lets onnxruntime choose (every core).
+        spinning: bool, whether idle threads wait busily. This is the fastest for one session in the
+            process. With several sessions, it makes the others slow.
+        arena: bool, whether freed memory is kept for later runs, and planned for lengths that
+            occurred before. This is faster. Without it, only memory in use is held.
 
     Raises:
-        InputError: a provider is not available, or an argument is of a wrong kind.
+        InputError: a provider is not available, or an argument has a wrong type.
         BundleError: onnxruntime refuses the file.
     """
     providers, threads = check_session_options(providers, threads)
     names = [item if isinstance(item, str) else item[0] for item in providers]
     options = onnxruntime.SessionOptions()
-    # Its exceptions say what it would print.
+    # The exceptions of onnxruntime contain all that it would print.
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     if threads is not None:
@@ -107,19 +108,19 @@ def create_session(path, providers=None, threads=None, spinning=True, arena=True
     if _CUDA not in names:
         options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSIONS)
     try:
-        # Its own second try, on the CPU, begins with a print.
+        # The second try of onnxruntime itself, on the CPU, would print a message first.
         session = Session(path, options, providers=providers, enable_fallback=int(_CUDA in names))
         session.check_names()
         return session
-    except Exception as error:  # onnxruntime's own errors share no public base class
+    except Exception as error:  # errors of onnxruntime have no common public base class
         raise BundleError(f"onnxruntime cannot load {path}: {first_line(error)}") from None
 
 
 def check_session_options(providers, threads):
-    """The arguments of `create_session`, with providers chosen if none are given.
+    """The arguments of `create_session`. If no providers are given, they are chosen here.
 
     Raises:
-        InputError: a provider is not available, or an argument is of a wrong kind.
+        InputError: a provider is not available, or an argument has a wrong type.
     """
     if threads is not None:
         threads = integer(threads, "threads", least=1, most=_MOST_THREADS)
@@ -146,7 +147,7 @@ def _listed(providers):
 
 
 def _provider_name(item):
-    """The name of a provider, given alone or as (name, dict of its options)."""
+    """The name of a provider. It is given alone, or as (name, dict of options)."""
     if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], dict):
         item = item[0]
     return item if isinstance(item, str) else None

@@ -1,4 +1,4 @@
-"""What the graphs of each task take and give, checked when a bundle is loaded."""
+"""The inputs and outputs that the graphs of each task must have. They are checked when loaded."""
 
 import numpy as np
 
@@ -7,20 +7,20 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.runtime.graph_ports import numpy_dtype
 from keras_seqattn.tasks import CAUSAL_LM, EMBEDDING, SEQ2SEQ_LM, find_task
 
-# What a text gives; its first token is global where a model has global tokens.
+# The roles of the inputs that a text gives. In models with global tokens, the first one is global.
 _OF_TEXTS = ("tokens", "mask", "token_types", "global_mask")
 
 
 def task_of(metadata, config, graphs):
-    """The `Task` of a bundle: what its exporter wrote into the graph, or what the ports tell.
+    """The `Task` of a bundle, from the metadata of the graph, or else guessed from its ports.
 
     Args:
-        metadata: dict of the graph's.
+        metadata: dict of the metadata of the graph.
         config: dict of config.json.
         graphs: list of the `Ports` of each graph.
 
     Raises:
-        BundleError: the graphs are not those of the task, or do not fit the configuration.
+        BundleError: the graphs do not fit the task or the configuration.
     """
     name = metadata.get("keras_seqattn.task")
     task = find_task(name) if name else SEQ2SEQ_LM if len(graphs) > 1 else None
@@ -31,7 +31,7 @@ def task_of(metadata, config, graphs):
         task = _guess(graphs[0])
         _check_graphs(task, config, graphs)
         return task
-    except BundleError:  # any graph may have such names
+    except BundleError:  # an arbitrary graph may have such names
         return find_task(None)
 
 
@@ -58,7 +58,7 @@ def _check_vocabulary(task, config, decoder):
     if size is None:
         raise BundleError(f"config.json has no vocab_size, which the task {task.name} needs")
     known = _output(task, decoder, "logits", 3).axes[-1]
-    # Source and target of an encoder-decoder may have vocabularies of their own.
+    # The source and the target of an encoder-decoder may have different vocabularies.
     if not task.reads_source and isinstance(known, int) and known != size:
         raise BundleError(
             f"config.json: vocab_size is {size}, and the graph gives logits of {known}"
@@ -66,7 +66,7 @@ def _check_vocabulary(task, config, decoder):
 
 
 def is_of_texts(ports):
-    """Whether a text has all that a graph takes: integers (b, s) of known roles, tokens first."""
+    """Whether a text gives all inputs of a graph: integers (b, s) with known roles, with tokens."""
     return ports.first("tokens") is not None and all(
         port.role in _OF_TEXTS and len(port.axes) == 2 and _is_integer(port)
         for port in ports.inputs
@@ -74,14 +74,14 @@ def is_of_texts(ports):
 
 
 def check_text_inputs(ports, problem):
-    """Check that a text has all that a graph takes.
+    """Check that a text gives all inputs of a graph.
 
     Args:
         ports: `Ports` of the graph.
-        problem: str, what follows if it has not, for the message.
+        problem: str, the consequence if it does not, for the message.
 
     Raises:
-        BundleError: an input is unknown, or is not of integers (b, s), or there are no tokens.
+        BundleError: an input is unknown, or is not integers (b, s), or there are no tokens.
     """
     others = [port for port in ports.inputs if port.role not in _OF_TEXTS]
     if others or ports.first("tokens") is None:

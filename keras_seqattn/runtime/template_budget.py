@@ -1,7 +1,7 @@
-"""What one rendering of a chat template may use up: a stranger's template ends, in little memory.
+"""Limits the time and memory of one rendering of a chat template from a stranger.
 
-The unit is about a byte that is made or looked at. Every operation of a template pays before it is
-done, so that neither time nor memory can grow beyond what was given, however the template is made.
+One unit is about one byte that is made or read. Every operation of a template pays before it is
+done. So time and memory cannot exceed the budget, however the template is written.
 """
 
 import contextlib
@@ -11,29 +11,29 @@ from collections.abc import ItemsView, KeysView, ValuesView
 
 from keras_seqattn.errors import InputError
 
-# Real templates take some ten thousand units a message. This much is at most a second or two.
+# Real templates need some ten thousand units per message. This budget is at most a second or two.
 _UNITS = 32 << 20
 _UNITS_PER_BYTE = 64
 OPERATION, ITEM, NODE = 100, 64, 20
 _DEPTH = 100
-# Python hashes tuples in tuples by recursion, without a check of its depth.
+# To hash nested tuples, Python uses recursion without a check of the depth.
 _NESTING = 200
 _INTEGER_BITS = 4096
 _CONTAINERS = (dict, list, tuple, set, frozenset, KeysView, ItemsView, ValuesView)
-# A width of four digits or more, or one that is given as an argument.
+# A width of four or more digits, or a width that is an argument.
 _WIDE = re.compile(r"%[^%a-zA-Z]*?(?:\d{4,}|\*)|%\([^)]*\)[^%a-zA-Z]*?(?:\d{4,}|\*)")
 _current = contextvars.ContextVar("budget")
 
 
 class TooMuch(InputError):
-    """A template asks for more time or memory than it gets."""
+    """A template asks for more time or memory than the budget has."""
 
 
 class Budget:
-    """The units that are left of one rendering.
+    """The remaining units of one rendering.
 
     Args:
-        size: int, bytes of what the user gives the template; long conversations may take longer.
+        size: int, bytes of the input of the template. Long conversations may take longer.
     """
 
     def __init__(self, size):
@@ -62,15 +62,15 @@ class Budget:
 
 
 def budget():
-    """The Budget of the rendering that runs."""
+    """The Budget of the current rendering."""
     return _current.get()
 
 
 def spend(units):
-    """Pay for an operation that is about to be done.
+    """Pay for the next operation.
 
     Raises:
-        TooMuch: so much is not left.
+        TooMuch: the budget has fewer units left.
     """
     current = _current.get()
     current.left -= units
@@ -84,7 +84,7 @@ def text_size(text):
 
 
 def shallow_size(value):
-    """int, the units of a value without what its elements hold."""
+    """int, the units of a value without the content of its elements."""
     if isinstance(value, str):
         return text_size(value)
     if isinstance(value, _CONTAINERS):
@@ -95,16 +95,17 @@ def shallow_size(value):
 
 
 def deep_size(value, limit=None):
-    """int, the units of a value with all that is in it, counted as often as it is there.
+    """int, the units of a value with all its content. An item that occurs twice counts twice.
 
-    Lists that hold one another twice are exponentially large when they are written or compared.
+    If each list of a chain holds the next one twice, their text is exponentially long, and so is
+    the time to compare them.
 
     Args:
         value: anything.
-        limit: int, the most units; None is what the budget has left.
+        limit: int, the maximum number of units. None takes what the budget has left.
 
     Raises:
-        TooMuch: it is more than that.
+        TooMuch: the value has more units.
     """
     if isinstance(value, str):
         return text_size(value)
@@ -126,21 +127,21 @@ def deep_size(value, limit=None):
 
 
 def search_cost(text, part, backwards=False):
-    """int, the units of looking for a text in another, at worst."""
+    """int, the maximum number of units to search a text in another."""
     size = len(text)
-    # From the front long texts are searched in linear time.
+    # From the front, long texts are searched in linear time.
     products = size * len(part) if backwards else min(size, 30_000) * min(len(part), 2_500)
     return size + products // 16
 
 
 def product_bits(left, right):
-    """Check the size of left * right, of two integers."""
+    """Check the size of left * right, for two integers."""
     if left.bit_length() + right.bit_length() > _INTEGER_BITS:
         raise TooMuch("it makes an integer of more than 1,000 digits")
 
 
 def power_bits(base, exponent):
-    """Check the size of base ** exponent, of two integers."""
+    """Check the size of base ** exponent, for two integers."""
     if base.bit_length() * abs(exponent) > _INTEGER_BITS:
         raise TooMuch("it makes an integer of more than 1,000 digits")
 

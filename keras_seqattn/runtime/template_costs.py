@@ -1,7 +1,8 @@
-"""What filters, tests, operators and methods of a chat template cost, paid before they are done.
+"""The cost of filters, tests, operators and methods in a chat template, paid before they run.
 
-The units are those of `keras_seqattn.runtime.template_budget`. A cost bounds the work and the size
-of the result, beyond what the arguments themselves hold. What would be too wide is refused.
+The units are those of `keras_seqattn.runtime.template_budget`. A cost is an upper bound of the work
+and of the size of the result, in addition to the size of the arguments. Too large widths are
+refused.
 """
 
 import re
@@ -137,7 +138,7 @@ FILTERS = (
 ).split()
 
 
-# Filters that read what the elements of their values hold.
+# Filters that read the content of the elements of their values.
 LOOKED_INTO = frozenset(FILTERS) - frozenset(
     "attr batch count d default first items last length list map reject rejectattr reverse safe "
     "select selectattr slice".split()
@@ -168,7 +169,7 @@ COMPARING = frozenset(
 )
 
 
-# Types -> the methods that a template may call, with what they cost beyond their arguments.
+# Types -> the methods that a template may call, and their cost in addition to their arguments.
 _TEXT_METHODS = dict.fromkeys(
     "startswith endswith splitlines upper lower title capitalize casefold swapcase isdigit isalpha "
     "isalnum isspace isupper islower istitle isnumeric isdecimal isascii isidentifier isprintable "

@@ -1,7 +1,7 @@
-"""Jinja's sandbox with a price on every operation, for the chat templates of strangers.
+"""Jinja's sandbox with a price for every operation, for chat templates of strangers.
 
-What a template may call, and what it costs, is in tables; whatever is in none of them is refused.
-Statements are counted by nodes that are put into the parsed template.
+Tables list what a template may call, and the cost. Everything else is refused. To count
+statements, nodes are added to the parsed template.
 """
 
 import datetime
@@ -53,10 +53,10 @@ _PAY, _SLICED, _COMPARED, _CONTAINS, _JOINED = (
 
 
 def compile_template(source):
-    """A `jinja2.Template`, to be rendered while a `Budget` is `spent_here`.
+    """A `jinja2.Template`. It must be rendered inside `spent_here` of a `Budget`.
 
     Raises:
-        Exception: whatever jinja2 or Python raise for a source that is not valid.
+        Exception: any error of jinja2 or Python for a source that is not valid.
     """
     if len(source) > _SOURCE_LIMIT:
         raise TooMuch(f"it has {len(source)} characters, and at most {_SOURCE_LIMIT} are read")
@@ -70,7 +70,7 @@ def _environment():
 
 
 class _Generation(Extension):
-    """`{% generation %}`, by which transformers finds what the assistant wrote: a block of text."""
+    """`{% generation %}`, a block of text. With it, transformers finds the assistant's answers."""
 
     tags = {"generation"}
 
@@ -84,7 +84,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
     def __init__(self):
-        # What is constant is not computed ahead: compiling would have to be paid too.
+        # Constants are not computed when compiling, because that would have to be paid too.
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -130,7 +130,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(__self, __context, __obj, *args, **kwargs):  # noqa: B902, N805 as in jinja2
         if isinstance(__obj, BuiltinFunctionType):
             args = [_listed(x) for x in args]
-        # In loops and blocks jinja2 adds arguments of its own.
+        # In loops and blocks, jinja2 adds its own arguments.
         named = {name: x for name, x in kwargs.items() if name not in ("_loop_vars", "_block_vars")}
         spend(OPERATION + __self._call_cost(__obj, args, named))
         with budget().deeper():
@@ -156,7 +156,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Namespace(Namespace):
-    """Jinja's, whose attributes cannot stand for Python's own and which is not written out."""
+    """A namespace whose attributes cannot replace those of Python. It cannot be printed."""
 
     def __init__(*args, **kwargs):
         self, args = args[0], args[1:]
@@ -179,7 +179,7 @@ def _check_attribute(name):
 
 
 class _Pricing(NodeTransformer):
-    """Puts a price on the statements of a template, and on operations that the sandbox misses."""
+    """Adds a price to the statements of a template, and to operations that the sandbox misses."""
 
     def visit(self, node, *args, **kwargs):
         if not isinstance(node, _NODES):
@@ -203,14 +203,14 @@ class _Pricing(NodeTransformer):
     visit_CallBlock = visit_Block = visit_Macro
 
     def visit_TemplateData(self, node):
-        # A constant is written at a price, as everything is that an expression gives.
+        # A constant text has a price, like the result of every expression.
         return nodes.Const(node.data, lineno=node.lineno)
 
     def visit_Getitem(self, node):
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
             return node
-        # Python warns of a number with a slice that it sees while it compiles.
+        # When Python compiles a slice of a constant number, it would print a warning.
         node.node = _filter(node.node, _SLICED)
         return _filter(node, _SLICED)
 
@@ -247,7 +247,7 @@ def _filter(node, name, *arguments):
 
 
 def _price(node):
-    """A node that pays for running the body of a statement once."""
+    """A node that pays for one run of the body of a statement."""
     count = sum(1 for _ in node.find_all(nodes.Node)) + 1
     return _filter(nodes.Const(count * NODE, lineno=node.lineno), _PAY)
 
@@ -294,7 +294,7 @@ def _joined(values):
 
 
 def _paid(value):
-    """The result of an operation, paid for by its size; of an iterator item by item."""
+    """The result of an operation, paid by its size. An iterator is paid item by item."""
     if isinstance(value, Iterator):
         return _counted(value)
     spend(shallow_size(value))
@@ -302,7 +302,7 @@ def _paid(value):
 
 
 def _listed(value):
-    """The value, or the items of an iterator, which can be looked at only once."""
+    """The value. An iterator, which can be read only once, becomes a list of its items."""
     return list(_counted(value)) if isinstance(value, Iterator) else value
 
 
@@ -313,8 +313,8 @@ def _counted(items):
 
 
 def _priced(function, looks_into, cost):
-    """A filter or test that pays for what it is given, for what `cost` says, and for its result."""
-    # jinja2 marks those that are given the environment or the context first.
+    """A filter or test that pays for its arguments, for `cost`, and for its result."""
+    # jinja2 marks functions whose first argument is the environment or the context.
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
@@ -335,7 +335,7 @@ def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=
     encoder = json.JSONEncoder(
         ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
-    # In pieces, whose size with an indent depends on how deep they lie.
+    # Each piece is paid for. With an indent, the size of a piece depends on its depth.
     pieces = []
     for piece in encoder.iterencode(value):
         spend(text_size(piece))

@@ -1,4 +1,4 @@
-"""What an encoder-decoder's checkpoint says about translating and summarizing."""
+"""What the checkpoint of an encoder-decoder says about translating and summarizing."""
 
 from keras_seqattn.errors import InputError
 
@@ -7,7 +7,7 @@ _SINGLE = (_ANY, "summarization")
 
 
 def summarization(config):
-    """The prefix of texts to summarize, and the settings to do it with.
+    """The prefix of texts to summarize, and the generation settings.
 
     Args:
         config: dict of config.json; its task_specific_params may hold "summarization".
@@ -19,19 +19,19 @@ def summarization(config):
 
 
 def translation(config, tokenizer, source=None, target=None):
-    """The prefix of texts to translate, and the settings to do it with.
+    """The prefix of texts to translate, and the generation settings.
 
     Args:
-        config: dict of config.json; its task_specific_params may hold "translation_en_to_de" and
-            the like, as T5's do.
-        tokenizer: Tokenizer; its special tokens may be the codes of languages, as mBART's are.
-        source, target: languages as the checkpoint names them, or None for the only ones it knows.
+        config: dict of config.json. Its task_specific_params may hold entries such as
+            "translation_en_to_de", as in T5.
+        tokenizer: Tokenizer. Its special tokens may be the codes of languages, as in mBART.
+        source, target: names of languages in the checkpoint. None takes the only language.
 
     Returns:
         str and dict.
 
     Raises:
-        InputError: the checkpoint does not know the languages, or several and none was chosen.
+        InputError: the checkpoint does not have the languages, or it has several and none is given.
     """
     pairs = {
         tuple(name.removeprefix(_TRANSLATION).split("_to_", 1)): settings
@@ -54,7 +54,7 @@ def translation(config, tokenizer, source=None, target=None):
 
 
 def task_settings(config):
-    """(name, settings) of the tasks in task_specific_params that `translate` and `summarize` use.
+    """list of (name, settings) of task_specific_params, for `translate` and `summarize`.
 
     Args:
         config: dict of config.json.
@@ -75,7 +75,7 @@ def _choose(pairs, source, target):
 
 
 def _check_source(tokenizer, source):
-    # The tokenizer's own template writes the code of its source language.
+    # The template of the tokenizer itself writes the code of its source language.
     written = tokenizer.config.get("src_lang")
     if source != written:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The checkpoint's tokenizer (tokenizer.json), over the tokenizers library."""
+"""The tokenizer of a checkpoint (tokenizer.json), with the tokenizers library."""
 
 import contextlib
 import threading
@@ -8,9 +8,9 @@ from keras_seqattn.arguments import flag, integer, shown
 from keras_seqattn.errors import BundleError, InputError, first_line
 from keras_seqattn.json_objects import parse_object
 
-# Backends that truncate are kept for so many lengths; a model asks for one.
+# Number of lengths for which a truncating backend is kept. A model uses one length.
 _MOST_LIMITS = 2
-# The library goes through all ids up to the largest; vocabularies have at most a million.
+# The library loops over all ids up to the largest one. Vocabularies have at most a million ids.
 _MOST_IDS = 1 << 24
 
 
@@ -18,7 +18,7 @@ class Tokenizer:
     """Texts to token ids and back. Threads may share it.
 
     Args:
-        assets: dict file name -> bytes; tokenizer.json, and perhaps tokenizer_config.json.
+        assets: dict of file name -> bytes: tokenizer.json, and perhaps tokenizer_config.json.
 
     Raises:
         BundleError: tokenizer.json is missing or cannot be read.
@@ -60,8 +60,8 @@ class Tokenizer:
 
         Args:
             texts: list of str.
-            pairs: None, or a list of str, the second text of each.
-            max_length: int, longer ones are cut to it (special tokens are kept), or None.
+            pairs: None, or a list of str, the second text of each pair.
+            max_length: None, or int; longer texts are cut to it, and special tokens are kept.
         """
         inputs = texts = arguments.texts(texts)
         if pairs is not None:
@@ -76,7 +76,7 @@ class Tokenizer:
             return backend.encode_batch(inputs)
 
     def _backend_of(self, max_length):
-        """A backend that truncates: its setting is its own, so that no call changes another's."""
+        """A backend that truncates. Each length has its own, so calls do not affect each other."""
         with self._lock:
             if max_length not in self._truncating:
                 with _explained(BundleError, f"texts cannot be cut to {max_length} tokens"):
@@ -88,19 +88,19 @@ class Tokenizer:
             return self._truncating[max_length]
 
     def special_token_id(self, token):
-        """int, the id of one special token by its text, or None: pieces of words do not count."""
+        """int, the id of a special token by its text, or None. Pieces of words do not count."""
         added = self.added_tokens.items()
         found = [i for i, entry in added if entry.special and entry.content == token]
         return found[0] if found else None
 
     def decode(self, ids, special_tokens=False):
-        """The text of a list of token ids, without special tokens unless asked for."""
+        """The text of a list of token ids. Special tokens are left out unless asked for."""
         flag(special_tokens, "special_tokens")
         with _explained(InputError, "the token ids cannot be decoded"):
             return self._backend.decode(ids, skip_special_tokens=not special_tokens)
 
     def special_tokens(self):
-        """dict name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
+        """dict of name -> text of the special tokens: bos_token, eos_token, pad_token, ..."""
         found = {}
         for name, value in self.config.items():
             text = value.get("content") if isinstance(value, dict) else value
@@ -110,7 +110,7 @@ class Tokenizer:
 
     @property
     def pad_id(self):
-        """int, the id to pad with; masked, so that its value does not matter."""
+        """int, the id for padding. Padding is masked, so any value works."""
         return self._pad_id
 
     def token_id(self, token):
@@ -128,7 +128,7 @@ class Tokenizer:
 
 @contextlib.contextmanager
 def _explained(kind, what):
-    """Whatever the library raises, as one error; a panic of its Rust code is no Exception."""
+    """Turn all errors of the library into one kind. A panic of its Rust code is no Exception."""
     try:
         yield
     except BaseException as error:
@@ -141,7 +141,7 @@ def _max_length(config):
     limit = config.get("model_max_length")
     if limit is None:
         return None
-    # NaN is neither.
+    # `not limit >= 1` below is true for NaN, too.
     is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
     if not is_number or not limit >= 1:
         raise BundleError(
@@ -153,11 +153,11 @@ def _max_length(config):
 
 
 def _backend(content):
-    """The tokenizers library's tokenizer, from the content of a tokenizer.json."""
+    """The tokenizer of the tokenizers library for the content of a tokenizer.json."""
     from tokenizers import Tokenizer as Backend
 
     backend = Backend.from_str(content)
-    # A saved truncation or padding would change what is asked for.
+    # A saved truncation or padding would change the result.
     backend.no_truncation()
     backend.no_padding()
     return backend

@@ -1,4 +1,4 @@
-"""What drivers share: the past that a graph starts with, and one place for its logits."""
+"""Functions for both decoders: their first past, their logits, and checks of their graphs."""
 
 import math
 
@@ -9,7 +9,7 @@ from keras_seqattn.runtime.graph_ports import numpy_dtype
 
 
 class Logits:
-    """The logits float (b, t, v) that a decoder's graph gives, in memory of our own.
+    """The logits float (b, t, v) of a decoder graph, in memory that this object owns.
 
     Args:
         ports: `Ports` of the graph.
@@ -28,11 +28,11 @@ class Logits:
         self._array = np.empty((0, 0, self.size), self._type)
 
     def bind(self, binding, batch, steps):
-        """Let a run write the logits of (b, t) tokens; the array stays the same for equal sizes."""
+        """Let a run write the logits of (b, t) tokens. The array is reused for equal sizes."""
         shape = (batch, steps, self.size)
         if self._array.shape != shape:
             size = math.prod(shape)
-            # The logits of a prompt are large, and fresh memory costs time page by page.
+            # The logits of a prompt are large, and every page of new memory costs time.
             if self._buffer.size < size:
                 self._buffer = np.empty(size, self._type)
             self._array = self._buffer[:size].reshape(shape)
@@ -40,21 +40,21 @@ class Logits:
         binding.bind_output(self._name, "cpu", 0, self._type, shape, pointer)
 
     def room(self, batch, steps):
-        """int, the bytes of the logits of (b, t) tokens."""
+        """int, the number of bytes of the logits of (b, t) tokens."""
         return batch * steps * self.size * np.dtype(self._type).itemsize
 
     def last(self):
-        """float32 (b, v), those of the last position."""
+        """float32 (b, v), the logits of the last position."""
         return self._array[:, -1].astype(np.float32, copy=False)
 
 
 def device_of(session):
-    """str, where a session's caches live."""
+    """str, the device of the caches of a session."""
     return "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
 
 
 def check_pasts(ports):
-    """Check that each past of a decoder's graph has one output of its own that becomes it.
+    """Check that each past of a decoder graph has its own output that becomes it.
 
     Raises:
         BundleError: an output is missing, has another type or number of axes, or becomes two pasts.
@@ -78,10 +78,10 @@ def check_pasts(ports):
 
 
 def static_size(port, axis):
-    """The size of an axis of a `Port`, which must be known.
+    """The static size of an axis of a `Port`.
 
     Raises:
-        BundleError: it is not.
+        BundleError: the size is not static.
     """
     size = port.axes[axis] if port.axes else None
     if not isinstance(size, int):
@@ -93,11 +93,11 @@ def static_size(port, axis):
 
 
 def empty_past(port, batch_size, length=0):
-    """Zeros for what a decoder graph keeps of the past.
+    """Zeros for a past of a decoder graph.
 
     Args:
-        port: `Port` of the graph's input, a cache (b, g, past, d) or a state (b, ...) of fixed
-            size.
+        port: `Port` of the input of the graph: a cache (b, g, past, d), or a state (b, ...) of
+            fixed size.
         batch_size: int b.
         length: int, the past length of a cache.
 
@@ -108,7 +108,7 @@ def empty_past(port, batch_size, length=0):
 
 
 def past_bytes(ports, batch_size, length=0):
-    """int, the bytes of what `empty_past` makes for each of several ports."""
+    """int, the number of bytes of the results of `empty_past` for several ports."""
     return batch_size * sum(
         math.prod(_past_sizes(port, length)) * np.dtype(numpy_dtype(port)).itemsize
         for port in ports
@@ -116,7 +116,7 @@ def past_bytes(ports, batch_size, length=0):
 
 
 def _past_sizes(port, length):
-    """The sizes of a past, but that of the batch."""
+    """The sizes of a past without the batch."""
     rest = range(1, len(port.axes))
     return [length if axis == port.grown_axis else static_size(port, axis) for axis in rest]
 
@@ -124,8 +124,8 @@ def _past_sizes(port, length):
 def check_filled(port, array):
     """Raise InputError if an input of a graph has no row or no element.
 
-    The rule of the runtime for batches and lengths of 0: there is nothing to compute, and kernels
-    for recurrent layers would end the process. Only the past of a cache may be empty.
+    The runtime refuses batches and lengths of 0: there is nothing to compute, and kernels for
+    recurrent layers would crash the process. Only the past of a cache may be empty.
     """
     sizes = [size for axis, size in enumerate(array.shape) if axis != port.grown_axis]
     if 0 in sizes:
@@ -133,6 +133,6 @@ def check_filled(port, array):
 
 
 def bind_array(binding, port, values):
-    """Bind an array in the type of its `Port`; the binding points into it and keeps it alive."""
+    """Bind an array with the type of its `Port`. The binding points to it and keeps it alive."""
     check_filled(port, values)
     binding.bind_cpu_input(port.name, np.ascontiguousarray(values, numpy_dtype(port)))
