@@ -1,6 +1,6 @@
-"""ONNX export: trace the Keras model, lower it for a target, write it, prove it.
+"""ONNX export: traces a Keras model, lowers it for a target, writes it, and verifies the file.
 
-Names are imported on first use: the tables of targets and precisions need no Keras.
+Names are imported on first use, because the tables of targets and precisions need no Keras.
 """
 
 import importlib

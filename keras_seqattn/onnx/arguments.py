@@ -1,4 +1,4 @@
-"""What the public functions of this package check of their arguments, before anything is done."""
+"""Checks of the arguments of the public functions of this package, before any work is done."""
 
 import os
 
@@ -13,11 +13,11 @@ from keras_seqattn.onnx.targets import get_target
 
 def check_model(model):
     """Raises:
-    ExportError: it is not a built Keras model.
+    ExportError: the model is not a built Keras model.
     """
     if not isinstance(model, keras.Model):
         raise ExportError(f"cannot export {shown(model)}; give a keras.Model")
-    # A functional model has its inputs from the start; others get them when they are built.
+    # A functional model always has inputs. Other models get their inputs when they are built.
     if not model.built:
         raise ExportError(
             f"{model.name} is not built, so that it has no declared inputs; build it on keras.Input"
@@ -26,7 +26,7 @@ def check_model(model):
 
 def check_graph(graph):
     """Raises:
-    ExportError: it is not a graph.
+    ExportError: the argument is not a graph.
     """
     if not isinstance(graph, ir.Model):
         raise ExportError(f"cannot write {shown(graph)}; give what build_graph returns")
@@ -36,7 +36,7 @@ def checked_path(path, name="path"):
     """A path as str.
 
     Raises:
-        ExportError: it is not a path.
+        ExportError: the value is not a path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text or "\0" in text or not _encodes(text):
@@ -54,8 +54,8 @@ def check_choice(name, value, choices):
 
 def check_settings(target, verify, lengths, progress):
     """Raises:
-    ExportError: an unknown target, or another type than is documented.
-    InputError: they are not valid lengths.
+    ExportError: the target is unknown, or an argument has another type than documented.
+    InputError: the lengths are not valid.
     """
     get_target(target)
     if not isinstance(verify, bool | np.bool_):
@@ -66,7 +66,7 @@ def check_settings(target, verify, lengths, progress):
 
 def check_progress(progress):
     """Raises:
-    ExportError: it cannot be called.
+    ExportError: the argument cannot be called.
     """
     if progress is not None and not callable(progress):
         raise ExportError(f"progress must be a function or None, not {shown(progress)}")
@@ -74,7 +74,7 @@ def check_progress(progress):
 
 def check_lengths(lengths):
     """Raises:
-    InputError: not None and not a list of positive whole numbers.
+    InputError: the lengths are neither None nor a list of positive whole numbers.
     """
     if lengths is None:
         return

@@ -1,11 +1,10 @@
 """One ONNX graph while it is built: its inputs and sizes, constants and weights, nodes.
 
-Sizes: every dynamic dimension is a `sizes.Size`, and shapes are inferred with plain integer
-arithmetic. A size that is dynamic is thereby recognised wherever it turns up: the size
-`past + sequence` is the sum of the two, and a number of blocks is one of them divided. So reshapes
-can be written without a chain of Shape nodes.
+Sizes: every dynamic dimension is a `sizes.Size`, and shapes are inferred with integer arithmetic.
+So a dynamic size can be recognised everywhere: `past + sequence` is the sum of two dimensions, and
+a number of blocks is a dimension divided by a number. So a reshape needs no chain of Shape nodes.
 
-Integers are int64 throughout the graph, whatever integer width Keras used: one width, no casts.
+Integers are int64 in the whole graph, whatever type Keras has. With one type, there are no casts.
 """
 
 import contextlib
@@ -22,13 +21,13 @@ from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_init
 
 
 class GraphBuilder:
-    """Builds one ONNX graph; the lowerings call `emit`, `constant` and `size`."""
+    """Builds one ONNX graph. The lowerings call `emit`, `constant` and `size`."""
 
     def __init__(self, target):
         self.target = target
         self._root = None
         self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
-        # Where nodes go: the graph, or the body of a loop inside it.
+        # Where new nodes are added: the graph, or the body of a loop inside it.
         self._block = self.graph
         self._names = {}
         self._scope = []
@@ -43,7 +42,7 @@ class GraphBuilder:
     # ---- inputs and sizes
 
     def dimension(self, name):
-        """The Size of the named dimension; `a+b` is the sum of two."""
+        """The Size of the named dimension. `a+b` is the sum of two dimensions."""
         if "+" in name:
             return sum(self.dimension(part) for part in name.split("+"))
         if name not in self._dimension_names:
@@ -59,21 +58,22 @@ class GraphBuilder:
         return tuple(self._dimension_names)
 
     def label(self, name, label):
-        """Give the size of a named dimension, or of a sum of two, another name in the file."""
+        """Give the size of a named dimension, or of a sum, another name in the file."""
         self._size_labels[self.dimension(name)] = label
 
     def add_input(self, name, dimensions, dtype, label=None, file_dtype=None):
         """Declare a graph input.
 
         Args:
-            name: in the file.
+            name: the name in the file.
             dimensions: ints and names of dimensions.
-            dtype: in Keras.
+            dtype: the type in Keras.
             label: dict that renames dimensions in the file.
-            file_dtype: of its values in the file; None: int64 for integers, else as in Keras.
+            file_dtype: the type of its values in the file. None: int64 for integers, and the type
+                of Keras for others.
 
         Returns:
-            Symbol of its values as the graph computes with them.
+            Symbol of its values, with the type that the graph computes with.
         """
         sizes = [self.dimension(d) if isinstance(d, str) else d for d in dimensions]
         labels = [(label or {}).get(d, d) for d in dimensions]
@@ -92,7 +92,7 @@ class GraphBuilder:
         return symbol
 
     def add_output(self, name, symbol, file_dtype=None):
-        """Declare a graph output; `file_dtype` as in `add_input`."""
+        """Declare a graph output. For `file_dtype`, see `add_input`."""
         given = DTYPES[symbol.dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
         sizes, dtype = symbol.sizes, symbol.dtype
         value = symbol.value
@@ -105,7 +105,7 @@ class GraphBuilder:
         self.graph.outputs.append(value)
 
     def size(self, symbol, axis):
-        """The size of an axis: an int where it is static, else a scalar Symbol."""
+        """The size of an axis: an int if it is static, else a scalar Symbol."""
         number = symbol.sizes[axis]
         if not is_dynamic(number):
             return number
@@ -131,11 +131,11 @@ class GraphBuilder:
         """The sizes in a shape or a range, as ints.
 
         Args:
-            shape: ints, scalar Symbols and None, which stays.
-            what: str, what they are for, for the message.
+            shape: ints, scalar Symbols and None. None stays None.
+            what: str, the purpose of the numbers, for the message.
 
         Raises:
-            ExportError: one depends on values of a tensor, not on its shape.
+            ExportError: a number depends on values of a tensor, not on its shape.
         """
         numbers = [n.number if isinstance(n, Symbol) else n for n in shape]
         if any(n is None and given is not None for n, given in zip(numbers, shape, strict=True)):
@@ -162,7 +162,7 @@ class GraphBuilder:
         return scalar
 
     def register_number(self, symbol, number):
-        """Note that an integer scalar is a size, computed from sizes."""
+        """Note that an integer scalar is a size, because it is computed from sizes."""
         symbol.number = number
         if is_dynamic(number):
             self._sizes.setdefault(number, symbol)
@@ -170,7 +170,7 @@ class GraphBuilder:
     # ---- constants and weights
 
     def constant(self, array, dtype=None):
-        """An initializer for an array; equal arrays share one. Returns a Symbol."""
+        """The Symbol of an initializer for an array. Equal arrays share one initializer."""
         array = np.asarray(array)
         if array.dtype.kind in "iu":
             array = array.astype(np.int64)
@@ -195,10 +195,10 @@ class GraphBuilder:
         return self._initializers[key]
 
     def _check_no_stand_in(self, array):
-        """A stand-in in the file would be a size that no input has.
+        """Refuse a stand-in in a constant: in the file, it would be a size that no input has.
 
         Raises:
-            ExportError: a few numbers, as sizes come, are stand-ins or parts of them.
+            ExportError: the array holds few numbers, and some are stand-ins or parts of them.
         """
         if dynamic.leaks(array, {*self._dimension_names.values(), *self._sizes}):
             raise ExportError(
@@ -207,7 +207,7 @@ class GraphBuilder:
             )
 
     def variable(self, variable, dtype=None):
-        """The initializer of a Keras variable, named by its path, read when it is written."""
+        """The initializer of a Keras variable, named by its path. It is read when it is written."""
         dtype = dtype or variable.dtype
         key = (id(variable), dtype)
         if key not in self._initializers:
@@ -220,7 +220,7 @@ class GraphBuilder:
         return self._initializers[key]
 
     def symbol(self, x, dtype=None):
-        """A Symbol for whatever keras.ops accept: variable, array, backend tensor, number."""
+        """A Symbol for a value that keras.ops accept: variable, array, backend tensor, number."""
         if isinstance(x, Symbol):
             return x
         if isinstance(x, keras.KerasTensor):
@@ -261,8 +261,8 @@ class GraphBuilder:
     def emit(
         self, op_type, inputs, attributes=None, *, domain="", sizes=None, dtype=None, outputs=None
     ):
-        """Add a node. One output described by `sizes` and `dtype`, or several by `outputs` [(sizes,
-        dtype), ...].
+        """Add a node. `sizes` and `dtype` describe one output; `outputs` [(sizes, dtype), ...]
+        describes several.
 
         Returns a Symbol, or a list of them if `outputs` was given.
         """
@@ -287,7 +287,7 @@ class GraphBuilder:
         return symbols[0] if outputs is None else symbols
 
     def once(self, key, build):
-        """`build()` once for a key, the same Symbol afterwards: what all layers share."""
+        """The result of `build()`, called only once for a key. All layers share the Symbol."""
         if key not in self._memo:
             scope, self._scope = self._scope, []
             try:
@@ -298,10 +298,10 @@ class GraphBuilder:
 
     @contextlib.contextmanager
     def body(self, name):
-        """A graph inside a node, which gets the nodes that are emitted in the block.
+        """A graph inside a node. Nodes that are emitted in the `with` block go into it.
 
-        It may read all that was made before it; what is made in it is not known outside. Weights
-        and constants still go into the main graph.
+        It may read all earlier values. Its own values are not known outside. Weights and constants
+        still go into the main graph.
         """
         block, memo, sizes = self._block, self._memo, self._sizes
         graph = ir.Graph((), (), nodes=(), name=self.unique_name("/".join([*self._scope, name])))
@@ -337,7 +337,7 @@ class GraphBuilder:
         return "/".join(self._scope) or "the model"
 
     def filled(self, shape, content, dtype):
-        """A tensor of one repeated value; `shape` holds ints and scalar Symbols."""
+        """A tensor with one repeated value. `shape` holds ints and scalar Symbols."""
         sizes = self.numbers(shape, "the size of a tensor")
         return self.emit(
             "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype

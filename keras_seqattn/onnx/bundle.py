@@ -1,4 +1,4 @@
-"""Write a model as one .onnx file or as a bundle folder that other runtimes accept unchanged."""
+"""Writes a model as one .onnx file, or as a bundle folder that other runtimes accept."""
 
 import os
 from pathlib import Path
@@ -34,8 +34,8 @@ from keras_seqattn.ports import METADATA
 from keras_seqattn.tasks import DECODER, ENCODER, MODEL, task_of_model
 
 _ROUTES = ("trace", "tf2onnx")
-# Up to this many bytes of weights live inside model.onnx; more go beside it, streamed. Protobuf
-# stops at 2 GiB.
+# The maximum number of bytes of weights inside model.onnx. More weights go into a file beside it,
+# one at a time. The limit of protobuf is 2 GiB.
 _INLINE_BYTES = 16 << 20
 _PROTOBUF_BYTES = (2 << 30) - (64 << 20)
 
@@ -58,37 +58,37 @@ def export(
 
     Args:
         model: a SequenceModel, or any Keras model with declared inputs.
-        path: ends in .onnx: one file; else a bundle folder, which an encoder-decoder needs. Of a
-            bundle that is there its own files are replaced, as far as nobody has changed them;
-            all others stay. Where the new bundle has files of these names, they stay beside it,
-            ending in .kept, with a warning. Another process finds the old result or the new one
-            at any time, also if this one is killed.
-        target: "ort" (onnxruntime's fused operators), "portable" (standard operators only), or
-            another that was registered.
-        precision: "fp32", "float16" (weights and activations), "int8" (dynamic, matrix products
-            only), "int4" (their weights only), "int4_int8_head" (int4 with an 8-bit head), or
-            another that was registered.
-        opset: a lower version of the standard operators than the target's 23, for older runtimes,
-            where the model's operators allow it.
-        ports: list of `keras_seqattn.ports.Port` for inputs and outputs of which keras.Input does
-            not say enough: the role, the names of dimensions (of equal names, equal sizes), the
+        path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
+            a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
+            them. All other files stay. If a file that stays has the name of a new file, it gets the
+            ending .kept, with a warning. At any time, another process finds the old result or the
+            new one, even if this process is killed.
+        target: "ort" (fused operators of onnxruntime), "portable" (only standard operators), or a
+            registered target.
+        precision: "fp32", "float16" (weights and activations), "int8" (dynamic, only matrix
+            products), "int4" (only the weights of matrix products), "int4_int8_head" (int4 with an
+            8-bit head), or a registered precision.
+        opset: a lower version of the standard operators than the target's 23, for older runtimes.
+            The operators of the model must allow it.
+        ports: list of `keras_seqattn.ports.Port` for inputs and outputs, with what keras.Input does
+            not say: the role, the names of dimensions (an equal name means an equal size), the
             range of valid integers.
-        tokenizer: a folder with tokenizer files to put in the bundle in place of the model's own.
-        verify: compare the result with the Keras model first and, of a bundle, use what is in it:
-            tokenizer, generation settings, chat template, labels, pooling. Write nothing if they
-            differ or a file cannot be used.
-        lengths: of the inputs to compare, as in `verify`.
-        route: "trace", or "tf2onnx" for the independent converter (TensorFlow backend only).
-        progress: called with (stage, done, total).
+        tokenizer: a folder with tokenizer files for the bundle. They replace those of the model.
+        verify: first compare the result with the Keras model. For a bundle, also use its content:
+            tokenizer, generation settings, chat template, labels, pooling. If the results differ or
+            a file cannot be used, nothing is written.
+        lengths: lengths of the inputs to compare, as in `verify`.
+        route: "trace", or "tf2onnx" for the independent converter (only TensorFlow backend).
+        progress: None, or a function that is called with (stage, done, total).
 
     Returns:
         The verification `Report`, or None with verify=False.
 
     Raises:
-        ExportError: if the model cannot be written, onnxruntime cannot run the file, the result
-            differs from Keras, or `path` is a folder with files but not a bundle; what was at
-            `path` is as it was.
-        InputError: if the model does not take the lengths.
+        ExportError: the model cannot be written, onnxruntime cannot run the file, the result
+            differs from Keras, or `path` is a folder with files that is not a bundle. Then `path`
+            does not change.
+        InputError: the model does not accept the lengths.
 
     Example:
         model = keras_seqattn.models.load("smollm2.gguf")
@@ -113,7 +113,7 @@ def export(
         check_onnxruntime(target, onnxruntime.__version__)
     files = {} if single else companion_files(model, tokenizer)
     if files and verify:
-        # What takes no time comes before what does.
+        # Quick checks come before slow work.
         check_files(files, task.name)
     graphs = _graphs(model, target, precision, opset, ports, route, progress)
     with place.staged() as folder:
@@ -133,10 +133,10 @@ def export(
 
 
 def _verified(path, model, lengths, progress, providers):
-    """The report on what was written.
+    """The report on the written files.
 
     Raises:
-        ExportError: it differs from Keras, or a file cannot be used.
+        ExportError: the result differs from Keras, or a file cannot be used.
     """
     progress = _stage(progress, "verify")
     with written_only_if_usable():
@@ -147,7 +147,7 @@ def _verified(path, model, lengths, progress, providers):
 
 
 def _graphs(model, target, precision, opset, ports, route, progress):
-    """{file name without suffix: graph}, quantised and labelled."""
+    """dict of file name without suffix -> graph, quantised and labelled."""
     if route == "tf2onnx":
         if ports:
             raise ExportError("ports= needs route 'trace': tf2onnx writes no declaration of ports")
@@ -177,11 +177,10 @@ def _graphs(model, target, precision, opset, ports, route, progress):
 
 
 def write_onnx(model, file, inline=False, progress=None):
-    """Write an `onnx_ir.Model`; weights above a threshold are streamed to `<file>_data`, one at a
-    time.
+    """Write an `onnx_ir.Model`. Weights above a threshold go to `<file>_data`, one at a time.
 
     Args:
-        inline: keep all weights in the one file where protobuf's 2 GiB allow it.
+        inline: keep all weights in the one file, if the 2 GiB of protobuf allow it.
 
     Raises:
         ExportError: `graph` is not a graph, or the file cannot be written.
@@ -194,7 +193,7 @@ def write_onnx(model, file, inline=False, progress=None):
     except OSError as error:
         raise ExportError(f"cannot write {file}: {error.strerror or error}") from error
     except ir.serde.SerdeError as error:
-        # A weight that is made when it is written may be refused, deep inside.
+        # Some weights are made only when they are written. They may be refused, deep inside.
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -231,7 +230,7 @@ def _stage(progress, name):
 
 
 def _place(path):
-    """Where the result goes: a file or a folder, as the path's name says."""
+    """The place of the result: a file or a folder. The name of the path decides."""
     if str(path).rstrip("/").endswith(".onnx"):
         return FileTarget(path, ExportError, stale_data_files)
     return FolderTarget(

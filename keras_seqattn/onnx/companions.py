@@ -21,16 +21,16 @@ _TOKENIZER = (
     "chat_template.jinja",
 )
 _SETTINGS = "generation_config.json"
-# Where transformers.js looks for how many files of weights each graph has.
+# The key where transformers.js reads the number of files of weights of each graph.
 _JS, _JS_DATA = "transformers.js_config", "use_external_data_format"
 
 
 def companion_files(model, tokenizer):
-    """The files of a model's bundle but those that depend on its graphs.
+    """The files of a model's bundle that do not depend on its graphs.
 
     Args:
         model: the Keras model.
-        tokenizer: a folder whose tokenizer files take the place of the model's, or None.
+        tokenizer: None, or a folder whose tokenizer files replace those of the model.
 
     Returns:
         dict of relative name -> bytes.
@@ -44,21 +44,22 @@ def companion_files(model, tokenizer):
     config = stored_config(model) if isinstance(model, SequenceModel) else {}
     files["config.json"] = _json(config)
     if task_of_model(model).generates:
-        # Older checkpoints keep these settings in config.json, where other runtimes do not look.
+        # Older checkpoints keep these settings in config.json. Other runtimes do not read them
+        # there.
         generation = checkpoint_defaults(config, {}) | genai.special_tokens(config)
         files.setdefault(_SETTINGS, _json(generation))
     return files
 
 
 def check_files(files, task):
-    """Parse and try what is beside the graphs, as `keras_seqattn.runtime.rehearsal` does.
+    """Parse and try the files beside the graphs, as in `keras_seqattn.runtime.rehearsal`.
 
     Args:
         files: dict of relative name -> bytes.
         task: str, or None.
 
     Raises:
-        ExportError: a file cannot be used; the message names it.
+        ExportError: a file cannot be used. The message names it.
     """
     with written_only_if_usable():
         generation = parse_object(files.get(_SETTINGS, b"{}"), _SETTINGS)
@@ -67,7 +68,7 @@ def check_files(files, task):
 
 @contextlib.contextmanager
 def written_only_if_usable():
-    """A BundleError of the block as the ExportError that says what to do."""
+    """Turn a BundleError of the block into an ExportError that says what to do."""
     try:
         yield
     except BundleError as error:
@@ -83,13 +84,14 @@ def write_companions(files, folder, decoder):
 
     Args:
         files: dict of relative name -> bytes.
-        folder: the bundle's.
+        folder: the folder of the bundle.
         decoder: the `onnx_ir.Model` of a decoder, or None.
     """
     config = json.loads(files["config.json"])
     files = files | {"config.json": _json(_with_data_files(config, graphs_with_data(folder)))}
     if decoder is not None:
-        # Settings that are not valid would have been refused; unverified ones are left out.
+        # Settings that are not valid have been refused before. Without verification, they are
+        # left out.
         with contextlib.suppress(BundleError, ConfigError, InputError):
             generation = parse_object(files[_SETTINGS], _SETTINGS)
             other = genai.config(config, generation, decoder.graph)
@@ -103,7 +105,7 @@ def write_companions(files, folder, decoder):
 
 
 def _with_data_files(config, graphs):
-    """The configuration, which tells browsers which graphs have a file of weights beside them."""
+    """The configuration with a list of the graphs that have a file of weights, for browsers."""
     settings = config.get(_JS)
     settings = dict(settings) if isinstance(settings, dict) else {}
     settings.pop(_JS_DATA, None)

@@ -1,4 +1,4 @@
-"""Comparisons of an exported file with its Keras model, one `Case` each."""
+"""Compares an exported file with its Keras model. Each comparison is a `Case`."""
 
 import functools
 import math
@@ -19,20 +19,21 @@ from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.runtime.values import empty_past
 
-# The filters of warnings belong to the process: who leaves last would restore what is no longer so.
+# Filters of warnings are global in a process. If two threads change them, the last one to finish
+# would restore the wrong filters.
 _FILTERING = threading.RLock()
-# How often the last bits are changed to see how far that moves Keras.
+# How often the last bits are changed, to measure how far this moves the results of Keras.
 _CHANGES = 3
 
 
 class Comparison:
-    """The comparisons that fit a model of one graph.
+    """The comparisons for a model with one graph.
 
     Args:
         model: the Keras model.
         session: onnxruntime.InferenceSession of the file.
-        precision: Precision, how the results are judged.
-        lengths: of the inputs of full passes; None chooses them.
+        precision: Precision that judges the results.
+        lengths: lengths of the inputs of full passes. None chooses them.
     """
 
     def __init__(self, model, session, precision, lengths=None):
@@ -45,7 +46,7 @@ class Comparison:
             model, lengths, None if isinstance(model, PortModel) else self.ports
         )
         self._call = model_function(model)
-        # What was computed to find out whether the model takes a shape, until it is compared.
+        # Results that were computed to see whether the model accepts a shape, kept for comparison.
         self._tried = {}
 
     def _check_inputs(self):
@@ -58,12 +59,12 @@ class Comparison:
             )
 
     def jobs(self):
-        """Functions without arguments, each of which makes one comparison.
+        """Functions without arguments. Each makes one comparison.
 
         Raises:
-            InputError: no length was found that the model takes.
+            InputError: no length was found that the model accepts.
         """
-        # A family's own model takes what its configuration says; another one is asked.
+        # Models of our families accept what their configuration says. Other models are tried.
         takes = None if isinstance(self.model, SequenceModel) else self._takes
         cases = self.generator.cases(takes)
         if not cases:
@@ -91,12 +92,12 @@ class Comparison:
         return True
 
     def _lengths_differ(self):
-        """Whether inputs of the file have dynamic lengths that are not the same ones."""
+        """Whether the inputs of the file have different dynamic lengths."""
         axes = [[n for n in port.axes[1:] if isinstance(n, str)] for port in self.ports.inputs]
         return len({tuple(lengths) for lengths in axes if lengths}) > 1
 
     def full(self, batch, length, side, apart=False):
-        """One pass over whole sequences; `apart` as in `InputGenerator.inputs`."""
+        """One pass over whole sequences. For `apart`, see `InputGenerator.inputs`."""
         tried = None if side else self._tried.pop((batch, length, apart), None)
         inputs = tried[0] if tried else self.generator.inputs(batch, length, side, apart)
         expected = tried[1] if tried else self.keras(inputs)
@@ -110,7 +111,7 @@ class Comparison:
         return case
 
     def _rounding(self, inputs, expected, masks):
-        """How far Keras's outputs move if weights and inputs change in their last bit."""
+        """How far the outputs of Keras move if weights and inputs change in their last bit."""
         moved = 0.0
         for seed in range(_CHANGES):
             nudge = functools.partial(_nudged, random=np.random.default_rng(seed))
@@ -125,7 +126,7 @@ class Comparison:
         return moved
 
     def cached(self, batch, length, steps, side):
-        """Prefill and single steps against one full pass."""
+        """Compare prefill and single steps with one full pass."""
         inputs = self.generator.inputs(batch, length + steps, None)
         ids, mask = (inputs[self.generator.ports.first(role).name] for role in ("tokens", "mask"))
         mask[:, :length] = padding_mask((batch, length), side)
@@ -139,7 +140,7 @@ class Comparison:
         return compare(name, expected, actual, self.precision, [mask])
 
     def greedy(self):
-        """Greedy tokens of the file, each checked against Keras's choice after the same tokens."""
+        """Greedy tokens of the file. Each is compared with the choice of Keras."""
         tokens, mask = (self.generator.ports.first(role).name for role in ("tokens", "mask"))
         ids = step = self.generator.inputs(1, 7, None)[tokens]
         past = empty_pasts(self.pasts, 1)
@@ -151,11 +152,11 @@ class Comparison:
         return compare_tokens(ids[:, 7:], expected[self._logits][:, 6:], self.precision)
 
     def keras(self, inputs):
-        """The Keras model's outputs by name.
+        """The outputs of the Keras model by name.
 
         Raises:
-            InputError: it cannot run on them.
-            BundleError: they are not those of the file.
+            InputError: the model cannot run on the inputs.
+            BundleError: the outputs are not those of the file.
         """
         call = functools.partial(self._call, self.generator.for_keras(inputs))
         return self._named(run_keras(self.model, call, inputs))
@@ -177,21 +178,21 @@ class Comparison:
         return {k: keras.ops.convert_to_numpy(v) for k, v in outputs.items()}
 
     def ort(self, inputs):
-        """The file's outputs by name."""
+        """The outputs of the file by name."""
         if self.pasts and self.pasts[0].name not in inputs:
             rows = len(inputs[self.ports.first("tokens").name])
             inputs = {**inputs, **empty_pasts(self.pasts, rows)}
         return run_session(self.session, inputs)
 
     def _calls(self, length, steps):
-        """The (start, end) of each call; a streaming prefill comes in two parts."""
+        """The (start, end) of each call. A streaming prefill has two parts."""
         calls = prefill_and_steps(length, steps)
         if not self.ports.is_streaming:
             return calls
         return [(0, length // 2), (length // 2, length), *calls[1:]]
 
     def _step(self, ids, mask, past):
-        """The outputs after the next tokens, and the past that the next step takes."""
+        """The outputs after the next tokens, and the past for the next step."""
         if self.ports.is_streaming:
             mask = mask[:, -ids.shape[1] :]
         named = {self.ports.first("tokens").name: ids, self.ports.first("mask").name: mask}
@@ -204,7 +205,8 @@ class Comparison:
 
 
 def compare(name, expected, actual, precision, masks=()):
-    """The `Case` of arrays by output name; where a mask (b, t) is 0 nothing (b, t, ...) counts."""
+    """The `Case` of arrays by output name. Where a mask (b, t) is 0, outputs (b, t, ...) are not
+    compared."""
     errors, rows, agreement = [], 0, None
     for output, value in expected.items():
         a, b = value.astype(np.float64), actual[output].astype(np.float64)
@@ -224,7 +226,7 @@ def compare(name, expected, actual, precision, masks=()):
 
 
 def _nudged(array, random):
-    """An array whose floats are each the next one up or down."""
+    """An array in which each float is replaced by the next higher or lower one."""
     array = np.asarray(array)
     if array.dtype.kind != "f":
         return array
@@ -233,59 +235,59 @@ def _nudged(array, random):
 
 
 def compare_tokens(tokens, logits, precision):
-    """The `Case` of greedy tokens (b, t) and Keras's logits (b, t, v) in their places."""
+    """The `Case` of greedy tokens (b, t) and the logits of Keras (b, t, v) at their places."""
     agreement = float((logits.argmax(-1) == tokens).mean())
     name = f"{tokens.size} greedy tokens"
-    # A rounded file may prefer another token; that is information, not a failure.
+    # A rounded file may prefer another token. This is information, not a failure.
     if not precision.exact:
         return Case(name, 0.0, 0, agreement)
     return Case(name, 1.0 - agreement, tokens.size, agreement)
 
 
 def prefill_and_steps(length, steps):
-    """The (start, end) of each call that takes `length` tokens at once and then one at a time."""
+    """The (start, end) of each call: first `length` tokens at once, then one at a time."""
     return [(0, length), *((n, n + 1) for n in range(length, length + steps))]
 
 
 def empty_pasts(pasts, batch):
-    """What the ports of a past are at first, by name."""
+    """The first values of the ports of a past, by name."""
     return {port.name: empty_past(port, batch) for port in pasts}
 
 
 def padded(side):
-    """What the name of a case says of padding."""
+    """What the name of a case says about padding."""
     return f", {side} padding" if side else ""
 
 
 def run_keras(model, call, inputs):
-    """What Keras returns, which may refuse inputs with any error at all.
+    """The result of Keras. A model may refuse inputs with any error.
 
     Raises:
-        InputError: it did.
+        InputError: the model raised an error.
     """
     try:
         return without_gradients(call)
     except SeqAttnError:
         raise
-    except Exception as error:  # of Keras, of its backend, or of a layer of the user's own
+    except Exception as error:  # of Keras, of its backend, or of a user's layer
         shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
         raise InputError(f"Keras cannot run {model.name} on {shapes}: {reason(error)}") from error
 
 
 def run_session(session, inputs):
-    """The outputs of a session by name, for inputs in the types that it declares."""
+    """The outputs of a session by name. The inputs get the types that the session declares."""
     types = {port.name: port.dtype for port in session.ports.inputs}
     inputs = {n: np.asarray(x).astype(types.get(n, x.dtype), copy=False) for n, x in inputs.items()}
     try:
         values = session.run(None, inputs)
-    except Exception as error:  # onnxruntime's own errors share no public base class
+    except Exception as error:  # errors of onnxruntime have no common public base class
         raise BundleError(f"onnxruntime cannot run the file: {reason(error)}") from error
     return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
 
 
 def model_function(model):
-    """A function that calls the model. JAX would compile each operation for each shape on its own:
-    it compiles the whole, once for all verifications of a model.
+    """A function that calls the model. JAX would compile each operation for each shape. Here it
+    compiles the whole model, once for all verifications.
     """
     if keras.backend.backend() != "jax" or not isinstance(model, SequenceModel):
         return lambda inputs: model(inputs, training=False)
@@ -295,7 +297,7 @@ def model_function(model):
 
 
 def without_gradients(function):
-    """Run Keras for its numbers only: no gradients, and no advice about an axis of length 1."""
+    """Run Keras only for its numbers: no gradients, and no warning about an axis of length 1."""
     with _FILTERING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using a softmax over axis")
         if keras.backend.backend() != "torch":

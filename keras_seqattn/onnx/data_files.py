@@ -1,8 +1,9 @@
-"""The files of weights beside .onnx files: `<file>_data`, since a browser fetches no other name.
+"""The files of weights beside .onnx files: `<file>_data`. A browser fetches no other name.
 
-Beside a single .onnx file it is called by its content, `<name>.<part of SHA-256>.onnx_data`: two
-files cannot be replaced at once. So the new weights get a name of their own, and the graph that
-refers to them is what is replaced: old and new never mix. A bundle is replaced as a whole.
+Beside a single .onnx file, the name also has a part of the SHA-256 of the content,
+`<name>.<part of SHA-256>.onnx_data`, because two files cannot be replaced at once. The new weights
+get a new name, and then the graph that refers to them is replaced. So old and new never mix. A
+bundle is replaced as a whole.
 """
 
 import os
@@ -14,7 +15,7 @@ from keras_seqattn.errors import BundleError
 from keras_seqattn.files import digest, with_ending
 from keras_seqattn.runtime.external_data import external_files
 
-# Also as earlier versions wrote it.
+# The name in earlier versions is allowed, too.
 _NAME = re.compile(r".*\.([0-9a-f]{16})\.(?:onnx_data|data)", re.DOTALL)
 
 
@@ -24,13 +25,13 @@ def data_file(file):
 
 
 def graphs_with_data(folder):
-    """Sorted names of the .onnx files of a bundle that have a file of weights beside them."""
+    """Sorted names of the .onnx files of a bundle that have a file of weights."""
     names = sorted(os.listdir(folder))
     return [name for name in names if name.endswith(".onnx") and data_file(name) in names]
 
 
 def name_by_content(file, name):
-    """Rename a file of `write_onnx`, and the weights beside it by their content.
+    """Rename a file of `write_onnx`. Its file of weights gets a name with a part of its SHA-256.
 
     Args:
         file: str, the .onnx file.
@@ -59,7 +60,7 @@ def _tensors(graph):
 
 
 def stale_data_files(path):
-    """Names of the unchanged files of weights that we wrote and that only this .onnx file needs.
+    """Names of the files of weights that we wrote and only this .onnx file needs, if unchanged.
 
     Args:
         path: str, the .onnx file.
@@ -77,7 +78,7 @@ def stale_data_files(path):
 def _locations(path):
     try:
         return set(external_files(path))
-    except (BundleError, OSError):  # somebody's file, of another kind
+    except (BundleError, OSError):  # a file of another kind, which is not ours
         return set()
 
 

@@ -1,4 +1,4 @@
-"""The ports of any Keras model: declared by ours, read off `keras.Input` for those of others."""
+"""The ports of any Keras model. Our models declare them; for others, `keras.Input` is read."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from keras_seqattn.models.functional import PortModel
 from keras_seqattn.ports import Port, Ports, matching
 from keras_seqattn.ports import names as port_names
 
-# Inputs of these roles have one length, that of the tokens.
+# Inputs with these roles have the same length, that of the tokens.
 _OF_TOKENS = ("tokens", "mask", "token_types", "positions", "global_mask")
 
 
@@ -18,7 +18,7 @@ def input_struct(model):
     """The structure of symbolic inputs of a model.
 
     Raises:
-        ExportError: it has none.
+        ExportError: the model has no symbolic inputs.
     """
     try:
         return model.input
@@ -29,7 +29,7 @@ def input_struct(model):
 
 
 def named_inputs(model):
-    """dict of name -> symbolic input, in the model's order."""
+    """dict of name -> symbolic input, in the order of the model."""
     struct = input_struct(model)
     if isinstance(struct, dict):
         return dict(struct)
@@ -37,15 +37,15 @@ def named_inputs(model):
 
 
 def input_ports(model, given=()):
-    """The `Ports` of a model, whose outputs are declared by our models only.
+    """The `Ports` of a model. Only our models declare their outputs, too.
 
     Args:
         model: a Keras model with declared inputs.
-        given: list of `Port`; those of inputs say more than keras.Input does, the others count
-            in `with_outputs`.
+        given: list of `Port`. Ports of inputs add to what keras.Input says. Ports of outputs are
+            used in `with_outputs`.
 
     Raises:
-        ExportError: the model has no declared inputs, or those that are given do not fit it.
+        ExportError: the model has no declared inputs, or the given ports do not fit it.
     """
     own = model.ports if isinstance(model, PortModel) else _foreign(model)
     inputs = {port.name for port in own.inputs}
@@ -53,7 +53,7 @@ def input_ports(model, given=()):
 
 
 def with_outputs(model, ports, outputs, given=()):
-    """The ports with the outputs of a file.
+    """The ports together with the outputs of a file.
 
     Args:
         model: the Keras model.
@@ -62,7 +62,7 @@ def with_outputs(model, ports, outputs, given=()):
         given: as for `input_ports`.
 
     Raises:
-        ExportError: one that is given fits neither an input nor an output.
+        ExportError: a given port fits neither an input nor an output.
     """
     known = {port.name: port for port in ports.outputs}
     made = port_names.guess_outputs([_port(value) for value in outputs], ports.inputs)
@@ -90,10 +90,10 @@ def _port(value):
 
 def _foreign(model):
     tensors = named_inputs(model)
-    # bfloat16 is declared as it is; a target without it has float32 in its place.
+    # The declared type may be bfloat16. A target without bfloat16 uses float32 for it.
     guessed = [port_names.guess(Port(name, dtype=x.dtype)) for name, x in tensors.items()]
     grows = any(port.role == "cache" for port in guessed)
-    # A buffer of fixed size has room for all tokens, also for those that are not there yet.
+    # A buffer of fixed size also has places for tokens that do not exist yet.
     is_static = any(port.role == "slot" for port in guessed)
     of_mask = port_names.PAST if is_static else port_names.TOTAL if grows else port_names.TOKENS
     ports = [
@@ -105,7 +105,7 @@ def _foreign(model):
 
 
 def _axes(port, shape, of_mask):
-    """Names for the dynamic axes, sizes for the others."""
+    """Names for the dynamic axes, and sizes for the others."""
     first = f"{port.name}_length"
     if port.role in _OF_TOKENS:
         first = of_mask if port.role == "mask" else port_names.TOKENS

@@ -1,24 +1,24 @@
-"""Which inputs must have one length: found out by tracing, since Keras's shapes cannot say so."""
+"""Finds the inputs that must have one length. Shapes of Keras do not say it, so traces find it."""
 
 import itertools
 
-# Above so many lengths not each pair is tried: a model that cannot be exported is to say so soon.
+# With more lengths than this, not every pair is tried, so that the error comes soon.
 _MOST = 8
 
 
 def trace_with_equal_lengths(attempt):
-    """Trace a model whose inputs have lengths of their own, or one in common where it must be.
+    """Trace a model whose inputs have different lengths, or equal ones if the model needs that.
 
     Args:
-        attempt: function(same) -> (tracer, outputs, error), which traces the model from the
-            beginning; `same` is a dict of name of a dimension -> name of the one that it equals,
-            and one of outputs and error is None.
+        attempt: function(same) -> (tracer, outputs, error). It traces the model from the start.
+            `same` is a dict of name of a dimension -> name of the dimension that it equals. Either
+            outputs or error is None.
 
     Returns:
-        (tracer, outputs, str that says which inputs have one length and because of what).
+        (tracer, outputs, str that says which inputs have one length and which layer needs that).
 
     Raises:
-        Exception: the model cannot be traced, whichever lengths are equal.
+        Exception: the model cannot be traced, whatever lengths are equal.
     """
     first, outputs, error = attempt({})
     tracer, same, reasons = first, {}, []
@@ -30,14 +30,14 @@ def trace_with_equal_lengths(attempt):
         same |= joined
         dimensions = dict.fromkeys([*joined.values(), *joined])
         inputs = _inputs_of(first, dimensions)
-        # The length of an input may be a part of its axis, as behind a past.
+        # The axis of an input may be a sum of lengths, such as past + sequence.
         equal = inputs if len(inputs) > 1 else dimensions
         reasons.append(f"{' and '.join(equal)} have one length, which {stopped} needs")
     return tracer, outputs, "; ".join(reasons)
 
 
 def _next(attempt, first, stopped, same):
-    """The dimensions that, made one, let the trace get further: two of them, or else all.
+    """Find dimensions that must be equal for the trace to get further: a pair, or all of them.
 
     Returns:
         (dict as `same`, tracer, outputs); (None, None, None) if nothing helps.
@@ -58,7 +58,7 @@ def _next(attempt, first, stopped, same):
 
 
 def _lengths(tracer):
-    """Names of the dynamic dimensions of inputs, but the first ones, which are the batch."""
+    """Names of the dynamic dimensions of inputs, without first dimensions (the batch)."""
     firsts = (i.shape.dims[0] for i in tracer.graph.inputs if i.shape.dims)
     batches = {d.value for d in firsts if not isinstance(d, int)}
     return [name for name in tracer.dimension_names if name not in batches]

@@ -1,6 +1,6 @@
-"""Functions of `keras.ops` that take sizes but no tensor, or weights alone, during a trace.
+"""Functions of `keras.ops` that have no tensor argument, or only weights, during a trace.
 
-They would go straight to the backend, which knows nothing of Symbols.
+Without a wrapper, these functions would call the backend, which knows nothing of Symbols.
 """
 
 import inspect
@@ -38,7 +38,7 @@ def _shape(tracer):
 
 
 def _filled(tracer, fill):
-    """Of a function that makes a tensor of one number; None: the number is an argument."""
+    """For a function that makes a tensor of one number. With None, the number is an argument."""
 
     def wrapper(original):
         signature = inspect.signature(original)
@@ -57,7 +57,7 @@ def _filled(tracer, fill):
 
 
 def _of_variable(tracer):
-    """On a weight alone Keras computes at once, which would put a copy of it in the file."""
+    """With only a weight, Keras would compute at once, and the file would hold a copy of it."""
 
     def wrapper(original):
         def traced(x, *args, **kwargs):
@@ -71,7 +71,7 @@ def _of_variable(tracer):
 
 
 def _of_constant(tracer):
-    """What has no symbolic tensor among its arguments, but a size."""
+    """For functions with a size but without a symbolic tensor among their arguments."""
 
     def wrapper(original):
         def traced(x, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""genai_config.json, through which onnxruntime-genai runs a decoder bundle."""
+"""genai_config.json, the configuration with which onnxruntime-genai runs a decoder bundle."""
 
 from keras_seqattn.generation.checkpoint import checkpoint_defaults, is_set, position_limit
 from keras_seqattn.generation.settings import GenerationConfig
@@ -6,14 +6,14 @@ from keras_seqattn.onnx.graph import shares_caches
 from keras_seqattn.onnx.passes.matching import inputs_of_role, port_of
 from keras_seqattn.ports.names import CACHE_FORMS
 
-# What onnxruntime-genai gives a decoder beside its past.
+# The inputs that onnxruntime-genai gives a decoder besides its past.
 _INPUTS = {"tokens": "input_ids", "mask": "attention_mask", "positions": "position_ids"}
-# What attention nodes call the number of their heads.
+# The attributes of attention nodes with the number of heads.
 _HEADS = ("num_heads", "q_num_heads")
 
 
 def special_tokens(config):
-    """The special token ids that a configuration names, for generation_config.json."""
+    """The special token ids in a configuration, for generation_config.json."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     names += ("forced_bos_token_id", "forced_eos_token_id")
     return {n: config[n] for n in names if is_set(n, config.get(n))}
@@ -23,14 +23,14 @@ def config(model_config, generation, graph):
     """The configuration of a decoder bundle.
 
     Args:
-        model_config: the HF configuration.
+        model_config: the Hugging Face configuration.
         generation: the content of generation_config.json.
-        graph: the `onnx_ir.Graph`, which has the sizes and says whether past and present share one
+        graph: the `onnx_ir.Graph`. It has the sizes, and says whether past and present share one
             buffer.
 
     Returns:
-        dict, or None where onnxruntime-genai cannot run the graph: its past is keys and values of
-        one shape alone, beside tokens, mask and positions.
+        dict, or None if onnxruntime-genai cannot run the graph. It needs a past of only keys and
+        values of one shape, and the inputs tokens, mask and positions.
 
     Raises:
         InputError: the generation settings are not valid.
@@ -66,7 +66,7 @@ def config(model_config, generation, graph):
 
 
 def _decoder(model_config, graph):
-    """The section about the graph, or None."""
+    """The section for the graph, or None."""
     caches = inputs_of_role(graph, "cache")
     shapes = {_heads(value) for value in caches}
     others = {port_of(value).role: value.name for value in graph.inputs if value not in caches}
@@ -105,7 +105,7 @@ def _heads(past):
 
 
 def _query_heads(graph):
-    """The number of heads of the attention nodes, or None if there are none of one number."""
+    """The number of heads of the attention nodes, or None if it is not the same in all."""
     nodes = [node for node in graph if node.op_type in ("Attention", "GroupQueryAttention")]
     attributes = [node.attributes for node in nodes]
     found = {a[name].value for a in attributes for name in _HEADS if name in a}
@@ -113,7 +113,7 @@ def _query_heads(graph):
 
 
 def _width(graph):
-    """The width of what the last product makes logits of, or None."""
+    """The width of the input of the last product, which makes the logits, or None."""
     value = _output(graph, "logits")
     while value is not None and value.producer() is not None:
         node = value.producer()
