@@ -1,4 +1,4 @@
-"""From a Keras model to ONNX graphs in memory: inputs and outputs declared, traced, optimised."""
+"""Makes ONNX graphs in memory of a Keras model: ports are declared, it is traced and optimised."""
 
 import json
 
@@ -22,17 +22,17 @@ from keras_seqattn.onnx.trace import Tracer
 from keras_seqattn.ports import METADATA
 from keras_seqattn.tasks import MODEL, task_of_model
 
-# The entry of a file's metadata that says which inputs have one length, and why.
+# The key in the metadata of a file that says which inputs have one length, and why.
 EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 
 
 def build_graphs(model, target="ort", opset=None, ports=()):
-    """Trace a model into the graphs that its bundle has, in float precision.
+    """Trace a model into the graphs of its bundle, in float precision.
 
     Args:
         model: as for `build_graph`, or an encoder-decoder.
-        target: target name.
-        opset: a lower version of the standard operators than the target's, or None.
+        target: name of the target.
+        opset: None, or a lower version of the standard operators than the target's.
         ports: as for `export`.
 
     Returns:
@@ -54,15 +54,15 @@ def build_graph(model, target="ort", opset=None, ports=()):
     """Trace a model into an `onnx_ir.Model` in float precision.
 
     Args:
-        model: a Keras model with fixed inputs (functional, or any that has been built on
-            keras.Input). A SequenceModel that decodes is traced through its step model, with past
-            and present.
-        target: target name.
-        opset: a lower version of the standard operators than the target's, or None.
+        model: a Keras model with fixed inputs (functional, or any model that was built on
+            keras.Input). For a SequenceModel that decodes, its step model is traced, with past and
+            present.
+        target: name of the target.
+        opset: None, or a lower version of the standard operators than the target's.
         ports: as for `export`.
 
     Raises:
-        ExportError: if an operation has no ONNX form or needs a higher opset, or the model has no
+        ExportError: an operation has no ONNX form or needs a higher opset; or the model has no
             known inputs, or is an encoder-decoder, which has two graphs.
     """
     check_model(model)
@@ -72,7 +72,7 @@ def build_graph(model, target="ort", opset=None, ports=()):
 
 
 def shares_caches(graph):
-    """Whether attention works in place on every cache, so that past and present may be one buffer.
+    """Whether attention works in place on every cache. Then past and present may be one buffer.
 
     Args:
         graph: an `onnx_ir.Graph` of a decoder.
@@ -94,7 +94,7 @@ def _parts(model, ports):
 
 
 def _build(model, target, given):
-    """The graph of a functional model, which may be a part of one of ours."""
+    """The graph of a functional model. The model may be a part of one of our models."""
     load_tables()
     ports, tried = input_ports(model, given), []
 
@@ -102,7 +102,7 @@ def _build(model, target, given):
         tracer = Tracer(target)
         try:
             return tracer, _trace(tracer, model, ports, same), None
-        except Exception as error:  # the model's own code may raise anything
+        except Exception as error:  # the model's own code may raise any error
             tried.append(error)
             return tracer, None, error
 
@@ -120,7 +120,7 @@ def _build(model, target, given):
         graph = _finished(tracer, target, ports)
     except SeqAttnError:
         raise
-    except Exception as error:  # of onnx_ir, which says in its own words what no graph may be
+    except Exception as error:  # onnx_ir has its own messages for graphs that are not valid
         raise ExportError(f"{model.name} makes no graph: {reason(error)}") from error
     if joined:
         graph.metadata_props[EQUAL_LENGTHS] = joined
@@ -142,7 +142,7 @@ def _finished(tracer, target, ports):
 
 
 def _trace(tracer, model, ports, same):
-    """The outputs by name; `same` as in `trace_with_equal_lengths`."""
+    """The outputs by name. For `same`, see `trace_with_equal_lengths`."""
     inputs = {}
     tensors = named_inputs(model)
     sums = {name: "+".join(_joined(part, same) for part in of) for name, of in ports.totals.items()}
@@ -163,7 +163,7 @@ def _trace(tracer, model, ports, same):
 
 
 def _joined(dimension, same):
-    """The name of the dimension that a dimension equals."""
+    """The name of the dimension to which a dimension is equal."""
     while dimension in same:
         dimension = same[dimension]
     return dimension
@@ -172,7 +172,7 @@ def _joined(dimension, same):
 def _ordered(model, names, ports):
     """The names of a dict of outputs in the order that the model declares.
 
-    A functional model's result is in another order on some backends, but not what it declares.
+    On some backends, the result of a functional model has another order than it declares.
     """
     if ports.outputs:
         return [port.name for port in ports.outputs]
@@ -195,7 +195,7 @@ def _named_outputs(model, outputs, ports):
 
 
 def output_name(name, inputs):
-    """The name in the file of an output, which may not be that of an input."""
+    """The name of an output in the file. It must not be the name of an input."""
     return f"{name}_output" if name in inputs else name
 
 

@@ -1,11 +1,11 @@
-"""Write a float32 graph in float16: weights, caches, and what computes well in half precision.
+"""Writes a float32 graph in float16: weights, caches, and operators that are accurate in float16.
 
-Half precision: products with weights, fused attention, lookups in tables, activations, and whatever
-moves values about. Float32: normalisations and residual sums, which would lose digits or leave the
-range; softmaxes, exponentials and sums over axes; every operator that is not known here; the bodies
-of loops; states, which add up over a whole text. Inputs and outputs of the model keep their types,
-but key/value caches are float16. Where onnxruntime has no half kernel on a CPU, it computes in
-float32 by itself, so that the files run there as well, without being faster.
+Half precision: products with weights, fused attention, lookups in tables, activations, and all
+operators that only move values. Float32: normalisations and residual sums, which would lose digits
+or leave the range; softmaxes, exponentials and sums over axes; every operator that is not listed
+here; the bodies of loops; states, which add up over a whole text. Inputs and outputs of the model
+keep their types, but key/value caches are float16. If onnxruntime has no half kernel on a CPU, it
+computes in float32. So the files run there too, but not faster.
 """
 
 import numpy as np
@@ -22,10 +22,10 @@ _LARGEST, _SMALLEST = (
     float(np.finfo(np.float16).max),
     float(np.finfo(np.float16).smallest_subnormal),
 )
-# Of products only those with weights: scores between activations may leave the range.
+# Only products with weights are half precision: scores between activations may leave the range.
 _PRODUCTS = {"Conv", "ConvTranspose", "FusedMatMul", "Gemm", "MatMul"}
 _FUSED = {"Attention", "GroupQueryAttention"}
-# These give what they get, at another place.
+# The results of these operators are values of their inputs, at other places.
 _MOVING = {
     "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
     "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
@@ -36,9 +36,9 @@ _POINTWISE = {
     "QuickGelu", "Relu", "RotaryEmbedding", "Sigmoid", "Sub", "Sum", "Tanh",
 }  # fmt: skip
 _RESIDUAL = {"Add", "Sum"}
-# These read any type and give none of it.
+# These operators read any type, and their results do not have it.
 _READING = {"Cast", "Shape", "Size"}
-# Larger weights than this are stored in half precision also where float32 is computed with them.
+# Larger weights than this are stored in half precision even if the computation is in float32.
 _SMALL = 1 << 12
 
 
@@ -47,10 +47,10 @@ def to_float16(model, progress=None):
 
     Args:
         model: the float `onnx_ir.Model` of the exporter.
-        progress: called with (done, total).
+        progress: None, or a function that is called with (done, total).
 
     Raises:
-        ExportError: when it is written, if a weight is beyond what float16 holds.
+        ExportError: a weight is too large for float16. This is raised when the weight is written.
     """
     rewriting = _Rewriting(model.graph)
     nodes = list(model.graph)
@@ -63,7 +63,7 @@ def to_float16(model, progress=None):
 
 
 class _Rewriting:
-    """One pass over the nodes of a graph; a value keeps one type and has a Cast to the other."""
+    """One pass over the nodes of a graph. A value keeps one type, and a Cast gives the other."""
 
     def __init__(self, graph):
         self.graph = graph
@@ -71,9 +71,9 @@ class _Rewriting:
         self.caches = [value for value in caches if value.dtype == _FULL]
         values = [*graph.inputs, *graph.initializers.values()]
         values += [value for node in graph for value in node.outputs]
-        # What was float32 in the graph; other types stay as they are.
+        # The values that were float32 in the graph. Other types do not change.
         self.floats = {value for value in values if value.dtype == _FULL}
-        # The same value in the other type.
+        # Value -> the same value in the other type.
         self.others = {}
         for cache in self.caches:
             cache.type = ir.TensorType(_HALF)
@@ -83,7 +83,7 @@ class _Rewriting:
                 value.type = ir.TensorType(_HALF)
 
     def rewrite(self, node):
-        """Give a node's inputs and outputs the type in which it computes."""
+        """Give the inputs and outputs of a node the type in which it computes."""
         if node.op_type in _READING:
             return
         wanted = self._type_of(node)
@@ -100,7 +100,7 @@ class _Rewriting:
                 value.type = ir.TensorType(wanted)
 
     def finish(self):
-        """Give the outputs of the graph their types, and drop weights that nothing reads."""
+        """Give the outputs of the graph their types, and drop weights that no node reads."""
         presents = {port_of(value).follows for value in self.caches}
         for output in list(self.graph.outputs):
             wanted = _HALF if output.name in presents else _FULL
@@ -126,8 +126,8 @@ class _Rewriting:
             and computed
             and any(map(_multiplies_computed, node.outputs[0].uses()))
         ):
-            # onnxruntime's fusion of a Transpose with such a product ends the process if there is
-            # a Cast between them.
+            # onnxruntime fuses a Transpose with such a product. If there is a Cast between them,
+            # this crashes the process.
             return _FULL
         if kind in _MOVING:
             half = any(v.dtype == _HALF for v in computed)
@@ -138,7 +138,7 @@ class _Rewriting:
         return _HALF if half else _FULL
 
     def _leaves_range(self, value):
-        """Whether a small constant is no number in half precision, or becomes 0."""
+        """Whether a small constant would become infinite or 0 in half precision."""
         tensor = value.const_value
         if tensor is None or tensor.size > _SMALL:
             return False
@@ -146,7 +146,7 @@ class _Rewriting:
         return bool(((sizes > _LARGEST) | ((sizes > 0) & (sizes < _SMALLEST))).any())
 
     def _typed(self, value, wanted, node):
-        """The value in a type, cast before the node that is the first to ask for it."""
+        """The value in a type. The cast comes before the first node that needs it."""
         if value.dtype == wanted:
             return value
         if value not in self.others:
@@ -187,7 +187,7 @@ def _floats(values):
 
 
 def _is_constant(value):
-    """Whether a value is known before the model runs: a constant, or one that is moved about."""
+    """Whether a value is known before the model runs: a constant, or a constant that is moved."""
     if value.const_value is not None:
         return True
     node = value.producer()
@@ -204,7 +204,7 @@ def _multiplies_computed(use):
 
 
 def _half_tensor(value, name):
-    """A float32 initializer's numbers in half precision, made when they are written."""
+    """The numbers of a float32 initializer in half precision, made when they are written."""
     tensor = value.const_value
 
     def read():

@@ -1,4 +1,4 @@
-"""Inputs to compare a file and a Keras model on: random, valid for the model, reproducible."""
+"""Inputs to compare a file with a Keras model: random, valid for the model, reproducible."""
 
 import sys
 
@@ -12,21 +12,21 @@ from keras_seqattn.onnx.declared import input_ports, named_inputs
 from keras_seqattn.onnx.keras_internals import all_layers
 from keras_seqattn.onnx.lengths import lengths_taken
 
-# Above this many parameters a long batch costs minutes in Keras and shows nothing that a short one
-# does not.
+# With more parameters than this, a long batch takes minutes in Keras, and shows no more than a
+# short one.
 _LARGE = 50_000_000
-# The longest inputs that may be asked for, whatever the model says: it bounds the memory.
+# The maximum length that may be asked for, whatever the model says. It limits the memory.
 _LONGEST = 1 << 20
 
 
 class InputGenerator:
-    """Draws inputs for a model by the roles, shapes and ranges that its ports declare.
+    """Draws inputs for a model. Its ports declare their roles, shapes and ranges.
 
     Args:
         model: the Keras model.
-        lengths: of the inputs of full passes; None chooses them.
-        ports: `Ports` of its inputs; None are those that the model declares.
-        seed: of the generator.
+        lengths: lengths of the inputs of full passes. None chooses them.
+        ports: `Ports` of its inputs. None takes those that the model declares.
+        seed: of the random generator.
     """
 
     def __init__(self, model, lengths=None, ports=None, seed=0):
@@ -44,15 +44,15 @@ class InputGenerator:
         self._masks_zero = any(x.mask_zero for x in tables)
 
     def cases(self, takes=None):
-        """(batch size, length, padding side) of the full passes; None for a length if the shapes
+        """(batch size, length, padding side) of the full passes. The length is None if the shapes
         are fixed.
 
         Args:
             takes: None, or a function of a batch size and a length -> whether the model runs on
-                them, which decides where no lengths were asked for.
+                them. It decides if no lengths were given.
 
         Raises:
-            InputError: the model takes no length, or not one that was asked for.
+            InputError: the model accepts no length, or not one of the given lengths.
         """
         batches = self._batches()
         if not self._is_long():
@@ -65,10 +65,10 @@ class InputGenerator:
         return cases + [(b, n, side) for b in batches[1:] for n in lengths for side in sides]
 
     def lengths(self, default):
-        """The lengths that were asked for, or else those of `default` that the model takes.
+        """The given lengths. If none were given, those of `default` that the model accepts.
 
         Raises:
-            InputError: one that was asked for is longer than the model takes.
+            InputError: a given length is longer than the maximum of the model.
         """
         longest = self.max_length()
         if self._lengths is None:
@@ -80,24 +80,24 @@ class InputGenerator:
         return list(self._lengths)
 
     def _batches(self):
-        """The batch sizes to try; one alone where an input has a fixed one."""
+        """The batch sizes to try. If an input has a fixed batch size, only this one."""
         fixed = {t.shape[0] for t in self.tensors.values() if len(t.shape) and t.shape[0] != 1}
         fixed.discard(None)
         free = any(len(t.shape) and t.shape[0] is None for t in self.tensors.values())
         return [1, 3] if free and not fixed else [min(fixed, default=1)]
 
     def _is_long(self):
-        """Whether an axis besides that of the batch is dynamic."""
+        """Whether an axis other than the batch is dynamic."""
         return any(None in t.shape[1:] for t in self.tensors.values())
 
     def targets(self, batch, length):
-        """int64 (b, t), the tokens that an encoder-decoder's decoder is given."""
+        """int64 (b, t), the tokens for the decoder of an encoder-decoder."""
         return self._array(self.ports.first("targets"), (batch, length))
 
     def steps(self):
-        """How many cached steps to run after 7 tokens.
+        """The number of cached steps after 7 tokens.
 
-        No more than equal a full pass.
+        More steps need not give the same result as a full pass, in some families.
         """
         role = "targets" if self.ports.first("targets") else "tokens"
         limits = [20, self.max_length(role) - 7]
@@ -107,9 +107,9 @@ class InputGenerator:
         return max(0, min(limits))
 
     def max_length(self, role=None):
-        """The longest input: of a role, or the first that has a length.
+        """The maximum length of the input of a role, or of the first input that has a length.
 
-        Dynamic rotary scaling is about what lies beyond the table.
+        With dynamic rotary scaling, the declared maximum is no limit: the scaling begins there.
         """
         return min(_LONGEST, self._declared_length(role))
 
@@ -128,11 +128,11 @@ class InputGenerator:
         return min([n for n in limits if isinstance(n, int)], default=sys.maxsize)
 
     def inputs(self, batch, length, side, apart=False):
-        """Arrays by input name, int64 where Keras has integers.
+        """Arrays by input name, int64 for the integers of Keras.
 
         Args:
             batch, length, side: as in `cases`.
-            apart: each input after the first is shorter by one more.
+            apart: make each input after the first one shorter by one more.
         """
         arrays = {}
         for i, (name, tensor) in enumerate(self.tensors.items()):
@@ -146,9 +146,9 @@ class InputGenerator:
         return arrays
 
     def masks(self, inputs):
-        """list of int or bool (b, t), nonzero where outputs of (b, t, ...) count.
+        """list of int or bool (b, t), nonzero where outputs (b, t, ...) are compared.
 
-        At masked positions Keras's backends do not agree with each other, so there is nothing to
+        At masked positions the results of Keras differ between backends, so there is nothing to
         compare with.
         """
         mask = self.ports.first("mask")
@@ -170,13 +170,13 @@ class InputGenerator:
             return self._flags(shape)
         ids = self.random.integers(least, below, shape)
         if self._masks_zero:
-            # Where 0 is padding a row of nothing else would see nothing, as with `_flags`.
+            # If 0 is padding, a row of zeros only would see no token, as in `_flags`.
             ids[..., :1] = np.maximum(ids[..., :1], 1)
         return ids
 
     def _flags(self, shape):
-        """Of 0 and 1, most of them 1. They may be a mask, with which each query must see a key:
-        where none is seen Keras's backends do not agree with each other.
+        """Values 0 and 1, mostly 1. They may be a mask, so each query must see at least one key:
+        if a query sees no key, the results of Keras differ between backends.
         """
         flags = self.random.random(shape) < 0.7
         flags[..., :1] = True
@@ -185,7 +185,7 @@ class InputGenerator:
         return flags
 
     def _global_mask(self, shape, most):
-        """Up to three tokens of each row, which may be padding."""
+        """Up to three tokens of each row. They may be padding."""
         count = min(3, shape[1], most)
         mask = np.zeros(shape, np.int64)
         for row in mask:
@@ -193,7 +193,7 @@ class InputGenerator:
         return mask
 
     def for_keras(self, inputs):
-        """The same inputs in the structure and widths that the Keras model takes."""
+        """The same inputs with the structure and the types that the Keras model needs."""
         arrays = [inputs[n].astype(t.dtype) for n, t in self.tensors.items()]
         struct = self.model.input
         if isinstance(struct, dict):
@@ -202,7 +202,7 @@ class InputGenerator:
 
 
 def padding_mask(shape, side):
-    """int64 (b, ..., t): row r has about r/4 of its positions padded, and at least one real."""
+    """int64 (b, ..., t): about r/4 of the positions of row r are padding, at least one is real."""
     mask = np.ones(shape, np.int64)
     for row in range(shape[0]) if side else ():
         padded = min(row * shape[-1] // 4 + (row > 0), shape[-1] - 1)
@@ -214,5 +214,5 @@ def padding_mask(shape, side):
 
 
 def _file_dtype(dtype):
-    """The NumPy type of an input in the file, whose integers are all int64."""
+    """The NumPy type of an input in the file. All integers in the file are int64."""
     return "int64" if "int" in dtype else "float32" if dtype == "bfloat16" else dtype

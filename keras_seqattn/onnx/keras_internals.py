@@ -1,11 +1,10 @@
-"""The one place that touches private Keras modules: the hook through which the exporter sees every
-call.
+"""The only module that uses private modules of Keras: the hook with which the exporter sees calls.
 
 Keras sends each symbolic `keras.ops` call and each symbolic layer call through
-`Operation.symbolic_call` or `Layer.symbolic_call`. `intercept` replaces both for the length of a
-trace, and with them the few functions of `keras.ops` that take sizes but no tensor and would
-otherwise go straight to the backend. They are replaced for the thread that traces; others get Keras
-as it is, and wait where they want to trace as well.
+`Operation.symbolic_call` or `Layer.symbolic_call`. `intercept` replaces both during a trace. It
+also replaces the few functions of `keras.ops` that have sizes but no tensor as arguments, because
+they would call the backend. The replacements hold only for the thread that traces. Other threads
+get the functions of Keras; if they want to trace too, they wait.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ from keras.src.ops.operation import Operation as _Operation
 from keras_seqattn.onnx.sizes import is_dynamic
 
 _OPS_NAMESPACES = (keras.ops, _src_ops)
-# Two traces at once would each restore what the other put there.
+# Of two traces at the same time, each would restore the replacements of the other.
 _TRACING = threading.RLock()
 
-# A weight on the left of an operator computes at once in the backend, which does not know Symbols.
+# With a weight on the left of an operator, the backend would compute at once. It knows no Symbols.
 _VARIABLE_OPERATORS = {
     "__add__": keras.ops.add,
     "__sub__": keras.ops.subtract,
@@ -39,7 +38,7 @@ def intercept(symbolic_call, functions):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
-        symbolic_call: called instead of Keras's own shape inference; returns the outputs.
+        symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
     """
 
@@ -49,9 +48,9 @@ def intercept(symbolic_call, functions):
     with _TRACING, contextlib.ExitStack() as stack:
         for owner in (_Operation, _layer_module.Layer):
             _replace(stack, owner, "symbolic_call", hook)
-        # A traced call must leave no node behind in the layers it went through.
+        # A traced call must not leave nodes in the layers that it calls.
         _replace(stack, _layer_module, "Node", lambda **_: None)
-        # Keras makes plain ints of the sizes in a shape.
+        # Keras converts the sizes in a shape to plain ints.
         standardized = _keeping_sizes(_backend.standardize_shape)
         _replace(stack, _backend, "standardize_shape", standardized)
         for name, wrapper in functions.items():
@@ -63,7 +62,7 @@ def intercept(symbolic_call, functions):
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))
         if keras.config.is_traceback_filtering_enabled():
-            # Keras would wrap each error of a lowering in a page of its own text.
+            # Keras would add a long text to each error of a lowering.
             keras.config.disable_traceback_filtering()
             stack.callback(keras.config.enable_traceback_filtering)
         yield
@@ -99,7 +98,7 @@ def _replace(stack, owner, name, value):
 
 
 def _in_this_thread(value, original):
-    """`value` for the calls of this thread, `original` for those of others."""
+    """`value` for the calls of this thread, and `original` for those of other threads."""
     thread = threading.get_ident()
 
     @functools.wraps(original)
@@ -111,10 +110,10 @@ def _in_this_thread(value, original):
 
 
 def is_keras_operation(operation):
-    """Whether the class of `operation` ships with Keras, so that its name identifies it."""
+    """Whether the class of `operation` belongs to Keras, so that its name identifies it."""
     return type(operation).__module__.startswith("keras.src.")
 
 
 def all_layers(model):
-    """The model and every layer in it, also those inside layers, as a list."""
+    """list of the model and every layer in it, including layers inside layers."""
     return list(model._flatten_layers())

@@ -1,24 +1,24 @@
-"""Which lengths of inputs a Keras model takes, found by asking it."""
+"""Finds the lengths of inputs that a Keras model accepts, by trying them."""
 
-# How far above a length the first one is looked for that the model takes.
+# How far above a wanted length an accepted length is searched.
 _REACH = 256
 
 
 def lengths_taken(wanted, takes):
-    """The lengths to compare at: for each wanted one the first from there on that the model takes.
+    """The lengths for a comparison: for each wanted one, the next length that the model accepts.
 
-    A model may need a least length (a slice, a window) or a multiple of one (equal parts, blocks).
+    A model may need a minimum length (a slice, a window) or a multiple (equal parts, blocks).
 
     Args:
         wanted: ascending ints.
         takes: function of a length -> whether the model runs on it.
 
     Returns:
-        list of ascending ints, empty if the model takes none.
+        list of ascending ints; empty if the model accepts none.
     """
     found = []
     for first in wanted:
-        # A multiple of n comes again after n, so that what was far at first is as far later.
+        # Multiples of n are n apart. If the first one was far away, each later one may be as far.
         reach = found[0] if found else _REACH
         length = next((n for n in range(first, first + reach) if n in found or takes(n)), None)
         if length is not None and length not in found:

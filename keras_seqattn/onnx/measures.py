@@ -1,4 +1,4 @@
-"""How far apart two results are: the measures by which a precision is judged; NumPy only."""
+"""Measures of how far apart two results are. A precision is judged by one of them. NumPy only."""
 
 import dataclasses
 import math
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What a verification computes of its comparisons.
+    """What a verification computes from its comparisons.
 
     Attributes:
-        difference: function of two finite float64 arrays, Keras's and the file's -> float.
-        total: function of a list of `Case` -> float, what is held against the tolerance.
+        difference: function of two finite float64 arrays, of Keras and of the file -> float.
+        total: function of a list of `Case` -> float, which is compared with the tolerance.
     """
 
     difference: Callable
@@ -38,18 +38,18 @@ def _mean(cases):
     return float(np.average([case.error for case in compared], weights=weights))
 
 
-# The largest difference over max(1, the largest magnitude), of the worst case, but for those that
-# rounding explains.
+# The largest difference over max(1, the largest magnitude), in the worst case, without the cases
+# that rounding explains.
 LARGEST = Measure(_largest, _worst)
-# The relative root-mean-square difference, on average over all compared positions: the error on a
-# single token of a rounded file is mostly chance.
+# The relative root-mean-square difference, as the mean over all compared positions. In a rounded
+# file, the error of a single token is mostly chance.
 MEAN = Measure(_relative, _mean)
 
 
 def difference(expected, actual, measure):
     """How far apart two float64 arrays are by a measure.
 
-    NaN and infinities count as equal where both arrays have the same, else as infinitely far apart.
+    NaN and infinities are equal if both arrays have the same. Otherwise the distance is infinite.
     """
     known = np.isfinite(expected)
     if not known.all():

@@ -1,4 +1,4 @@
-"""A lower version of the standard operators than a target's own, where the operators allow it."""
+"""Lowers the version of the standard operators below the target's, if the operators allow it."""
 
 import numpy as np
 import onnx
@@ -7,12 +7,12 @@ import onnx_ir as ir
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError
 
-# Before this version axes were attributes and a softmax flattened its input.
+# Before this version, axes were attributes, and a softmax flattened its input.
 _LOWEST = 13
 # The version since which an operator means the same with the same inputs and attributes.
 _CHANGED = {"AveragePool": 19, "GridSample": 20, "GroupNormalization": 21, "Resize": 19,
             "RoiAlign": 16}  # fmt: skip
-# The same of some values of attributes.
+# The same for some values of attributes.
 _VALUES = {
     ("Pad", "mode", "wrap"): 19,
     **{(op, "reduction", word): 18 for op in ("ScatterElements", "ScatterND")
@@ -21,7 +21,7 @@ _VALUES = {
 
 
 def check_opset(opset):
-    """Raise ExportError if it is neither None nor a version that may be asked for."""
+    """Raise ExportError unless the opset is None or a version that may be asked for."""
     if opset is None:
         return
     if not isinstance(opset, int | np.integer) or isinstance(opset, bool) or opset < _LOWEST:
@@ -29,14 +29,14 @@ def check_opset(opset):
 
 
 def lower_opset(models, opset):
-    """Declare a lower version of the standard operators, and the file format that goes with it.
+    """Declare a lower version of the standard operators, and the matching file format.
 
     Args:
         models: list of the `onnx_ir.Model` of one bundle, changed in place.
-        opset: the wanted version, or None to leave the models as they are.
+        opset: the wanted version. None does not change the models.
 
     Raises:
-        ExportError: the models are of a lower version, or one of their operators needs a higher.
+        ExportError: the models have a lower version, or one of their operators needs a higher one.
     """
     if opset is None:
         return
@@ -70,13 +70,13 @@ def _ir_version(opset):
 
 
 def _lowest(node, wanted):
-    """The lowest version from the wanted one up that has a node as it stands."""
+    """The lowest version, from the wanted one up, that has a node as it is."""
     versions = range(wanted, onnx.defs.onnx_opset_version() + 1)
     return next((version for version in versions if _fits(node, version)), versions[-1])
 
 
 def _fits(node, version):
-    """Whether a version has a node's operator with its inputs, outputs, attributes and types."""
+    """Whether a version has the operator of a node, with its inputs, outputs, attributes, types."""
     if version < _CHANGED.get(node.op_type, 0):
         return False
     try:
@@ -93,7 +93,7 @@ def _fits(node, version):
 
 
 def _takes(parameters, values, least, most):
-    """Whether the parameters of an operator fit values in number and type."""
+    """Whether the parameters of an operator fit the values in number and type."""
     if not least <= len(values) <= most:
         return False
     for place, value in enumerate(values):

@@ -18,9 +18,9 @@ from keras_seqattn.onnx.passes import (
     widen_floats,
 )
 
-# Each with the operator that a target must have for it, or None. The order matters: projections
-# are packed into an attention node only once it does the rotation itself. residual_sum works around
-# a fusion of onnxruntime's own, so that it goes with onnxruntime's operators.
+# Each pass with the operator that the target must have for it, or None. The order matters:
+# projections are packed into an attention node only after the rotation is in the node.
+# residual_sum works around a fusion of onnxruntime, so it needs the operators of onnxruntime.
 _PASSES = (
     (compact_padding, "GroupQueryAttention"),
     (packed_projections, None),

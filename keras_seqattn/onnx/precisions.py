@@ -1,6 +1,6 @@
-"""How exact a file is, as data: what rewrites the float graph, and how the result is judged.
+"""The precisions of a file, as data: the function that rewrites the float graph, and the tolerance.
 
-Another precision is one more row: `register_precision(Precision("mine", rewrite=..., ...))`.
+To add a precision, add one row: `register_precision(Precision("mine", rewrite=..., ...))`.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ class Precision:
     """One way to write the numbers of a file.
 
     Attributes:
-        name: what users write, and what the file's metadata say.
+        name: the name for users, also in the metadata of the file.
         description: a few words for the command line.
-        tolerance: the largest error with which a file is accepted.
+        tolerance: the maximum error of an accepted file.
         measure: how the error is measured.
         rewrite: None, or a function(model, parts=1, progress=None) that changes the float
             `onnx_ir.Model` in place. `parts` is the number of graphs in the bundle, and `progress`
-            None or a function of (done, total).
-        exact: whether the file computes what Keras computes, but for rounding. Then greedy tokens
-            must be equal, and an error above the tolerance is accepted where a change in the last
-            bit of the weights explains it.
+            is None or a function of (done, total).
+        exact: whether the file computes the same as Keras, except for rounding. Then greedy tokens
+            must be equal, and an error above the tolerance is accepted if a change in the last bit
+            of the weights explains it.
     """
 
     name: str
@@ -54,10 +54,10 @@ def register_precision(precision):
 
 
 def get_precision(name):
-    """The precision of that name.
+    """The precision with that name.
 
     Raises:
-        ExportError: for an unknown name.
+        ExportError: the name is unknown.
     """
     return find_row(PRECISIONS, Precision, "precision", name)
 
@@ -66,7 +66,7 @@ def _quantized(precision, head_bits=None):
     def rewrite(model, parts=1, progress=None):
         from keras_seqattn.onnx.quantize import quantize
 
-        # Beside the layers of an encoder-decoder's encoder, its vocabulary weighs most.
+        # After the layers, the vocabulary is the largest part of the encoder of an encoder-decoder.
         quantize(model, precision, head_bits=head_bits, tables=parts > 1, progress=progress)
 
     return rewrite
@@ -81,12 +81,12 @@ def _float16(model, parts=1, progress=None):
 # Different summation orders, over up to some tens of layers.
 register_precision(Precision("fp32", "float32, as Keras computes", 1e-4, LARGEST, exact=True))
 # Measured: SmolLM2 and MiniLM 0.001, tiny re-randomised models of all families 0.0004 to 0.004, and
-# 0.0074 with 11 layers. A mask or a scale that is wrong gives 0.1 and more.
+# 0.0074 with 11 layers. A wrong mask or scale gives 0.1 and more.
 register_precision(Precision("float16", "float16 weights and activations", 0.02, rewrite=_float16))
-# What rounding weights (and activations to 8 bits) costs on random tokens, which is more than on
-# text. Measured: SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as onnxruntime's own
-# quantize_dynamic), tiny re-randomised models up to 0.05 and 0.5, whose Gaussian weights are the
-# worst case for int4. A wrong scale, nibble order or zero point gives 1 and more.
+# The error of rounding weights (and activations to 8 bits) on random tokens. It is larger than on
+# text. Measured: SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as quantize_dynamic of
+# onnxruntime), tiny re-randomised models up to 0.05 and 0.5; their Gaussian weights are the worst
+# case for int4. A wrong scale, nibble order or zero point gives 1 and more.
 register_precision(Precision("int8", "8-bit matrix products", 0.3, rewrite=_quantized("int8")))
 register_precision(Precision("int4", "4-bit weights in blocks", 0.6, rewrite=_quantized("int4")))
 register_precision(

@@ -1,16 +1,16 @@
-"""What other libraries raise, in one line."""
+"""Puts the errors of other libraries into one line."""
 
 import itertools
 import re
 
 # Keras writes some of its messages in bold.
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
-# How a note says where in a model something was raised; libraries add notes of their own.
+# The start of a note that says where in a model an error was raised. Libraries add other notes.
 PLACE = "while tracing"
-# Where Keras goes on to list what it was given.
+# After this text, Keras lists its arguments.
 _REST = ("Arguments received by", "Full input shape")
 _LONGEST = 400
-# What backends say if they are given a symbolic tensor.
+# Messages of backends that were given a symbolic tensor.
 _OF_A_BACKEND = (
     "KerasTensor is symbolic",
     "KerasTensor cannot be used",
@@ -23,7 +23,7 @@ _UNKNOWN = re.compile(r"[(\[,] ?\?(?=[,)\]])")
 
 
 def without_stand_ins(text):
-    """A message about shapes, with "?" for each size that is known only at run time."""
+    """A message about shapes with "?" for each size that is known only at run time."""
     found = _STAND_IN.sub("?", text)
     if found == text and not _UNKNOWN.search(text):
         return text
@@ -31,7 +31,7 @@ def without_stand_ins(text):
 
 
 def reason(error):
-    """The message of any exception in one line, with the places that were noted on it."""
+    """The message of an exception in one line, with the places in its notes."""
     lines = (line.strip() for line in _STYLE.sub("", str(error)).splitlines())
     said = itertools.takewhile(lambda line: not line.startswith(_REST), filter(_says, lines))
     text = " ".join(said) or type(error).__name__
@@ -45,5 +45,5 @@ def reason(error):
 
 
 def _says(line):
-    # Keras's first line names only the layer whose call failed.
+    # The first line of Keras only names the layer whose call failed.
     return line and not line.startswith("Exception encountered when calling")

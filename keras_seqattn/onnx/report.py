@@ -1,4 +1,4 @@
-"""What a verification compared and found, and how it is written down."""
+"""The results of a verification, and how they are written to a file."""
 
 import dataclasses
 import json
@@ -9,31 +9,31 @@ import numpy as np
 from keras_seqattn.onnx import measures
 from keras_seqattn.onnx.precisions import Precision, get_precision
 
-# A softmax of large scores or a normalisation of small values can make much of the last bit.
+# A softmax of large scores, or a normalisation of small values, can enlarge the last bit a lot.
 # Measured on 455 stacks of one to four gated delta, gated linear, state-space, attention, LSTM and
 # GRU layers with re-randomised weights: Keras and onnxruntime are about equally far from float64
-# (the geometric mean of the ratio is 0.9 to 1.3 for each kind), and where they are over 1e-4 apart,
-# at most 3.0 times as far as changes in the last bit of the weights move Keras. In 20 of the most
-# sensitive stacks, 0.1 % in a decay or a norm's scale and 0.5 % in a constant or a matrix gave
-# 5.3 times that and more. Where the last bit alone moves more than a thousandth, a comparison would
-# prove little.
+# (the geometric mean of the ratio is 0.9 to 1.3 for each kind). If they differ by more than 1e-4,
+# they differ at most 3.0 times as much as changes in the last bit of the weights move Keras. In 20
+# of the most sensitive stacks, an error of 0.1 % in a decay or in the scale of a norm, and of 0.5 %
+# in a constant or a matrix, gave 5.3 times that and more. If the last bit alone moves Keras by more
+# than a thousandth, a comparison would prove little.
 _ROUNDINGS = 4
 _SENSITIVE = 1e-3
 
 
 @dataclasses.dataclass
 class Case:
-    """One comparison: what was run and how far apart the results were.
+    """One comparison: what was run, and how far apart the results were.
 
     Attributes:
         name: batch size, length, padding, cached steps.
         error: by the measure of the precision. fp32: the largest difference over max(1, the
             largest magnitude). Others: the relative root-mean-square difference.
-        rows: how many output positions were compared; 0 if no number was, because everything was
-            empty, NaN or infinite.
+        rows: the number of compared output positions. It is 0 if no number was compared, because
+            everything was empty, NaN or infinite.
         agreement: for logits, the share of positions where both prefer the same token.
-        rounding: where the error of an exact file is above the tolerance, how far Keras's own
-            outputs move if each weight and input changes in its last bit; else None.
+        rounding: if the error of an exact file is above the tolerance: how far the outputs of Keras
+            move if each weight and input changes in its last bit. Otherwise None.
     """
 
     name: str
@@ -44,23 +44,23 @@ class Case:
 
     @property
     def is_rounding(self):
-        """Whether rounding explains the error: both sides round, at each of their operations."""
+        """Whether rounding explains the error. Both sides round in each of their operations."""
         moved = self.rounding
         return moved is not None and moved <= _SENSITIVE and self.error <= _ROUNDINGS * moved
 
 
 @dataclasses.dataclass
 class Report:
-    """What `verify` compared.
+    """The comparisons of `verify`.
 
     Attributes:
-        precision: of the file.
-        tolerance: the largest error allowed.
+        precision: name of the precision of the file.
+        tolerance: the maximum error.
         cases: every comparison, a `Case` each.
-        rehearsed: what else of a bundle was used, such as its chat template: list of str.
-        equal_lengths: str, which inputs have one length and which layer needs that; empty if each
-            has its own.
-        judgement: Precision, how the cases are judged; by default as the file's precision says.
+        rehearsed: list of str, other parts of a bundle that were used, such as its chat template.
+        equal_lengths: str, which inputs have one length, and which layer needs that. It is empty if
+            each input has its own length.
+        judgement: Precision that judges the cases. The default is the precision of the file.
     """
 
     precision: str
@@ -81,13 +81,13 @@ class Report:
 
     @property
     def compared(self):
-        """Whether there was a number to compare: equal NaN and empty arrays prove nothing."""
+        """Whether there was a number to compare. Equal NaN and empty arrays prove nothing."""
         return any(case.rows for case in self.cases)
 
     @property
     def error(self):
-        """What is held against the tolerance: the worst case for fp32, but for those that rounding
-        explains; the mean over all compared positions for others.
+        """The error that is compared with the tolerance. For fp32, the worst case without cases
+        that rounding explains. For others, the mean over all compared positions.
         """
         if not self.compared:
             return max((case.error for case in self.cases if not case.is_rounding), default=0.0)
@@ -99,7 +99,7 @@ class Report:
         return self.compared and self.error <= self.tolerance
 
     def summary(self):
-        """One line for people."""
+        """The result in one line for people."""
         if not self.compared and self.worst <= self.tolerance:
             return (
                 f"nothing to compare in {len(self.cases)} comparisons: every output of Keras was "
@@ -124,7 +124,7 @@ class Report:
         return text + (f"; {self.equal_lengths}" if self.equal_lengths else "")
 
     def to_dict(self):
-        """For parity.json."""
+        """dict for parity.json."""
         return {
             "precision": self.precision,
             "tolerance": self.tolerance,
@@ -137,15 +137,15 @@ class Report:
 
 
 def difference(expected, actual, precision):
-    """How far apart two float64 arrays are by the measure of a precision, or of its name.
+    """How far apart two float64 arrays are, by the measure of a precision or of its name.
 
-    NaN and infinities count as equal where both arrays have the same, else as infinitely far apart.
+    NaN and infinities are equal if both arrays have the same. Otherwise the distance is infinite.
     """
     return measures.difference(expected, actual, get_precision(precision).measure)
 
 
 def write_report(report, folder, extra):
-    """Write parity.json: the report, and `extra` (the bundle, its files and digests)."""
+    """Write parity.json: the report and `extra` (the bundle, its files and digests)."""
     content = {**extra, **(report.to_dict() if report else {"cases": []})}
     with open(os.path.join(folder, "parity.json"), "w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)

@@ -1,4 +1,4 @@
-"""Comparisons of the two files of an encoder-decoder with its Keras model, one `Case` each."""
+"""Compares the two files of an encoder-decoder with its Keras model, one `Case` each."""
 
 import keras
 import numpy as np
@@ -17,30 +17,30 @@ from keras_seqattn.onnx.inputs import InputGenerator
 
 _SOURCE_LENGTHS = (1, 5, 29)
 _CACHED_SOURCE = 5
-# How many tokens of a target are decoded at once before the cached steps.
+# The number of tokens of a target that are decoded at once, before the cached steps.
 _PREFILL = 3
 
 
 class Seq2SeqComparison:
-    """The comparisons that fit an encoder-decoder, with caches or with recurrent states.
+    """The comparisons for an encoder-decoder, with caches or with recurrent states.
 
     Args:
         model: the Keras model.
         encoder, decoder: onnxruntime.InferenceSession of the two files.
-        precision: Precision, how the results are judged.
-        lengths: of the sources; None chooses them.
+        precision: Precision that judges the results.
+        lengths: lengths of the sources. None chooses them.
     """
 
     def __init__(self, model, encoder, decoder, precision, lengths=None):
         self.model, self.precision = model, precision
         self.encoder, self.decoder = encoder, decoder
         self.generator = InputGenerator(model, lengths)
-        # All targets have one length, so that Keras meets few shapes.
+        # All targets have one length, so that Keras compiles for few shapes.
         self.targets = _PREFILL + self.generator.steps()
         self._call = model_function(model)
 
     def jobs(self):
-        """Functions without arguments, each of which makes one comparison."""
+        """Functions without arguments. Each makes one comparison."""
         rows = [(1, None), (3, "left"), (3, "right")]
         for length in self.generator.lengths(_SOURCE_LENGTHS):
             for batch, side in rows:
@@ -50,7 +50,7 @@ class Seq2SeqComparison:
         yield self.greedy
 
     def steps(self, batch, length, side, prefill):
-        """The encoder, a prefill and cached single steps against one full pass."""
+        """Compare the encoder, a prefill and cached single steps with one full pass."""
         inputs = self.generator.inputs(batch, length, side)
         targets, steps = self.generator.targets(batch, self.targets), self.targets - prefill
         decoding = _Decoding(self.encoder, self.decoder, inputs)
@@ -61,7 +61,7 @@ class Seq2SeqComparison:
         return compare(name, expected, {"logits": np.concatenate(parts, axis=1)}, self.precision)
 
     def greedy(self):
-        """Greedy tokens of the files, each checked against Keras's choice after the same tokens."""
+        """Greedy tokens of the files. Each is compared with the choice of Keras."""
         inputs = self.generator.inputs(1, _CACHED_SOURCE, None)
         decoding = _Decoding(self.encoder, self.decoder, inputs)
         tokens = [self.generator.targets(1, 1)]
@@ -72,7 +72,7 @@ class Seq2SeqComparison:
         return compare_tokens(targets[:, 1:], logits, self.precision)
 
     def keras(self, inputs, targets):
-        """The Keras model's logits."""
+        """The logits of the Keras model."""
         name = self.generator.ports.first("targets").name
         feeds = self.generator.for_keras({**inputs, name: targets})
         outputs = run_keras(self.model, lambda: self._call(feeds), feeds)
@@ -80,7 +80,7 @@ class Seq2SeqComparison:
 
 
 class _Decoding:
-    """Decodes the targets of one batch of sources, by the ports of both files."""
+    """Decodes the targets of one batch of sources with the ports of both files."""
 
     def __init__(self, encoder, decoder, inputs):
         self.decoder, ports = decoder, decoder.ports

@@ -1,7 +1,7 @@
 """Sizes that are known only at run time, followed through integer arithmetic.
 
-A dynamic dimension is an int with a large prime number as its value, so that Keras can infer shapes
-from it. It also knows which expression of the inputs' dimensions it is. The value alone is not
+A dynamic dimension is an int whose value is a large prime number, so that Keras can infer shapes
+from it. It also knows its expression of the dimensions of the inputs. The value alone is not
 enough: `n % 8` of a prime is a small number like any other, `max(n, 128)` is the prime itself, and
 `(n + 7) // 8` has the value of `(n + 6) // 8` for most primes.
 """
@@ -10,16 +10,16 @@ import operator
 
 import numpy as np
 
-# Descending, so that the length of a later input can be cut off that of an earlier one and leaves a
-# size. No two are near each other, and no two pairs have nearly the same sum or difference.
+# Descending, so that the length of a later input can be subtracted from that of an earlier one. No
+# two are near each other, and no two pairs have nearly the same sum or difference.
 _STAND_INS = (1125899906318387, 1089957705285643, 1058132160151597, 1023614270308381)
 _STAND_INS += (983183048310797, 937126174130183, 898861045907477, 875993962643473)
 _STAND_INS += (834895079800883, 796419690070117, 768884208042023, 696548949753871)
 _STAND_INS += (651519297323017, 598777673547787)
 MOST_DIMENSIONS = len(_STAND_INS)
-# Two expressions of one value are the same one if they agree at these points too: a prime number of
-# small ones, which each dimension takes once and no two dimensions in step, then the neighbours of
-# powers of two, where blocks and limits lie, then others.
+# Two expressions with the same value are equal if they also agree at these points. The points are:
+# a prime number of small values, which each dimension takes once and no two dimensions in step;
+# the neighbours of powers of two, because blocks and limits are often there; and others.
 _SMALL = 4099
 _POWERS = [2**k + d for k in range(12, 21) for d in (-1, 0, 1)]
 _OTHERS = 64
@@ -27,20 +27,20 @@ _ELEMENTWISE = {min: np.minimum, max: np.maximum}
 _ELEMENTWISE |= {
     f: f for f in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
 }
-# A constant, such as n - n + 3, is no size; it is looked for among values up to this.
+# A constant, such as n - n + 3, is not a Size. Constants are found among values up to this one.
 _LARGEST_CONSTANT = 1 << 33
-# Numbers near stand-ins, or large parts of them, that reach a constant are leaks. Other numbers
-# hardly ever are: few at a time, at least this large, and that near.
+# A constant that holds a number near a stand-in, or near a large part of one, is a leak. Other
+# constants hardly ever hold few numbers that are so large and so near.
 _FEW = 16
 _LEAST_LEAK = 1 << 33
 _NEAR = 1 << 10
 
 
 class Size(int):
-    """An integer that depends on the lengths of the inputs; arithmetic on it gives another.
+    """An integer that depends on the lengths of the inputs. Arithmetic with it gives another Size.
 
-    As an int it has the value for lengths that are the stand-ins. Two are equal if they are the
-    same function of the lengths; no plain int is equal to one.
+    Its value as an int is that for lengths equal to the stand-ins. Two Sizes are equal if they are
+    the same function of the lengths. A Size is never equal to a plain int.
     """
 
     def __new__(cls, value, samples=None, function=None, operands=()):
@@ -50,11 +50,11 @@ class Size(int):
 
     @property
     def samples(self):
-        """int64 (points,), its values where expressions are compared."""
+        """int64 (points,), its values at the points where expressions are compared."""
         if self._samples is None:
             function = _ELEMENTWISE.get(self._function)
             function = function or np.vectorize(self._function, otypes=[np.int64])
-            # A length that is divided by may be 0 at a point, where the file is not run either.
+            # A length in a divisor may be 0 at a point. The file is not run with that length.
             with np.errstate(all="ignore"):
                 self._samples = function(*map(_samples, self._operands))
         return self._samples
@@ -71,7 +71,7 @@ class Size(int):
 
     __hash__ = int.__hash__
 
-    # What a message shows of a shape; Keras's einsum reads back what it writes with str.
+    # Messages show this for a shape. Keras's einsum uses str and parses the text again.
     def __repr__(self):
         return "?"
 
@@ -104,31 +104,31 @@ for _name, _function in (
 
 
 def dimension(index):
-    """The Size of the dynamic dimension of this number, below MOST_DIMENSIONS."""
+    """The Size of the dynamic dimension with this number, below MOST_DIMENSIONS."""
     small = 1 + np.arange(_SMALL) * (index + 1) % _SMALL
     others = np.random.default_rng(index).integers(1, 1 << 20, _OTHERS)
-    # Last, as the stand-ins: lengths of which a later one can be cut off an earlier one.
+    # The last point is the stand-ins: a later length can be subtracted from an earlier one.
     last = [_STAND_INS[index] >> 30]
     samples = np.concatenate([small, np.roll(_POWERS, 3 * index), others, last])
     return Size(_STAND_INS[index], samples)
 
 
 def unknown():
-    """A Size that equals no other one: of a part whose length depends on values."""
+    """A Size that equals no other one, for a part whose length depends on values."""
     samples = np.random.default_rng().integers(1, 1 << 20, len(dimension(0).samples))
     return Size(_STAND_INS[0] >> 10, samples)
 
 
 def is_dynamic(size):
-    """Whether a number of a shape stands for a size that is known only at run time."""
+    """Whether a number in a shape stands for a size that is known only at run time."""
     return isinstance(size, Size)
 
 
 def computed(function, *numbers):
-    """`function` of integers, which is a Size if it depends on one.
+    """`function` of integers. The result is a Size if it depends on one.
 
     Args:
-        function: of plain ints, giving an int.
+        function: function of plain ints -> int.
         *numbers: ints and Sizes.
     """
     value = int(function(*map(int, numbers)))
@@ -141,7 +141,7 @@ def computed(function, *numbers):
 
 
 def _known(function, numbers, value):
-    """The Size made of the same numbers before, which need not be compared, or a new one."""
+    """The Size that was made of the same numbers before, without comparing them, or a new one."""
     made = next(filter(is_dynamic, numbers)).__dict__.setdefault("_made", {})
     key = (function, *numbers)
     if key not in made:
@@ -158,12 +158,12 @@ def _is_integer(x):
 
 
 def at_other_lengths(size):
-    """int, what a size would be if all lengths were different ones."""
+    """int, the value of a size if all lengths were different ones."""
     return int(size.samples[-1]) if is_dynamic(size) else size
 
 
 def leaks(array, sizes):
-    """Whether a constant holds, among few numbers as shapes have them, a stand-in or part of one.
+    """Whether a constant with few numbers, like a shape, holds a stand-in or a part of one.
 
     Args:
         array: NumPy array.

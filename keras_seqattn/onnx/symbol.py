@@ -31,8 +31,8 @@ class Symbol(keras.KerasTensor):
 
     Attributes:
         value: the `onnx_ir.Value`.
-        sizes: the shape in ints, of which `sizes.Size` are dynamic (`shape` shows those as None).
-        number: for an integer scalar that is computed from sizes alone, the int or Size; else None.
+        sizes: the shape in ints. Dynamic sizes are `sizes.Size` (`shape` shows those as None).
+        number: the int or Size of an integer scalar that is computed only from sizes; else None.
     """
 
     def __init__(self, value, sizes, dtype, number=None):
@@ -42,11 +42,11 @@ class Symbol(keras.KerasTensor):
         self.value = value
         self.sizes = sizes
         self.number = number
-        # A lowering may look through a reshape, to the value before it.
+        # The Symbol before a reshape, for lowerings that can leave out the reshape.
         self.reshaped_from = self
 
-    # Arrays of NumPy and of JAX leave `array + symbol` to the Symbol, as other backends' do. What
-    # KerasTensor has here refuses it.
+    # With this, arrays of NumPy and JAX leave `array + symbol` to the Symbol, as other backends do.
+    # What KerasTensor defines here would refuse it.
     __array_ufunc__ = None
 
     @property
@@ -54,12 +54,12 @@ class Symbol(keras.KerasTensor):
         raise AttributeError("__jax_array__")
 
     def view(self, dtype):
-        """The same ONNX value under another Keras dtype."""
+        """The same ONNX value with another Keras dtype."""
         return Symbol(self.value, self.sizes, dtype, self.number)
 
 
 def lazy_initializer(name, shape, dtype, read):
-    """An initializer whose array is made by `read()` when it is written, and not kept."""
+    """An initializer whose array is made by `read()` when it is written, and is not kept."""
 
     def load():
         array = np.asarray(read(), dtype=dtype.numpy(), order="C")

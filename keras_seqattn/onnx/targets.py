@@ -1,6 +1,6 @@
-"""What each export target can run, as data; lowerings ask `target.supports(op_type)`.
+"""The export targets and what they can run, as data. Lowerings ask `target.supports(op_type)`.
 
-Another target is one more row: `register_target(Target("mine", opset=21))`.
+To add a target, add one row: `register_target(Target("mine", opset=21))`.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ import re
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError
 
-# Opset 23 has Attention, RMSNormalization and RotaryEmbedding as single nodes; IR 10 is what the
-# oldest runtime that knows opset 23 reads.
+# Opset 23 has Attention, RMSNormalization and RotaryEmbedding as single nodes. The oldest runtime
+# that knows opset 23 reads IR 10.
 _OPSET = 23
 _IR_VERSION = 10
 _ONNXRUNTIME = "1.24"
@@ -19,18 +19,18 @@ _CPU = "CPUExecutionProvider"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One place where a file may run.
+    """One runtime for files.
 
     Attributes:
-        name: what users write.
-        contrib: the com.microsoft operators that may be emitted.
+        name: the name for users.
+        contrib: the com.microsoft operators that may be used.
         opset: the version of the standard operators.
         ir_version: the highest version of the file format that may be written.
         onnxruntime: the lowest version of onnxruntime that runs the files.
-        providers: the execution providers to verify with, the preferred one first.
-        floats: the float types that it computes in; values of others become float32.
-        shares_caches: whether a decoder's past and present may be one buffer, where every
-            attention works in place. Else caches grow by a copy at each step.
+        providers: the execution providers for verification, the preferred one first.
+        floats: the float types in which it computes. Values of other float types become float32.
+        shares_caches: whether past and present of a decoder may be one buffer, if every attention
+            works in place. Otherwise each step copies the caches when they grow.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Target:
 
     @property
     def opset_imports(self):
-        """Domain versions that a graph declares as it is emitted."""
+        """The versions of domains that a graph declares while it is built."""
         opset = max(self.opset, _OPSET)
         return {"": opset} | ({"com.microsoft": 1} if self.contrib else {})
 
     def lower_opset(self, asked=None):
-        """The version that a graph must be lowered to, what is asked for first; None if none."""
+        """The version to which a graph must be lowered, or None. `asked` has priority."""
         if asked is not None:
             return asked
         return self.opset if self.opset < _OPSET else None
@@ -78,10 +78,10 @@ def register_target(target):
 
 
 def add_row(table, kind, word, row):
-    """Put a row into a table by its name; the same row may come again.
+    """Put a row into a table under its name. The same row may be added again.
 
     Raises:
-        ExportError: it is of another kind, its name is none, or another row has it.
+        ExportError: the row has a wrong type, its name is not valid, or another row has its name.
     """
     if not isinstance(row, kind):
         raise ExportError(f"a {word} must be a {kind.__name__}, not {shown(row)}")
@@ -96,10 +96,10 @@ def add_row(table, kind, word, row):
 
 
 def find_row(table, kind, word, name):
-    """The row of that name; a row is itself.
+    """The row with that name. A row itself may be given, too.
 
     Raises:
-        ExportError: for an unknown name.
+        ExportError: the name is unknown.
     """
     if isinstance(name, kind):
         return name
@@ -109,16 +109,16 @@ def find_row(table, kind, word, name):
 
 
 def get_target(name):
-    """The target of that name.
+    """The target with that name.
 
     Raises:
-        ExportError: for an unknown name.
+        ExportError: the name is unknown.
     """
     return find_row(TARGETS, Target, "target", name)
 
 
 def check_onnxruntime(target, installed):
-    """Raise ExportError if the installed version, str, is older than the target asks for."""
+    """Raise ExportError if the installed version, str, is older than the target needs."""
     if _numbers(installed) < _numbers(target.onnxruntime):
         raise ExportError(
             f"files for the target {target.name} need onnxruntime {target.onnxruntime}, and "

@@ -1,4 +1,4 @@
-"""The second, independent way to ONNX: tf2onnx, to compare with and to fall back on."""
+"""Conversion by tf2onnx: a second, independent way to ONNX, for comparison and as a fallback."""
 
 import keras
 import onnx_ir as ir
@@ -7,7 +7,7 @@ from keras_seqattn.errors import ExportError
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.tasks import task_of_model
 
-# The newest opset that tf2onnx writes.
+# The highest opset that tf2onnx writes.
 _OPSET = 18
 
 
@@ -15,8 +15,8 @@ def convert(model):
     """Convert a Keras model that runs on TensorFlow with tf2onnx.
 
     Raises:
-        ExportError: on another backend, for an encoder-decoder, or if tf2onnx is not installed or
-            cannot convert the model.
+        ExportError: the backend is another one, the model is an encoder-decoder, or tf2onnx is not
+            installed or cannot convert the model.
     """
     if task_of_model(model).reads_source:
         raise ExportError("route 'tf2onnx' writes one graph; an encoder-decoder needs 'trace'")
@@ -56,6 +56,6 @@ def convert(model):
 
 
 def _dtype(model, tensor):
-    """In the file: int64 for the integers of our families, else as the model declares it."""
+    """The type in the file: int64 for the integers of our families, else the declared type."""
     wide = isinstance(model, SequenceModel) and "int" in tensor.dtype
     return "int64" if wide else tensor.dtype

@@ -1,4 +1,4 @@
-"""Trace a Keras model into an ONNX graph by calling it with tensors that carry ONNX values."""
+"""Traces a Keras model into an ONNX graph: calls it with tensors that carry ONNX values."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ class Tracer(GraphBuilder):
     """Sees every call of Keras while a model runs on Symbols, and lowers it.
 
     Attributes:
-        progress: how many calls were begun.
+        progress: how many calls have begun.
         stopped_at: the innermost layer and operation of the call that failed, or None.
     """
 
@@ -28,7 +28,7 @@ class Tracer(GraphBuilder):
     # ---- the hook
 
     def symbolic_call(self, operation, args, kwargs):
-        """Lower one call by its table entry; enter the `call` of what has none."""
+        """Lower one call with its entry in the table. Without an entry, trace its `call`."""
         self.progress += 1
         lowering = registry.find(operation)
         is_layer = isinstance(operation, keras.Layer)
@@ -48,7 +48,7 @@ class Tracer(GraphBuilder):
                 "Write the computation with other keras.ops, or register one with "
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
-        except Exception as error:  # a layer's own code may raise anything
+        except Exception as error:  # the code of a layer may raise any error
             self.stopped_at = self.stopped_at or f"{self.where()} ({type(operation).__name__})"
             if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
                 error._seqattn_located = True
@@ -65,7 +65,7 @@ class Tracer(GraphBuilder):
         return result
 
     def _track_number(self, operation, args, result):
-        """Follow arithmetic on sizes, so that `past + sequence` is known to be a size."""
+        """Follow arithmetic on sizes, so that `past + sequence` is known as a size."""
         rule = registry.SIZE_ARITHMETIC.get(type(operation).__name__)
         if (
             rule is None
@@ -79,10 +79,10 @@ class Tracer(GraphBuilder):
             self.register_number(result, rule(operation, *numbers))
 
     def output_spec(self, operation, args, kwargs):
-        """(sizes, dtype) of the result, as Keras infers them from the sizes.
+        """(sizes, dtype) of the result, which Keras infers from the sizes.
 
         Raises:
-            ExportError: a size of the result depends on one that is known only at run time, in a
+            ExportError: a size of the result depends on a size that is known only at run time, in a
                 way that cannot be followed.
         """
         spec = _inferred(operation, args, kwargs, lambda n: n)
@@ -96,17 +96,17 @@ class Tracer(GraphBuilder):
         )
 
     def _followed(self, operation, size, same, dynamic):
-        """A size of a result that Keras gives as an int, as the Size that it is.
+        """The Size of an axis of a result, for which Keras gave an int.
 
         Args:
-            operation: whose result it is.
-            size: of the result; also its dtype, which stays.
-            same: what it is for inputs of other lengths.
+            operation: the operation of the result.
+            size: the size of the result, or its dtype, which does not change.
+            same: the size for inputs with other lengths.
             dynamic: the Sizes of the inputs.
         """
         if not isinstance(size, int) or is_dynamic(size):
             return size
-        # What only passes through Keras may be made an int on the way.
+        # Keras may convert a Size to an int, even if it does not change the Size.
         for known in dynamic:
             if int(known) == size and at_other_lengths(known) == same != size:
                 return known
@@ -118,14 +118,14 @@ class Tracer(GraphBuilder):
         return size
 
     def run(self, model, inputs):
-        """The model's outputs for Symbols, in inference mode, with the hook in place."""
+        """The outputs of the model for Symbols, in inference mode, while the hook is active."""
         self._root = model
         with keras_internals.intercept(self.symbolic_call, replaced_functions(self)):
             return model(inputs, training=False)
 
 
 def _inferred(operation, args, kwargs, number):
-    """The specs that Keras infers where each size is `number` of it."""
+    """The specs that Keras infers if each size is replaced by `number(size)`."""
 
     def plain(x):
         if isinstance(x, Symbol):

@@ -1,4 +1,4 @@
-"""The proof that a file computes what the Keras model computes: both run, compared."""
+"""Verifies that a file computes the same as the Keras model. Both run, and results are compared."""
 
 import os
 
@@ -20,33 +20,34 @@ _CPU = "CPUExecutionProvider"
 
 
 def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
-    """Run an exported file or bundle against the Keras model it came from.
+    """Compare an exported file or bundle with the Keras model from which it was made.
 
-    Batch sizes 1 and 3 and several lengths, length 1 included, with padding on either side; for
-    decoders also a prefill with cached steps against the full pass, and greedy tokens. Where a
-    model does not take a length, the next one that it takes is compared; the cases say which. A
-    bundle is opened as `keras_seqattn.runtime.load` does, and all that is in it is used once.
+    The cases are batch sizes 1 and 3 and several lengths, including length 1, with padding on
+    either side. For decoders there are also a prefill with cached steps, compared with the full
+    pass, and greedy tokens. If a model does not accept a length, the next accepted length is
+    compared; the names of the cases say which. A bundle is opened as in
+    `keras_seqattn.runtime.load`, and all its parts are used once.
 
-    NaN and infinities agree where both have the same. If Keras gives nothing else, nothing is
-    proven and the report is not ok.
+    NaN and infinities are equal if both sides have the same. If Keras gives nothing else, nothing
+    is proven, and the report is not ok.
 
     Args:
         path: a bundle folder or an .onnx file.
         model: the Keras model.
-        lengths: of the inputs (of an encoder-decoder the sources) of the full passes; None chooses
-            some up to 130. Give longer ones to models of long inputs.
-        progress: called with (done, total) after each comparison.
-        providers: list of onnxruntime execution providers to run the file with.
+        lengths: lengths of the inputs (for an encoder-decoder, of the sources) of the full passes.
+            None chooses some up to 130. Give longer ones for models of long inputs.
+        progress: None, or a function that is called with (done, total) after each comparison.
+        providers: list of onnxruntime execution providers that run the file.
 
     Returns:
         Report.
 
     Raises:
-        BundleError: if onnxruntime cannot load or run the file, it is of another model, or a file
-            of the bundle cannot be used.
-        ExportError: if `model` is not a Keras model, or a shape in the file differs from Keras.
-        InputError: if a length is more than the model takes, or it takes none, or a provider is not
-            available.
+        BundleError: onnxruntime cannot load or run the file, the file is of another model, or a
+            file of the bundle cannot be used.
+        ExportError: `model` is not a Keras model, or a shape in the file differs from Keras.
+        InputError: a length is longer than the maximum of the model, the model accepts no length,
+            or a provider is not available.
     """
     path = checked_path(path)
     check_model(model)
@@ -54,11 +55,11 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     check_progress(progress)
     bundle = open_bundle(path) if os.path.isdir(path) else None
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
-    # Threads that wait for work by spinning would take it from Keras's and the other session's.
+    # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]
     if len(sessions) != len(task_of_model(model).graphs):
         raise BundleError(f"the bundle is of another model: it has {len(sessions)} graphs")
-    # The bundle is the one that the runtime would load, over the same sessions.
+    # The bundle is opened like in the runtime, with the same sessions.
     loaded = BundleModel(bundle, *sessions) if bundle else None
     properties = sessions[0].get_modelmeta().custom_metadata_map
     precision = properties.get("keras_seqattn.precision", "fp32")
