@@ -1,4 +1,4 @@
-"""From Keras operations to ONNX nodes: one table per topic, one short function per operation."""
+"""Lowers Keras operations to ONNX nodes: one table per topic, one short function per operation."""
 
 from keras_seqattn.onnx.lower.registry import lowers
 

@@ -37,7 +37,8 @@ def einsum(tracer, operation, *xs):
 
 
 def _projection(subscripts, xs):
-    """How many axes are contracted, if this is `x @ w` over x's last axes and w's first."""
+    """The number of contracted axes if this is `x @ w` over the last axes of x and the first of w,
+    else None."""
     if (
         len(xs) != 2
         or "->" not in subscripts
@@ -54,7 +55,7 @@ def _projection(subscripts, xs):
 
 
 def _project(tracer, x, weight, contracted, sizes):
-    """An einsum that is a linear map as one MatMul over a 2-D view of the weight."""
+    """An einsum that is a linear map, as one MatMul with a 2-D view of the weight."""
     rows = math.prod(weight.sizes[:contracted])
     columns = math.prod(weight.sizes[contracted:])
     flat = tracer.once(("flat", weight.value), lambda: flat_weight(tracer, weight, (rows, columns)))
@@ -66,7 +67,7 @@ def _project(tracer, x, weight, contracted, sizes):
 
 @lowers("Add")
 def add(tracer, operation, x1, x2):
-    """Addition; a bias over axes that a reshape has just split is added before the split."""
+    """Addition. If a reshape has just split the axes of a bias, it is added before the split."""
     sides = [tracer.symbol(x) if isinstance(x, (Symbol, keras.Variable)) else x for x in (x1, x2)]
     for x, bias in (sides, sides[::-1]):
         if _is_split_bias(x, bias):
@@ -94,7 +95,7 @@ def _is_split_bias(x, bias):
 
 
 def flat_weight(tracer, weight, shape):
-    """The same initializer under another shape, made when it is written."""
+    """The same initializer with another shape, made when it is written."""
     if weight.sizes == shape:
         return weight
     source = weight.value.const_value
@@ -133,7 +134,7 @@ def _axes_input(tracer, axes):
 
 @lowers("Any", "All")
 def any_all(tracer, operation, x):
-    """Logical reductions: ONNX has none, so the largest or the smallest of 0 and 1."""
+    """Logical reductions. ONNX has none, so this takes the maximum or the minimum of 0 and 1."""
     sizes, _ = tracer.output_spec(operation, (x,), {})
     name = "ReduceMax" if type(operation).__name__ == "Any" else "ReduceMin"
     x = cast(tracer, cast(tracer, x, "bool"), "int32")
@@ -191,7 +192,7 @@ def softmax(tracer, operation, x):
 
 @lowers(keras.layers.Softmax)
 def masked_softmax(tracer, layer, inputs, mask=None):
-    """Keras's Softmax layer: masked positions get 0, also where everything is masked."""
+    """The Softmax layer of Keras. Masked positions get 0, even if all positions are masked."""
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     if mask is None:
         return ops.softmax(inputs, axis=axis)
@@ -232,7 +233,7 @@ def rms_norm(tracer, operation, x, scale=None):
 
 
 def _norm(tracer, op_type, inputs, axis, epsilon):
-    """The node, in the widest type of its inputs: the result is of the type of the first."""
+    """The node, computed in the widest type of its inputs. The result has the type of the first."""
     dtype = inputs[0].dtype
     wide = keras.backend.result_type(*(x.dtype for x in inputs if x is not None))
     inputs = [None if x is None else cast(tracer, x, wide) for x in inputs]

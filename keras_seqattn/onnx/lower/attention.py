@@ -1,4 +1,4 @@
-"""Attention and rotary positions as single nodes, or traced from their definition if none fits."""
+"""Attention and rotary positions as single nodes. If no node fits, the definition is traced."""
 
 import numpy as np
 from keras import ops
@@ -14,13 +14,13 @@ from keras_seqattn.ops.rotary import RotaryEmbedding
 
 
 def merge_heads(tracer, x):
-    """(b, t, h, d) -> (b, t, h*d), which undoes the reshape that made x wherever there was one."""
+    """(b, t, h, d) -> (b, t, h*d). If a reshape made x, this takes the value before the reshape."""
     b, t, h, d = x.sizes
     return reshape(tracer, x, (b, t, h * d))
 
 
 def _for_batch(tracer, rows, x):
-    """What all rows share (1, t, ...), written out: the nodes do not broadcast."""
+    """Repeat a tensor (1, t, ...) for all rows, because the nodes do not broadcast."""
     if rows.sizes[0] == x.sizes[0] or rows.sizes[0] != 1:
         return rows
 
@@ -66,18 +66,18 @@ def attention(
 ):
     call = _Call(tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value)
     if 0 in (call.length, call.total):
-        # The nodes take no sequence that has no tokens.
+        # The nodes accept no sequence without tokens.
         return operation.call(query, key, value, mask, bias, sinks, past_key, past_value)
     if call.fits_group_query_attention():
         return call.group_query_attention()
     if call.fits_standard_attention():
         return call.standard_attention()
-    # The operation's own definition, which masks, caps and adds sinks with ordinary operations.
+    # The definition of the operation. It masks, caps and adds sinks with ordinary operations.
     return operation.call(query, key, value, mask, bias, sinks, past_key, past_value)
 
 
 class _Call:
-    """One call of Attention, with what the candidate nodes need to know about it."""
+    """One call of Attention, with the facts that decide which node can be used."""
 
     def __init__(
         self, tracer, operation, query, key, value, mask, bias, sinks, past_key, past_value
@@ -102,7 +102,7 @@ class _Call:
         self._share_batch()
 
     def _share_batch(self):
-        """The nodes do not broadcast: what all rows share is written out for each."""
+        """Repeat tensors that all rows share, because the nodes do not broadcast."""
         if self.key is None or self.past_key is not None:
             return
         if self.key.sizes[0] != self.batch == 1:
@@ -132,7 +132,7 @@ class _Call:
     # ---- the standard operator
 
     def fits_standard_attention(self):
-        """ONNX applies the soft-cap after the mask, aligns causal top-left and knows no sinks."""
+        """ONNX caps scores after the mask, aligns causal masks top-left, and has no sinks."""
         operation = self.operation
         aligned = not operation.causal or self.extends or self.length == self.total
         return aligned and not (
@@ -156,7 +156,7 @@ class _Call:
         )
 
     def _attention_to_past(self):
-        """Keys and values as a cache holds them: the node's inputs of four axes."""
+        """Keys and values with four axes, as in a cache. The node takes them as inputs."""
         tracer, operation = self.tracer, self.operation
         query = transpose(tracer, self.query, (0, 2, 1, 3))
         inputs = [query, self.past_key, self.past_value, self._standard_mask()]
@@ -166,7 +166,7 @@ class _Call:
         return transpose(tracer, out, (0, 2, 1, 3))
 
     def _standard_mask(self):
-        """None, or the mask (b|1, h|1, t, s): boolean, or additive if there is a bias as well."""
+        """None, or the mask (b|1, h|1, t, s). It is boolean, or additive if there is a bias."""
         key = ("mask", _value(self.mask), self.operation.window, self.length, self.total)
         if self.mask is None and self.operation.window is None:
             return self._spread(self.bias) if self.bias is not None else None
@@ -182,11 +182,11 @@ class _Call:
             rows = ops.add(ops.arange(t, dtype="int32"), ops.subtract(s, t))
             band = band_mask(rows, ops.arange(s, dtype="int32"), False, self.operation.window)
         allowed = combine_masks(None if self.mask is None else expand_mask(self.mask), band)
-        # Between lengths that are fixed a band is no Symbol yet.
+        # If both lengths are fixed, the band is not a Symbol yet.
         return self.tracer.symbol(allowed)
 
     def _key_length(self):
-        """The number of keys, past included: an int or a scalar Symbol."""
+        """The number of keys, including the past: an int or a scalar Symbol."""
         if not is_dynamic(self.total):
             return self.total
         known = self.tracer.scalar(self.total)
@@ -198,7 +198,7 @@ class _Call:
         return sizes[0] if len(sizes) == 1 else ops.add(*sizes)
 
     def _spread(self, x):
-        """onnxruntime wants the query axis of a mask at its full length."""
+        """The mask with its full query axis, because onnxruntime needs that."""
         if x.sizes[2] == self.length:
             return x
         shape = [self.tracer.size(x, i) for i in range(4)]
@@ -212,9 +212,9 @@ class _Call:
     # ---- onnxruntime's operator for decoders
 
     def fits_group_query_attention(self):
-        """The kernel takes several new tokens after a past for one row only, which is all that the
-        contract of decoder bundles asks; in other models a cache may be used in any way. The caches
-        of encoder-decoders grow with each step, for which the standard operator is the faster one.
+        """Whether the kernel can be used. It accepts several new tokens after a past only for one
+        row. Decoder bundles need no more, but other models may use a cache in any way. The caches
+        of encoder-decoders grow with each step; for them, the standard operator is faster.
         """
         operation, window = self.operation, self.operation.window
         return (
@@ -265,13 +265,13 @@ class _Call:
         )
 
     def _is_cache_of_a_decoder(self, value):
-        """Whether a value is an input that keeps the keys of a decoder without an encoder."""
+        """Whether a value is an input that holds the keys of a decoder without encoder."""
         graph = self.tracer.graph
         is_cache = value in graph.inputs and port_of(value).role == "cache"
         return is_cache and not inputs_of_role(graph, "source_mask")
 
     def _group_query_bias(self):
-        """None without mask and bias, else both as one additive tensor (b|1, h|1, t, s)."""
+        """None without mask and bias. Otherwise both as one additive tensor (b|1, h|1, t, s)."""
         if self.mask is None:
             return None if self.bias is None else self._spread(self.bias)
         key = ("additive mask", _value(self.mask), self.length)
@@ -288,7 +288,7 @@ def _value(x):
 
 @lowers("DotProductAttention")
 def dot_product_attention(tracer, operation, query, key, value, bias=None, mask=None, scale=None):
-    """Keras's own attention over (b, t, h, d); causal is aligned top-left, as in ONNX."""
+    """Keras's own attention over (b, t, h, d). Causal masks are aligned top-left, as in ONNX."""
     same = Attention(
         causal=operation.is_causal, scale=scale, softcap=operation.attn_logits_soft_cap
     )

@@ -9,7 +9,7 @@ from keras_seqattn.onnx.lower.scan import body_result
 
 @lowers("Cond")
 def cond(tracer, operation, pred, true_fn, false_fn):
-    """`keras.ops.cond`; the functions read what is around them, and return the same shapes."""
+    """`keras.ops.cond`. Both functions may read outer values and must return the same shapes."""
     made, branches = [], []
     for name, function in (("then", true_fn), ("else", false_fn)):
         with tracer.body(name) as body:

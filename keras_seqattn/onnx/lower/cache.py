@@ -1,4 +1,4 @@
-"""What decoders keep of the past: writing into a buffer, and what is not in it yet."""
+"""Caches of decoders: how to write into a buffer, and the part of a context that is not cached."""
 
 import numpy as np
 from keras import ops
@@ -14,7 +14,7 @@ _END = np.iinfo(np.int64).max
 
 @lowers(CacheWrite)
 def cache_write(tracer, operation, cache, new, position):
-    """The same nodes from every backend, whose own ways to write differ."""
+    """Emit the same nodes on every backend. The backends themselves write in different ways."""
     cache, position = tracer.symbol(cache), tracer.symbol(position)
     new = cast(tracer, ops.transpose(tracer.symbol(new), (0, 2, 1, 3)), cache.dtype)
     return _written(tracer, cache, new, [(2, position)])
@@ -29,17 +29,17 @@ def slice_update(tracer, operation, inputs, start_indices, updates):
         starts = list(start_indices)
     else:
         starts = [tracer.symbol(start_indices)[axis] for axis in range(rank)]
-    # Where an update is as long as the axis, there is one place for it.
+    # If an update is as long as the axis, it has only one possible place.
     partial = [a for a in range(rank) if updates.sizes[a] != inputs.sizes[a]]
     return _written(tracer, inputs, updates, [(axis, starts[axis]) for axis in partial])
 
 
 def _written(tracer, x, new, places):
-    """`x` with `new` in it, at a start on each of some axes: what is before, `new`, what is after.
+    """`x` with `new` at a start on some axes: the part before, `new`, and the part after.
 
-    Measured for caches of 128 to 2048 slots and 1 to 64 new ones: at most as slow as
-    ScatterElements but for one new slot, where it takes 1.5 times as long, and 2.3 to 3.7 times as
-    fast as Where on positions.
+    Measured for caches of 128 to 2048 slots and 1 to 64 new ones: it is at most as slow as
+    ScatterElements, except for one new slot, where it takes 1.5 times as long. It is 2.3 to 3.7
+    times as fast as Where on positions.
     """
     if not places:
         return new
@@ -56,7 +56,7 @@ def _written(tracer, x, new, places):
 
 
 def _bounds(tracer, x, new, axis, start):
-    """Where on an axis the update begins and ends; one that would reach over the end is moved."""
+    """The begin and end of an update on an axis. An update beyond the end is moved back."""
     length = tracer.size(new, axis)
     if isinstance(start, (int, np.integer)) and isinstance(length, int):
         return int(start), int(start) + length
@@ -66,7 +66,7 @@ def _bounds(tracer, x, new, axis, start):
 
 
 def _part(tracer, x, axis, start, end, length=None):
-    """A slice along an axis, of a length that depends on values where a bound does."""
+    """A slice along an axis. If a bound depends on values, the length does, too."""
     bounds = [0 if start is None else start, _END if end is None else end]
     if length is None:
         if all(isinstance(n, int) for n in (*bounds, x.sizes[axis])):
@@ -80,7 +80,7 @@ def _part(tracer, x, axis, start, end, length=None):
 
 @lowers(UncachedContext)
 def uncached_context(tracer, operation, context, past_key):
-    """A Slice, whose length is a difference: never more is cached than the context has."""
+    """A Slice. Its length is a difference, because a cache never has more than the context."""
     part = operation.call(context, past_key)
     length = context.sizes[1] - past_key.sizes[2]
     return Symbol(part.value, (part.sizes[0], length, *part.sizes[2:]), part.dtype)

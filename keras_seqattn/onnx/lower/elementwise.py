@@ -30,7 +30,7 @@ OF_FLOATS = {"Isinf": "IsInf", "Isnan": "IsNaN"}
 
 
 def cast(tracer, x, dtype):
-    """`x` in another dtype; between integer widths nothing happens: the file has only int64."""
+    """`x` in another dtype. Casts between integers do nothing, because the file has only int64."""
     if x.dtype == dtype:
         return x
     if "int" in x.dtype and "int" in dtype:
@@ -45,7 +45,7 @@ def int32(tracer, x):
 
 
 def as_int32(symbol):
-    """Declare that the value which carries a symbol is int32 in the file too."""
+    """Declare that the value of a symbol is int32 in the file, too."""
     symbol.value.type = ir.TensorType(ir.DataType.INT32)
     return symbol
 
@@ -63,7 +63,7 @@ def common_dtype(args):
 
 
 def in_result_dtype(tracer, operation, x):
-    """`x` in the dtype that Keras gives the result: what it does to integers and flags."""
+    """`x` in the dtype of Keras's result. Keras may change the dtype of integers and bools."""
     return cast(tracer, tracer.symbol(x), tracer.output_spec(operation, (x,), {})[1])
 
 
@@ -77,7 +77,7 @@ def unary(onnx_name):
 
 
 def of_floats(onnx_name):
-    """A question about floats, which integers answer too."""
+    """A test of floats. It has an answer for integers, too."""
 
     def lowering(tracer, operation, x):
         x = tracer.symbol(x)
@@ -89,7 +89,7 @@ def of_floats(onnx_name):
 
 
 def of_numbers(tracer, onnx_name, xs, attributes=None, *, sizes, dtype):
-    """A node for numbers; flags go through it as 0 and 1, which the operators lack for them."""
+    """A node for numbers. Bools become 0 and 1, because the operators do not accept bools."""
     result = dtype
     if xs[0].dtype == "bool":
         xs = [x if x is None or x.dtype != "bool" else cast(tracer, x, "int32") for x in xs]
@@ -149,7 +149,8 @@ def floor_divide(tracer, operation, x1, x2):
     if "int" not in dtype:
         quotient = tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)
         return tracer.emit("Floor", [quotient], sizes=sizes, dtype=dtype)
-    # ONNX's integer Div truncates: where the remainder is not 0 and has the other sign, one less.
+    # The integer Div of ONNX truncates. If the remainder is not 0 and has the other sign, the
+    # result is one less.
     remainder = tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
     floored = tracer.emit("Sub", [a, remainder], sizes=sizes, dtype=dtype)
     return tracer.emit("Div", [floored, b], sizes=sizes, dtype=dtype)
@@ -197,7 +198,7 @@ def log1p(tracer, operation, x):
 
 @lowers("Clip")
 def clip(tracer, operation, x):
-    """Bounds are rounded to the dtype of the result, as Keras does."""
+    """As in Keras, bounds are rounded to the dtype of the result."""
     x = in_result_dtype(tracer, operation, x)
     bounds = operands(tracer, (operation.x_min, operation.x_max), x.dtype)
     return of_numbers(tracer, "Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
@@ -207,7 +208,7 @@ def clip(tracer, operation, x):
 def where(tracer, operation, condition, x1, x2):
     sizes, dtype = tracer.output_spec(operation, (condition, x1, x2), {})
     condition = cast(tracer, tracer.symbol(condition), "bool")
-    # onnxruntime cannot choose between flags.
+    # The Where of onnxruntime does not accept bools.
     chosen = "int32" if dtype == "bool" else dtype
     both = operands(tracer, (x1, x2), chosen)
     out = tracer.emit("Where", [condition, *both], sizes=sizes, dtype=chosen)
@@ -237,7 +238,7 @@ def gelu(tracer, operation, x):
 
 @lowers("Silu")
 def silu(tracer, operation, x):
-    """SiLU; QuickGelu with alpha 1 is the same function and onnxruntime's fastest kernel for it."""
+    """SiLU. QuickGelu with alpha 1 is the same function, and has the fastest kernel."""
     if tracer.target.supports("QuickGelu"):
         return tracer.emit(
             "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
@@ -248,7 +249,7 @@ def silu(tracer, operation, x):
 
 @lowers("ReLU")
 def relu_activation(tracer, operation, x):
-    """`keras.activations.relu`, which has a class of its own."""
+    """`keras.activations.relu`, which has its own class."""
     if operation.threshold or (operation.negative_slope and operation.max_value is not None):
         raise ExportError(f"{tracer.where()}: relu with a threshold, or a slope and a maximum")
     if operation.negative_slope:
@@ -296,7 +297,7 @@ def hard_sigmoid(tracer, operation, x):
 
 @lowers("LogSigmoid")
 def log_sigmoid(tracer, operation, x):
-    """log sigmoid(x) = -softplus(-x), which does not overflow."""
+    """log sigmoid(x) = -softplus(-x). This form does not overflow."""
     negative = tracer.emit("Neg", [x], sizes=x.sizes, dtype=x.dtype)
     plus = tracer.emit("Softplus", [negative], sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Neg", [plus], sizes=x.sizes, dtype=x.dtype)

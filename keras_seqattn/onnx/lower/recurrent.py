@@ -1,4 +1,4 @@
-"""Recurrent layers: ONNX LSTM, GRU and RNN nodes, or a Scan around the step of any other cell."""
+"""Recurrent layers: ONNX LSTM, GRU and RNN nodes, or a Scan with the step of any other cell."""
 
 import contextlib
 
@@ -19,9 +19,9 @@ from keras_seqattn.onnx.lower.shaping import split_lengths
 def recurrent(tracer, layer, sequences, initial_state=None, mask=None, training=False):
     """A layer in one direction.
 
-    At masked steps the state stays and the output is that of the step before, or zeros with
-    `zero_output_for_mask`; outputs before the first real step are zeros. So it is on TensorFlow and
-    PyTorch. JAX repeats the first state instead, which is the same unless a state was passed in.
+    At masked steps, the state does not change. The output is that of the step before, or zeros with
+    `zero_output_for_mask`; before the first real step, outputs are zeros. TensorFlow and PyTorch do
+    the same. JAX repeats the first state, which is the same unless a state was passed in.
     """
     _refuse(tracer, layer, training)
     x, mask = tracer.symbol(sequences), _boolean(tracer, mask)
@@ -39,7 +39,7 @@ def recurrent(tracer, layer, sequences, initial_state=None, mask=None, training=
 
 @lowers(keras.layers.Bidirectional)
 def bidirectional(tracer, layer, sequences, initial_state=None, mask=None, training=False):
-    """Two layers, as one node where their cells are of one form."""
+    """Two layers. If their cells have the same form, they become one node."""
     layers = [layer.forward_layer, layer.backward_layer]
     mask = _boolean(tracer, mask)
     if _one_node(layers, mask):
@@ -61,7 +61,7 @@ def bidirectional(tracer, layer, sequences, initial_state=None, mask=None, train
 
 @lowers(keras.layers.TimeDistributed)
 def time_distributed(tracer, layer, inputs, training=False, mask=None):
-    """A layer of every step, for all steps at once: (b, t, ...) as (b*t, ...)."""
+    """A layer that is applied to every step, for all steps at once: (b, t, ...) as (b*t, ...)."""
     x = tracer.symbol(inputs)
     batch, length, *rest = ops.shape(x)
     given = {}
@@ -98,7 +98,7 @@ def _one_node(layers, mask):
 
 
 def _two_layers(layers, sequences, states, mask):
-    """([forward, backward outputs] in the order of time, states), each layer by itself."""
+    """([outputs forward, backward] in the order of time, states), with one node per layer."""
     halves, last = [], []
     for i, layer in enumerate(layers):
         given = {} if mask is None else {"mask": mask}
@@ -136,7 +136,7 @@ def _cells(layer):
 
 
 def _boolean(tracer, mask):
-    """None or the mask as bool (b, t); Keras passes a list where there are several inputs."""
+    """None, or the mask as bool (b, t). For several inputs, Keras passes a list."""
     mask = keras.tree.flatten(mask)[0]
     if mask is None:
         return None
@@ -150,7 +150,7 @@ def _by_nodes(tracer, layers, x, initial_state, mask):
     """One node for each cell of a layer, or for a forward and a backward layer.
 
     Returns:
-        (outputs (b, t, d*n) in the order of time, or the last ones (b, d*n), and the last states).
+        (outputs (b, t, d*n) in the order of time, or the last ones (b, d*n); and last states).
     """
     layer, sequences = layers[0], PaddedSequences(tracer, mask)
     states = _flat(tracer, initial_state)
@@ -171,13 +171,13 @@ def _by_nodes(tracer, layers, x, initial_state, mask):
 
 
 def _flat(tracer, states, dtype="float32"):
-    """States given to a layer as a flat list of Symbols, empty for None."""
+    """The states of a layer as a flat list of Symbols; empty for None."""
     states = [] if states is None else keras.tree.flatten(states)
     return [cast(tracer, tracer.symbol(s, dtype), dtype) for s in states]
 
 
 def _by_scan(tracer, layer, x, initial_state, mask):
-    """The layer's cell as the body of a Scan. Returns (outputs or last output, last states)."""
+    """The cell of a layer as the body of a Scan: (outputs or last output, last states)."""
     cell, batch = layer.cell, tracer.size(x, 0)
     if initial_state is None:
         initial_state = layer.get_initial_state(batch_size=batch)
@@ -185,7 +185,7 @@ def _by_scan(tracer, layer, x, initial_state, mask):
         initial_state = [initial_state]
     states = _flat(tracer, initial_state, cell.compute_dtype)
     zeros = mask is not None and layer.zero_output_for_mask
-    # What is repeated at masked steps, or returned in the end, travels as a state.
+    # A value that is repeated at masked steps, or returned at the end, is one of the states.
     carries = not layer.return_sequences or (mask is not None and not zeros)
     if carries:
         states.append(tracer.filled([batch, _width(cell)], 0, cell.compute_dtype))
@@ -207,19 +207,19 @@ def _by_scan(tracer, layer, x, initial_state, mask):
 
 
 def _width(cell):
-    """The size of a cell's output, which is that of its first state unless it says otherwise."""
+    """The output size of a cell. If the cell does not say it, the size of its first state."""
     size = getattr(cell, "output_size", None)
     return keras.tree.flatten(cell.state_size)[0] if size is None else size
 
 
 def _where(mask, x, other):
-    """`x` in the rows of a mask (b,), `other` in the rest."""
+    """`x` in the rows where a mask (b,) is true, `other` in the other rows."""
     return ops.where(ops.reshape(mask, (-1, *[1] * (len(x.shape) - 1))), x, other)
 
 
 @contextlib.contextmanager
 def _inference(cells):
-    """Cells without dropout: some draw their dropout masks even where they do not use them."""
+    """The cells without dropout: some make dropout masks even if they do not use them."""
     with contextlib.ExitStack() as stack:
         for cell in cells:
             for name in ("dropout", "recurrent_dropout"):

@@ -1,4 +1,4 @@
-"""One ONNX LSTM, GRU or RNN node: which cells it can be, its weights, its sequences and states."""
+"""One ONNX LSTM, GRU or RNN node: the cells that it can compute, its weights and its inputs."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from keras_seqattn.onnx.symbol import DTYPES, Symbol, joined_name, lazy_initiali
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """What a class of cells is in ONNX; `gates` are Keras's, in the order of ONNX."""
+    """The ONNX operator of a class of cells. `gates` are those of Keras, in the order of ONNX."""
 
     op_type: str
     gates: tuple
@@ -28,7 +28,7 @@ _KINDS = {
     keras.layers.GRUCell: _Kind("GRU", (0, 1, 2), ("recurrent_activation", "activation")),
     keras.layers.SimpleRNNCell: _Kind("RNN", (0,), ("activation",)),
 }
-# Name, and alpha and beta where the function has them; Keras's hard sigmoid is relu6(x + 3) / 6.
+# Name, and alpha and beta if the function has them. The hard sigmoid of Keras is relu6(x + 3) / 6.
 _ACTIVATIONS = {
     keras.activations.tanh: ("Tanh", None),
     keras.activations.sigmoid: ("Sigmoid", None),
@@ -41,7 +41,7 @@ _ACTIVATIONS = {
 def node_form(cell):
     """The operator and the settings of the node that computes `cell`, or None if there is none.
 
-    Cells of equal form can be the two directions of one node.
+    Two cells with equal forms can be the two directions of one node.
     """
     kind = _kind(cell)
     if kind is None:
@@ -62,18 +62,18 @@ def _kind(cell):
 
 
 def run_node(tracer, cells, x, states, lengths=None, backwards=False):
-    """Emit the node of one cell, or of a forward and a backward cell of equal form.
+    """Emit the node of one cell, or of a forward and a backward cell with equal forms.
 
     Args:
         tracer: the Tracer.
         cells: one or two built cells.
         x: Symbol, float (t, b, m).
-        states: the first states (b, n), the forward cell's first; zeros if there are none.
-        lengths: true int32 (b,), how many steps each row has.
+        states: the first states (b, n), those of the forward cell first. Without states, zeros.
+        lengths: int32 (b,), also int32 in the file: the number of steps of each row.
         backwards: run one cell from the last step to the first.
 
     Returns:
-        (outputs float (t, b, d*n) for d cells, last states as `states` are).
+        (outputs float (t, b, d*n) for d cells, last states in the form of `states`).
     """
     kind, (op_type, form) = _kind(cells[0]), node_form(cells[0])
     direction = "bidirectional" if len(cells) == 2 else "reverse" if backwards else "forward"
@@ -104,7 +104,7 @@ def _activations(cells):
     functions = [
         _ACTIVATIONS[getattr(cell, name)] for cell in cells for name in _kind(cell).activations
     ]
-    # Each list holds the values of those functions only that have any.
+    # Each list holds values only for functions that have such a value.
     given = [values for _, values in functions if values is not None]
     return {
         "activations": [name for name, _ in functions],
@@ -139,13 +139,13 @@ def _initializer(tracer, name, cells, read):
 
 
 def _gates_first(kind, variable):
-    """(..., g*n) with the gates in the order of ONNX."""
+    """A variable (..., g*n) with the gates in the order of ONNX."""
     gates = np.split(keras.ops.convert_to_numpy(variable.value), len(kind.gates), axis=-1)
     return np.concatenate([gates[i] for i in kind.gates], axis=-1)
 
 
 def _both_biases(kind, cell):
-    """The bias of the input and that of the recurrence, one after the other."""
+    """The bias of the input, then the bias of the recurrence."""
     width = len(kind.gates) * cell.units
     both = np.zeros((2, width), np.float32)
     if cell.use_bias:

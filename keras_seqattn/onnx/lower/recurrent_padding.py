@@ -1,8 +1,8 @@
-"""Sequences on their way to a recurrent node, which runs over time first and knows of padding only
-how many steps each row has.
+"""Prepares padded sequences for a recurrent node. In the node, time is the first axis, and padding
+is only a number of steps per row.
 
-A mask of any kind becomes that: the real steps of each row are gathered to its front, and the
-outputs are gathered back, repeated or left out at masked steps.
+For any mask, the real steps of each row are gathered to its front. Afterwards the outputs are
+gathered back. At masked steps they are repeated or zero.
 """
 
 from keras import ops
@@ -19,7 +19,7 @@ class PaddedSequences:
         self._key = None if mask is None else mask.value
 
     def lengths(self):
-        """True int32 (b,): the real steps of each row; None without mask."""
+        """int32 (b,), also int32 in the file: the number of real steps per row. None if no mask."""
         if self.mask is None:
             return None
         return self._once("lengths", lambda: int32(self.tracer, ops.sum(self._real(), axis=1)))
@@ -29,8 +29,8 @@ class PaddedSequences:
         return self._once("any", lambda: ops.any(self.mask, axis=1, keepdims=True))
 
     def states(self, last, first):
-        """What a node's last states are, given the first ones if any: rows without a real step
-        keep those, which the kernels do not do by themselves.
+        """The last states of a node. Rows without a real step keep their first states, if any; the
+        kernels do not do this.
         """
         if self.mask is None or not first:
             return last
@@ -38,19 +38,19 @@ class PaddedSequences:
         return [ops.where(self.any(), x, y) for x, y in pairs]
 
     def to_node(self, x):
-        """(b, t, m) -> (t, b, m), each row's real steps first."""
+        """(b, t, m) -> (t, b, m), with the real steps of each row first."""
         return self._once(("to node", x.value), lambda: self._to_node(x))
 
     def from_node(self, y, backwards=False, zeros=False):
-        """(t, b, m) -> (b, t, m), back in its place.
+        """(t, b, m) -> (b, t, m), with each step back at its place.
 
         Args:
             y: outputs of the node.
             backwards: the node ran from the last step to the first.
-            zeros: give zeros at masked steps, instead of the output before them.
+            zeros: give zeros at masked steps, and not the output before them.
         """
         x = self._from_node(y, backwards, zeros)
-        # A layer with the same mask that follows takes what the node gave.
+        # A following layer with the same mask can use the output of the node directly.
         self._once(("to node", x.value), lambda: y)
         return x
 
@@ -67,18 +67,18 @@ class PaddedSequences:
             return transpose(self.tracer, y, (1, 0, 2))
         key = ("zeros",) if zeros else ("repeated", backwards)
         places, known = self._once(key, lambda: self._places(backwards, zeros))
-        # ONNX does not say what the outputs are where a row has ended.
+        # ONNX does not define the outputs after the end of a row.
         return ops.where(known, self._gather(y, places), 0.0)
 
     def _real(self):
         return self._once("real", lambda: ops.cast(self.mask, "int32"))
 
     def _seen(self):
-        """int (b, t): how many real steps there are up to each step."""
+        """int (b, t): the number of real steps up to each step."""
         return self._once("seen", lambda: ops.cumsum(self._real(), axis=1))
 
     def _order(self):
-        """int (t, b, 2): (row, step) of what goes to each place."""
+        """int (t, b, 2): the (row, step) that goes to each place."""
         tracer, mask = self.tracer, self.mask
         steps = ops.arange(tracer.size(mask, 1), dtype="int32")
         behind = ops.subtract(
@@ -93,12 +93,13 @@ class PaddedSequences:
         return transpose(tracer, self._pairs(self._numbers(), order), (1, 0, 2))
 
     def _places(self, backwards, zeros):
-        """(int (b, t, 2), where the output of each step is; bool (b, t, 1), whether it has any)."""
+        """(int (b, t, 2), the place of the output of each step; bool (b, t, 1), whether it has
+        one)."""
         seen, real = self._seen(), self._real()
         if zeros:
             places, known = ops.subtract(seen, 1), self.mask
         elif backwards:
-            # What was processed before a masked step comes after it.
+            # Backwards, the node has processed later steps before a masked step.
             places = ops.subtract(seen, real)
             known = ops.less(places, ops.sum(real, axis=1, keepdims=True))
         else:

@@ -1,4 +1,4 @@
-"""The table from operations to their ONNX form, and how other code adds to it."""
+"""The table from operations to their ONNX form, and the function that adds to it."""
 
 import operator
 
@@ -22,7 +22,7 @@ def _clipped(operation, n):
     return computed(min, computed(max, n, low), high)
 
 
-# Operations on integer scalars that, fed with sizes, give a size.
+# Operations on integer scalars whose result is a size if their arguments are sizes.
 SIZE_ARITHMETIC = {
     "Add": _size_rule(operator.add),
     "Subtract": _size_rule(operator.sub),
@@ -47,11 +47,11 @@ def lowers(*keys):
     layers.
 
     Args:
-        keys: classes (a `keras.Operation` or `keras.Layer` subclass), or, for Keras's own
-            operations, whose classes are not public, their class names.
+        keys: classes (subclasses of `keras.Operation` or `keras.Layer`). For operations of Keras,
+            whose classes are not public, the names of the classes.
 
-    The function gets the arguments of the operation's `call`, with `trace.Symbol` in place of
-    tensors, and returns what `call` would return, in Symbols.
+    The function gets the arguments of the operation's `call`, but with `trace.Symbol` for tensors.
+    It returns the result of `call` with Symbols.
 
     Example:
 
@@ -69,7 +69,7 @@ def lowers(*keys):
 
 
 def find(operation):
-    """The lowering of an operation, or None; inherited by subclasses that keep `call`."""
+    """The lowering of an operation, or None. Subclasses that keep `call` inherit it."""
     cls = type(operation)
     for parent in cls.__mro__:
         if parent in _BY_CLASS:

@@ -1,4 +1,4 @@
-"""Loops over an axis as ONNX Scan, whose body is traced once and may read values from around it."""
+"""Loops over an axis as ONNX Scan. The body is traced once and may read outer values."""
 
 import keras
 
@@ -8,16 +8,16 @@ from keras_seqattn.onnx.lower.registry import lowers
 
 
 def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outputs=False):
-    """Emit Scan around `step`, which is called once.
+    """Emit a Scan of `step`, which is called once.
 
     Args:
         tracer: the Tracer.
         step: function(states, slices) -> (new states, outputs), all lists of Symbols.
-        states: Symbols that the first step gets.
-        xs: Symbols whose slices along `axis` the steps get; at least one.
-        axis: of xs and of the stacked outputs.
+        states: Symbols, the states for the first step.
+        xs: Symbols, at least one. The steps get their slices along `axis`.
+        axis: axis of xs and of the stacked outputs.
         reverse_inputs: begin with the last slices.
-        reverse_outputs: stack the first step's outputs last.
+        reverse_outputs: put the outputs of the first step last.
 
     Returns:
         (last states, stacked outputs), lists of Symbols.
@@ -48,7 +48,7 @@ def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outp
 
 
 def body_result(tracer, body, symbol):
-    """The value of a symbol as a result of a body: made by a node in it, and returned once."""
+    """The value of a symbol as a result of a body. A node in the body makes it; it is used once."""
     producer = symbol.value.producer()
     if producer is None or producer.graph is not body or symbol.value.is_graph_output():
         symbol = tracer.emit("Identity", [symbol], sizes=symbol.sizes, dtype=symbol.dtype)
@@ -56,7 +56,7 @@ def body_result(tracer, body, symbol):
 
 
 def _same(tracer, new, state):
-    """A new state in the dtype of the old one, whose shape it must have."""
+    """A new state in the dtype of the old one. It must have the same shape."""
     if new.sizes != state.sizes:
         raise ExportError(
             f"{tracer.where()}: a step of a loop makes a state of shape {new.shape} out of one "
@@ -67,7 +67,7 @@ def _same(tracer, new, state):
 
 @lowers("Scan")
 def scan_operation(tracer, operation, f, init, xs=None):
-    """`keras.ops.scan`; `init`, `xs` and what `f` returns may be nested."""
+    """`keras.ops.scan`. `init`, `xs` and the results of `f` may be nested."""
     tree = keras.tree
     states = [tracer.symbol(x) for x in tree.flatten(init)]
     if xs is None:

@@ -12,12 +12,12 @@ from keras_seqattn.onnx.symbol import Symbol
 
 
 def reshape(tracer, x, sizes, entries=None):
-    """`x` in the shape `sizes`; a reshape of a reshape becomes one, and one back to the start none.
+    """`x` in the shape `sizes`. Two reshapes become one, or none if the shape is the first one.
 
     Args:
         x: Symbol.
-        sizes: the target shape in plain integers, stand-ins included.
-        entries: the same shape as ints and scalar Symbols, where the caller has it.
+        sizes: the target shape as plain ints; stand-ins for dynamic sizes.
+        entries: None, or the same shape as ints and scalar Symbols.
     """
     sizes = tuple(sizes)
     if sizes == x.sizes:
@@ -32,14 +32,14 @@ def reshape(tracer, x, sizes, entries=None):
 
 
 def _shape_input(tracer, source, sizes, entries):
-    """The shape operand: 0 copies an axis, one -1 is inferred, the rest is computed."""
+    """The shape input: 0 copies an axis, one -1 is inferred, and the other sizes are computed."""
     numbers = list(sizes)
     for axis, size in enumerate(sizes):
         if axis < len(source.sizes) and size == source.sizes[axis] and is_dynamic(size):
             numbers[axis] = 0
     open_axes = [i for i, n in enumerate(numbers) if is_dynamic(n)]
-    # An inferred axis is safe only if no other axis can be empty: a cache of length 0 leaves -1
-    # undefined.
+    # An axis may be inferred only if no other axis can be empty: with a cache of length 0, -1 is
+    # not defined.
     if len(open_axes) == 1:
         numbers[open_axes[0]] = -1
         return tracer.constant(np.array(numbers, np.int64))
@@ -85,7 +85,7 @@ def squeeze(tracer, operation, x):
 
 
 def transpose(tracer, x, axes):
-    """`x` with its axes in another order; nothing where the order is unchanged."""
+    """`x` with its axes in another order. If the order is the same, there is no node."""
     axes = [a % len(x.sizes) for a in axes]
     if axes == list(range(len(axes))):
         return x
@@ -163,7 +163,7 @@ def _equal_parts(tracer, x, count, axis):
 
 
 def _slices(tracer, x, edges, axis):
-    """Parts between places that may be counted from the end, or lie behind it."""
+    """The parts between edges. An edge may count from the end, or be after the end."""
     before = [slice(None)] * axis
     bounds = zip([None, *edges], [*edges, None], strict=True)
     return [_slice(tracer, x, [*before, slice(a, b)]) for a, b in bounds]
@@ -204,7 +204,7 @@ def tile(tracer, operation, x):
 
 @lowers("Repeat")
 def repeat(tracer, operation, x):
-    """Repeat elements along an axis: a new axis of that length, folded into its neighbour."""
+    """Repeat elements along an axis: a new axis of that length is merged with the axis before."""
     count = operation.repeats
     if operation.axis is None or not isinstance(count, (int, np.integer, Symbol)):
         raise ExportError(
@@ -307,7 +307,7 @@ def get_item(tracer, operation, x, key):
 
 
 def _slice(tracer, x, key):
-    """The slices among `key`, in one Slice node."""
+    """The slices in `key`, as one Slice node."""
     starts, ends, axes, steps, sizes = [], [], [], [], list(x.sizes)
     for axis, k in enumerate(key):
         if not isinstance(k, slice) or k == slice(None):
@@ -369,7 +369,7 @@ def arange(tracer, operation, start, stop=None, step=None):
 
 
 def _range_length(first, last, stride):
-    # Not len(range(...)), which products of two sizes overflow.
+    # len(range(...)) would overflow for products of two sizes.
     return max(0, -((first - last) // stride))
 
 
@@ -383,7 +383,7 @@ def like(tracer, operation, x, fill_value=None):
 
 @lowers("OneHot")
 def one_hot(tracer, operation, x):
-    """What is no class gives zeros; ONNX's OneHot would count negative ones from the end."""
+    """Values that are no class give zeros. ONNX's OneHot would count negatives from the end."""
     sizes, dtype = tracer.output_spec(operation, (x,), {})
     x = cast(tracer, tracer.symbol(x), "int32")
     axis = operation.axis % len(sizes)

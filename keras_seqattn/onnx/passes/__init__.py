@@ -1,1 +1,1 @@
-"""Rewrites of the ONNX graph, one a file, each with its pattern, condition and rewrite."""
+"""Rewrites of the ONNX graph, one per file. Each states its pattern, condition and rewrite."""

@@ -1,4 +1,4 @@
-"""A bias and the exact GELU that follows it become onnxruntime's BiasGelu.
+"""Joins a bias and the exact GELU after it to onnxruntime's BiasGelu.
 
 Pattern: Add(x, 1-D weight), then Gelu.
 Condition: nothing else reads the sum, and the Gelu is not approximate.

@@ -1,12 +1,12 @@
-"""Additive masks in half precision end above minus infinity.
+"""Limits additive masks in half precision to values above minus infinity.
 
-onnxruntime's half kernel of GroupQueryAttention makes NaN of a row that sees no key, where the
-float32 kernel makes zeros.
+If a row sees no key, onnxruntime's half kernel of GroupQueryAttention gives NaN. The float32 kernel
+gives zeros.
 
 Pattern: GroupQueryAttention with an additive mask.
-Condition: the mask is float16, and not bounded yet.
-Rewrite: the larger of the mask and -16384: no score comes near, and the sum with a score stays in
-    the range of float16.
+Condition: the mask is float16, and has no limit yet.
+Rewrite: the maximum of the mask and -16384. Scores are much smaller than that, and the sum with a
+    score stays in the range of float16.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the rewrites do to a graph: insert nodes, put values in the place of others, add constants.
+"""Edits of a graph for the rewrites: insert nodes, replace values, add constants.
 
 Every rewrite after the trace builds its nodes here.
 """
@@ -11,10 +11,10 @@ def insert(before, op_type, inputs, attributes=None, domain="", *, name, outputs
     """Put a node before another one.
 
     Args:
-        before: the node that it comes before, in the main graph or in a body.
-        op_type, inputs, attributes, domain: of the new node.
-        name: of the node.
-        outputs: list of `onnx_ir.Value`; None makes one that is called like the node.
+        before: the next node, in the main graph or in a body.
+        op_type, inputs, attributes, domain: those of the new node.
+        name: name of the node.
+        outputs: list of `onnx_ir.Value`. None makes one with the name of the node.
 
     Returns:
         The output, or a list of them if `outputs` was given.
@@ -26,12 +26,12 @@ def insert(before, op_type, inputs, attributes=None, domain="", *, name, outputs
 
 
 def replace_nodes(graph, old, op_type, inputs, attributes=None, domain=""):
-    """Put one node with one output in the place of others.
+    """Replace nodes by one node with one output.
 
     Args:
         graph: the `onnx_ir.Graph`.
-        old: the nodes, in graph order; the new node takes the name and the output of the last.
-        op_type, inputs, attributes, domain: of the new node.
+        old: the nodes, in graph order. The new node takes the name and the output of the last one.
+        op_type, inputs, attributes, domain: those of the new node.
     """
     name, output = old[-1].name, old[-1].outputs[0]
     value = like(output.name, output)
@@ -41,7 +41,7 @@ def replace_nodes(graph, old, op_type, inputs, attributes=None, domain=""):
 
 
 def replace_by_value(node, value):
-    """Let a value take the place and the name of a node's output, and remove the node."""
+    """Replace the output of a node by a value, which takes its name. Remove the node."""
     old = node.outputs[0]
     value.shape, value.type = old.shape, old.type
     ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
@@ -50,7 +50,7 @@ def replace_by_value(node, value):
 
 
 def like(name, value, shape=None):
-    """A new value of the type of another one, and of its shape if none is given."""
+    """A new value with the type of another one. Without `shape`, it also has its shape."""
     return ir.Value(name=name, shape=value.shape if shape is None else shape, type=value.type)
 
 
@@ -67,7 +67,7 @@ def constant(graph, name, array):
 
 
 def initializer(graph, tensor):
-    """An initializer that holds a tensor, by whose name it goes."""
+    """An initializer that holds a tensor. It has the name of the tensor."""
     value = ir.Value(
         name=tensor.name,
         shape=ir.Shape(tensor.shape),

@@ -1,17 +1,17 @@
-"""Decoders bring the real tokens of each row to the front, so that padding costs the attention
-nothing.
+"""Brings the real tokens of each row of a decoder to the front, so that padding costs no attention.
 
-onnxruntime's GroupQueryAttention reads rows that are filled from the front: it masks by a length
-per row, and it rotates by the slot in the cache. A row that is padded on the left, or in the middle
-after an earlier right-padded step, would need an additive mask (which is slower) and rotations of
-its own (two more nodes and unpacked projections). Instead the new tokens of each row are permuted
-once, real ones first, and the last hidden states are permuted back before the logits. What a cache
-then holds is each row's real tokens, one after the other.
+onnxruntime's GroupQueryAttention reads rows that are filled from the front: its mask is a length
+per row, and its rotation uses the slot in the cache. A row may have padding on the left, or in the
+middle after an earlier step with padding on the right. Such a row would need an additive mask,
+which is slower, and its own rotations (two more nodes and unpacked projections). With this pass,
+the new tokens of each row are permuted once, so that real tokens are first. Before the logits, the
+last hidden states are permuted back. A cache then holds the real tokens of each row, one after the
+other.
 
-Pattern: GroupQueryAttention nodes with a padding mask, behind RotaryEmbedding or not.
-Condition: the tokens reach the logits only through operators that treat each token by itself and
-    through these nodes, which all have the same mask and no window.
-Rewrite: no mask, the rotation inside the attention node, lengths per row; the tokens are permuted
+Pattern: GroupQueryAttention nodes with a padding mask, after RotaryEmbedding or not.
+Condition: the tokens reach the logits only through these nodes and through operators that treat
+    each token separately. The nodes all have the same mask and no window.
+Rewrite: no mask, the rotation inside the attention node, lengths per row. The tokens are permuted
     before the model, and the last hidden states after it.
 """
 
@@ -30,7 +30,7 @@ _TOKENWISE = {
 
 
 def apply(graph):
-    """Rewrite `graph` in place, where the pattern holds throughout; else leave it as it is."""
+    """Rewrite `graph` in place if all of it fits the pattern. Otherwise it does not change."""
     ids, mask = (next(iter(inputs_of_role(graph, role)), None) for role in ("tokens", "mask"))
     attentions = [n for n in graph if is_op(n, "GroupQueryAttention", "com.microsoft")]
     if ids is None or mask is None or not attentions or any(n.op_type == "Scan" for n in graph):
@@ -71,7 +71,7 @@ def _fits(node, rotation, mask):
 
 
 def _tokenwise(graph, ids, rotations):
-    """Whether every value that depends on the tokens keeps them apart, up to the logits."""
+    """Whether all values that depend on the tokens keep them separate, up to the logits."""
     rotary = {id(n) for pair in rotations if pair for n in pair}
     positions = {pair[0].inputs[3] for pair in rotations if pair}
     if any(id(use.node) not in rotary for value in positions for use in value.uses()):
@@ -125,7 +125,7 @@ def _rewrite_attention(node, rotation, lengths):
 
 
 def _permute_tokens(graph, ids, build):
-    """New order of tokens into the model, old order of hidden states into the logits."""
+    """Use the new order of tokens in the model, and the old order of hidden states for logits."""
     for use in list(ids.uses()):
         if is_op(use.node, "Gather") and use.idx == 1:
             use.node.replace_input_with(1, build.tokens)
@@ -144,13 +144,13 @@ def _permute_tokens(graph, ids, build):
 
 
 class _Builder:
-    """Emits, before everything else, what the rewrite needs.
+    """Emits the values for the rewrite, before all other nodes.
 
     Attributes:
         tokens: int64 (b, t), the new tokens, real ones first.
-        places: int64 (b, t, 1), where each token went.
-        lengths: int32 (b,), GroupQueryAttention's seqlens_k: real keys, the new tokens included,
-            less one.
+        places: int64 (b, t, 1), the new place of each token.
+        lengths: int32 (b,), the input seqlens_k of GroupQueryAttention: the number of real keys,
+            including new tokens, minus one.
     """
 
     def __init__(self, graph, ids, mask):

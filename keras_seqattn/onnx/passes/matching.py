@@ -1,11 +1,11 @@
-"""What the rewrites ask about nodes and values."""
+"""Questions of the rewrites about nodes and values."""
 
 from keras_seqattn.ports import Port
 from keras_seqattn.ports.names import guess
 
 
 def port_of(value):
-    """The `Port` of a graph's input: the one it was declared by, else one guessed from its name."""
+    """The declared `Port` of an input of a graph. If there is none, it is guessed by name."""
     return value.meta.get("port") or guess(Port(value.name))
 
 
@@ -15,7 +15,7 @@ def inputs_of_role(graph, *roles):
 
 
 def is_op(node, op_type, domain=""):
-    """Whether a node is that operator."""
+    """Whether a node has that operator."""
     return node is not None and node.op_type == op_type and node.domain == domain
 
 
@@ -25,7 +25,7 @@ def is_weight(value, rank):
 
 
 def only_use(value):
-    """The one node that reads a value, or None if there are several or the graph returns it."""
+    """The only node that reads a value. None if there are several or the graph returns it."""
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
         return None
@@ -33,7 +33,7 @@ def only_use(value):
 
 
 def added_bias(value):
-    """(Add node, bias) if a value goes only into an Add with a 1-D weight, else (None, None)."""
+    """(Add node, bias) if only an Add with a 1-D weight reads a value, else (None, None)."""
     node = only_use(value)
     if not is_op(node, "Add"):
         return None, None

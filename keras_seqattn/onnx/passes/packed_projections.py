@@ -1,13 +1,12 @@
-"""Projections of one input are computed by one MatMul.
+"""Joins projections of one input to one MatMul.
 
 Pattern: several MatMuls with the same first input and constant 2-D weights (query, key and value;
     gate and up).
-Condition: each has a bias that follows it, or none has one; the graph returns none of them; the
-    input is no Slice. Keys and values of a context that a cache may hold already, so that only the
-    rest is cut off and projected, are laid out anew for their caches, and a Split would copy them
-    once more.
-Rewrite: one MatMul over the weights side by side, one Add if there were biases, and a Split,
-    unless all parts go, in order, into one GroupQueryAttention, which takes them packed.
+Condition: all have a bias that follows, or none has one. The graph returns none of them. The input
+    is no Slice. A Slice is the part of a context that is not in a cache yet: its keys and values
+    change their layout for the caches, and a Split would copy them once more.
+Rewrite: one MatMul with the weights side by side, one Add if there were biases, and a Split. There
+    is no Split if all parts go, in order, into one GroupQueryAttention, which takes them packed.
 """
 
 import numpy as np
@@ -20,7 +19,7 @@ from keras_seqattn.onnx.symbol import joined_name, lazy_initializer
 
 def apply(graph):
     """Rewrite `graph` in place."""
-    # What lies side by side already: a layer may be called more than once.
+    # Weights that are packed already, because a layer may be called more than once.
     packed = {}
     for count, nodes in enumerate(_groups(graph)):
         _pack(graph, nodes, packed, count)
@@ -36,7 +35,7 @@ def _groups(graph):
 
 
 def _alike(nodes):
-    """Packing needs a bias on every part or on none."""
+    """Whether all parts have a bias, or none has one. Packing needs that."""
     biased = [added_bias(n.outputs[0])[0] is not None for n in nodes]
     returned = any(n.outputs[0].is_graph_output() for n in nodes)
     return not returned and (all(biased) or not any(biased))
@@ -66,7 +65,7 @@ def _pack(graph, nodes, packed, count):
 
 
 def _side_by_side(graph, packed, name, values):
-    """An initializer that joins others along their last axis when it is written."""
+    """An initializer that joins others along their last axis, when it is written."""
     if name in packed:
         return packed[name]
     tensors = [v.const_value for v in values]

@@ -1,10 +1,10 @@
-"""Residual additions are written as Sum where a layer normalisation follows.
+"""Writes residual additions as Sum if a layer normalisation follows.
 
-onnxruntime fuses Add + LayerNormalization into SkipLayerNormalization when it loads a file, and on
-CPU that kernel is several times slower than the two it replaces; it leaves Sum alone.
+onnxruntime fuses Add + LayerNormalization into SkipLayerNormalization when it loads a file. On CPU
+that kernel is several times slower than the two nodes. It does not fuse Sum.
 
 Pattern: Add, read by a LayerNormalization.
-Condition: both values are computed; a constant is a bias.
+Condition: both values are computed. (A constant is a bias.)
 Rewrite: Sum of the same values.
 """
 

@@ -1,14 +1,15 @@
-"""Sigmoid and SiLU keep the digits of their small values where something may enlarge these.
+"""Keeps the digits of small values of Sigmoid and SiLU, if a later operator may enlarge them.
 
-onnxruntime's Sigmoid and QuickGelu are right to some 1e-7 of the largest value: of what they give
-for -10 they have four digits, and for -15 and less none. A normalisation makes a thousand times as
-much of that: gated delta and state-space layers with small heads were up to 0.09 away from Keras
-and from float64. Exp has all digits, but four nodes take two to six times as long as one.
+The error of onnxruntime's Sigmoid and QuickGelu is about 1e-7 of the largest value. So the result
+for -10 has four correct digits, and for -15 and less it has none. A normalisation can make this
+error a thousand times larger: gated delta and state-space layers with small heads differed by up to
+0.09 from Keras and from float64. Exp has all digits, but four nodes take two to six times as long
+as one.
 
 Pattern: float32 Sigmoid, or QuickGelu with alpha 1.
-Condition: some reader, behind products and reshapes, is none of a matrix product, a convolution, a
-    sum and the graph's output, which are what a feed-forward layer does with it.
-Rewrite: 1 / (1 + exp(-x)), or x over that sum.
+Condition: after products and reshapes, at least one reader is not a matrix product, a convolution,
+    a sum or the output of the graph. (A feed-forward layer has only these.)
+Rewrite: 1 / (1 + exp(-x)), or x divided by that sum.
 """
 
 import numpy as np
@@ -17,9 +18,9 @@ import onnx_ir as ir
 from keras_seqattn.onnx.passes.building import constant, insert, like, replace_nodes
 from keras_seqattn.onnx.passes.matching import is_op
 
-# These add many values up, so that the errors of small ones do not count.
+# These operators add many values, so the errors of small values do not count.
 _SUMS = {"Add", "Conv", "FusedMatMul", "Gemm", "MatMul", "Sum"}
-# These hand the error on as it is.
+# These operators pass the error on and do not change it.
 _PASSED_ON = {"Mul", "Reshape"}
 
 
@@ -48,7 +49,8 @@ def _is_summed(value):
 
 
 def _replace(graph, node, one):
-    """`1 / (1 + exp(-x))`, or x over that sum, where infinity is the right sum for small x."""
+    """`1 / (1 + exp(-x))`, or x over that sum. For very small x, the sum is infinity; this is
+    right."""
     x, total = node.inputs[0], node.inputs[0]
     for op_type, others in (("Neg", []), ("Exp", []), ("Add", [one])):
         name = f"{node.name}/{op_type}"

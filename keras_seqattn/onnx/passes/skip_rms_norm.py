@@ -1,8 +1,9 @@
-"""A residual addition and the RMS normalisation behind it become SkipSimplifiedLayerNormalization.
+"""Joins a residual addition and the RMS normalisation after it.
 
 Pattern: Add of two non-constant values, read by an RMSNormalization over the last axis.
-Condition: both values have the same shape, since the fused kernel does not broadcast.
-Rewrite: one node. Other readers of the sum, the next residual addition for one, read its copy.
+Condition: both values have the same shape, because the fused kernel does not broadcast.
+Rewrite: one SkipSimplifiedLayerNormalization. Other readers of the sum, such as the next residual
+    addition, read its copy of the sum.
 """
 
 import onnx_ir as ir
@@ -26,7 +27,7 @@ def _is_last_axis_norm(node):
 
 
 def _same_shape(add):
-    """The fused kernel does not broadcast."""
+    """Whether both values have the same shape. The fused kernel does not broadcast."""
     a, b = (v.shape for v in add.inputs)
     return a is not None and b is not None and list(a) == list(b)
 

@@ -1,9 +1,9 @@
-"""A product with a transposed weight reads the weight as it is stored.
+"""Lets a product with a transposed weight read the weight as it is stored.
 
-Pattern: MatMul(x, Transpose(2-D weight)), as a head that shares the token embedding has it.
+Pattern: MatMul(x, Transpose(2-D weight)), as in a head that shares the token embedding.
 Condition: none.
-Rewrite: onnxruntime's FusedMatMul(x, weight, transB=1), where a load would otherwise make a second,
-    transposed copy of the table.
+Rewrite: onnxruntime's FusedMatMul(x, weight, transB=1). Without it, onnxruntime would make a
+    second, transposed copy of the table when it loads the file.
 """
 
 from keras_seqattn.onnx.passes.building import replace_nodes

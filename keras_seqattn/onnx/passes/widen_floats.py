@@ -1,12 +1,12 @@
-"""Values of float types that a target does not compute in become float32.
+"""Makes float32 of values whose float type the target does not compute in.
 
-No kernel of onnxruntime for CPUs computes in bfloat16: a model under a bfloat16 policy keeps the
-values of its weights, which float32 holds exactly, and computes in float32, which is more exact
-than what Keras does.
+No CPU kernel of onnxruntime computes in bfloat16. So a model with a bfloat16 policy keeps the
+values of its weights, which float32 holds exactly, and computes in float32. This is more exact than
+Keras.
 
 Pattern: values, casts and tensors of a float type.
-Condition: the target does not compute in it.
-Rewrite: the same of float32; casts to what a value is already go.
+Condition: the target does not compute in that type.
+Rewrite: the same with float32. Casts to the type that a value has already are removed.
 """
 
 import onnx_ir as ir

@@ -1,7 +1,7 @@
-"""Quantise the matrix products of a float graph: dynamic 8-bit products, or 4-bit weights.
+"""Quantises the matrix products of a float graph: dynamic 8-bit products, or 4-bit weights.
 
-A form for products and a form for embedding tables make one rewriting. Which are taken was measured
-(export/benchmark.py has the figures):
+A rewriting has one form for products and one form for embedding tables. Measurements decided which
+forms are used (export/benchmark.py prints the figures):
 
 | precision | with com.microsoft | standard operators only |
 | --- | --- | --- |
@@ -16,8 +16,8 @@ from keras_seqattn.onnx.passes.matching import port_of
 from keras_seqattn.onnx.quantize import products, tables
 from keras_seqattn.onnx.quantize.rewriting import SMALLEST_BLOCK, Rewriting, Settings
 
-# A scale for every 64 weights: 10 to 20 % faster to decode than one for every 32, and with zero
-# points and the search of rounding.blocks no less accurate than 32 symmetric ones.
+# One scale for every 64 weights. Decoding is 10 to 20 % faster than with one for every 32. With
+# zero points and the search of rounding.blocks, it is as accurate as 32 with symmetric rounding.
 BLOCK_SIZE = 64
 _BITS = {"int8": 8, "int4": 4}
 
@@ -34,25 +34,27 @@ def quantize(
 ):
     """Quantise the products of activations with constant 2-D weights, in place.
 
-    Weights are read, rounded and dropped one at a time. With "int4" and in decoders an embedding
-    table shares its head's values, or is rounded to 8 bits; otherwise see `tables`.
+    Weights are read, rounded and freed one at a time. With "int4" and in decoders, an embedding
+    table shares the values of its head, or is rounded to 8 bits. In other cases, see `tables`.
 
     Args:
         model: the `onnx_ir.Model` of the exporter, whose weights are float32 or float16. Operators
             of com.microsoft are used if it imports that domain.
         precision: "int8" or "int4".
-        head_bits: with "int4", 8 rounds the product that gives the graph's output to 8 bits.
-        block_size: weights that share a scale with "int4", a power of two from 16; halved for a
-            weight whose rows it does not divide.
-        accuracy_level: of MatMulNBits; 4 computes with 8-bit activations, 0 with float ones.
+        head_bits: with "int4", 8 rounds the weight of the product that gives the graph's output to
+            8 bits.
+        block_size: with "int4", the number of weights that share a scale, a power of two from 16.
+            It is halved for a weight if it does not divide the length of its rows.
+        accuracy_level: attribute of MatMulNBits. 4 computes with 8-bit activations, 0 with float
+            activations.
         tables: with "int8", round the embedding tables of encoders to 8 bits as well.
-        progress: called with (done, total).
+        progress: None, or a function that is called with (done, total).
 
     Returns:
         `model`.
 
     Raises:
-        ExportError: for an unknown precision or block size.
+        ExportError: the precision or the block size is unknown.
     """
     if precision not in _BITS:
         raise ExportError(f"cannot quantise to {precision!r}; choose int8 or int4")
@@ -67,7 +69,7 @@ def quantize(
 
 
 def _forms(model, in_blocks, with_tables):
-    """The forms of products and of tables, None for tables that stay as they are."""
+    """The forms of products and of tables. None leaves the tables as they are."""
     if "com.microsoft" in model.opset_imports:
         form = products.Blocks if in_blocks else products.DynamicColumns
         return form, tables.BlockRows if with_tables else None
@@ -76,8 +78,8 @@ def _forms(model, in_blocks, with_tables):
 
 
 def _decodes(model):
-    """Whether a model is a decoder. One scale for a whole activation suits encoders; those of
-    decoders have outliers, so "int8" gives every block of a row its own (with SmolLM2-135M the
-    divergence from the float model falls from 0.5 to 0.006).
+    """Whether a model is a decoder. For encoders, one scale for a whole activation is good enough.
+    Activations of decoders have outliers, so "int8" gives every block of a row its own scale (with
+    SmolLM2-135M the divergence from the float model falls from 0.5 to 0.006).
     """
     return any(port_of(value).is_past for value in model.graph.inputs)

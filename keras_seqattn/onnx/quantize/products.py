@@ -10,8 +10,8 @@ class _Form:
     """A form of products.
 
     Attributes:
-        in_bodies: whether it also goes into the bodies of loops, whose weights the main graph
-            holds.
+        in_bodies: whether products in the bodies of loops may have this form. The weights of bodies
+            are in the main graph.
     """
 
     in_bodies = True
@@ -22,21 +22,21 @@ class _Form:
         self.rounded = {}
 
     def once(self, product, make, dtype=None):
-        """The initializers of a product's weight, made by `make()` when first asked for."""
+        """The initializers of the weight of a product. `make()` is called once per weight."""
         key = (*product.key, dtype or product.weight.dtype)
         if key not in self.rounded:
             self.rounded[key] = make()
         return self.rounded[key]
 
     def rows(self, table):
-        """(bits, values, scales, zero points) of a table that a product reads as packed rows in
-        blocks, or None.
+        """(bits, values, scales, zero points) of a table, if a product reads it as packed rows in
+        blocks, else None.
         """
         return None
 
 
 class DynamicColumns(_Form):
-    """com.microsoft.DynamicQuantizeMatMul: the activation is quantised within the node."""
+    """com.microsoft.DynamicQuantizeMatMul, which quantises the activation inside the node."""
 
     def rewrite(self, product):
         weight, scales, zeros = self.once(product, lambda: self._round(product))
@@ -61,11 +61,11 @@ class DynamicColumns(_Form):
 
 
 class StandardColumns(_Form):
-    """MatMulInteger between a dynamic quantisation and a rescaling."""
+    """MatMulInteger, with dynamic quantisation before it and rescaling after it."""
 
     def __init__(self, rewriting):
         super().__init__(rewriting)
-        # Quantised activations by value and graph: projections may share one.
+        # Quantised activations by value and graph, because projections may share one.
         self._activations = {}
 
     def rewrite(self, product):
@@ -99,8 +99,8 @@ class StandardColumns(_Form):
 class Blocks(_Form):
     """com.microsoft.MatMulNBits, whose values are packed rows of blocks.
 
-    In the body of a loop its float16 kernel for CPUs gives wrong numbers (onnxruntime 1.32: 27 %
-    off where float32 is 1 % off), so that it computes in float32 there.
+    In the body of a loop, its float16 kernel for CPUs gives wrong numbers (onnxruntime 1.32: an
+    error of 27 %, where float32 has 1 %). So it computes in float32 there.
     """
 
     def rewrite(self, product):
@@ -132,9 +132,9 @@ class Blocks(_Form):
 
 
 class StandardBlocks(_Form):
-    """DequantizeLinear in blocks before MatMul, which onnxruntime fuses when it loads the file.
+    """DequantizeLinear in blocks before MatMul. onnxruntime fuses both when it loads the file.
 
-    It cannot load a body with that pattern if the weight is outside.
+    onnxruntime cannot load a body with that pattern if the weight is outside the body.
     """
 
     in_bodies = False
@@ -162,7 +162,7 @@ class StandardBlocks(_Form):
 
 
 def block_constants(graph, weight, bits, q, scales, zeros, dtype=None):
-    """The initializers of a weight that is rounded in blocks; `dtype` is that of the scales."""
+    """The initializers of a weight that is rounded in blocks. `dtype` is the type of the scales."""
     scales = scales.astype((dtype or weight.dtype).numpy(), copy=False)
     return (
         graph.constant(f"{weight.name}/int{bits}", q),

@@ -1,4 +1,4 @@
-"""What all quantised forms share: what to round, blocks, and the edits of the graph."""
+"""The common part of all quantised forms: what is rounded, blocks, and edits of the graph."""
 
 import dataclasses
 
@@ -10,7 +10,8 @@ from keras_seqattn.onnx.passes.matching import added_bias, is_op, is_weight
 from keras_seqattn.onnx.quantize.rounding import pack_nibbles
 
 SMALLEST_BLOCK = 16
-# Products with fewer columns, such as a classifier's, cost nothing and decide everything.
+# Products with fewer columns, such as those of a classifier, cost little and decide the result. So
+# they are not rounded.
 _MIN_COLUMNS = 16
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -20,10 +21,10 @@ class Settings:
     """How to round.
 
     Attributes:
-        bits: of weights.
-        head_bits: of the weight whose product is a graph's output.
+        bits: number of bits of weights.
+        head_bits: number of bits of the weight whose product is an output of the graph.
         block_size: the wanted number of weights that share a scale.
-        accuracy_level: of MatMulNBits.
+        accuracy_level: attribute of MatMulNBits.
     """
 
     bits: int
@@ -32,10 +33,10 @@ class Settings:
     accuracy_level: int
 
     def layout(self, k, is_head=False):
-        """(bits, block size) of a weight of k rows: the largest block up to the wanted one that
-        divides k, if any does.
+        """(bits, block size) of a weight with k rows. The block size is the largest one up to the
+        wanted one that divides k, if there is one.
 
-        Scores over a vocabulary suffer most from rounding, so 4-bit heads have half the block.
+        Rounding harms scores over a vocabulary the most, so 4-bit heads have half the block size.
         """
         bits, wanted = self.head_bits if is_head else self.bits, self.block_size
         if is_head and bits == 4:
@@ -48,7 +49,7 @@ class Settings:
 
 @dataclasses.dataclass
 class Product:
-    """x @ weight (k, n), or x @ weight.T with the weight stored as rows (n, k)."""
+    """x @ weight (k, n), or x @ weight.T if the weight is stored as rows (n, k)."""
 
     node: ir.Node
     weight: ir.Value
@@ -61,17 +62,17 @@ class Product:
 
     @property
     def key(self):
-        """What tells its rounded weight from others: layers may share one."""
+        """The key of its rounded weight. Layers may share a weight."""
         return self.weight.name, self.stored_as_rows
 
     def read(self):
-        """The weight (k, n); a view where it is stored as rows."""
+        """The weight (k, n). It is a view if the weight is stored as rows."""
         values = self.weight.const_value.numpy()
         return values.T if self.stored_as_rows else values
 
 
 class Rewriting:
-    """Finds products and tables, and makes the edits that the forms ask for.
+    """Finds products and tables, and makes the edits for the forms.
 
     Args:
         graph: the `onnx_ir.Graph`.
@@ -80,7 +81,7 @@ class Rewriting:
 
     def __init__(self, graph, settings):
         self.graph, self.settings = graph, settings
-        # How many nodes have each name, so that none has it twice.
+        # The number of nodes with each name, so that names stay unique.
         self._emitted = {}
 
     def apply(self, product_form, table_form, progress):
@@ -89,7 +90,7 @@ class Rewriting:
         Args:
             product_form: a class of products.py.
             table_form: a class of tables.py, or None.
-            progress: None, or called with (done, total).
+            progress: None, or a function that is called with (done, total).
         """
         products = product_form(self)
         tables = table_form(self, products) if table_form else None
@@ -106,13 +107,13 @@ class Rewriting:
         self._drop_unused()
 
     def constant(self, name, array):
-        """An initializer of the main graph. A weight may have one form as a table and another as a
-        head, so that a name may be taken.
+        """An initializer of the main graph. Its name may be taken, because a weight may have one
+        form as a table and another one as a head.
         """
         return constant(self.graph, self._free(name), array)
 
     def packed_constant(self, name, array):
-        """A UINT4 initializer of the main graph, of uint8 below 16."""
+        """A UINT4 initializer of the main graph, for uint8 values below 16."""
         packed = pack_nibbles(np.ascontiguousarray(array).reshape(-1))
         shape, name = ir.Shape(array.shape), self._free(name)
         tensor = ir.PackedTensor(packed, ir.DataType.UINT4, shape=shape, name=name)
@@ -131,11 +132,11 @@ class Rewriting:
         return values[0] if outputs == 1 else values
 
     def cast(self, before, value, dtype):
-        """The value as another type."""
+        """The value, cast to another type."""
         return self.emit(before, "Cast", [value], {"to": int(dtype)})
 
     def in_float32(self, before, product, make):
-        """`make(x)` for the activation in float32; the result is of the weight's type."""
+        """`make(x)` for the activation x in float32. The result has the type of the weight."""
         x, dtype = product.node.inputs[0], product.weight.dtype
         if dtype == ir.DataType.FLOAT:
             return make(x)
@@ -146,24 +147,24 @@ class Rewriting:
         return product.node.graph is self.graph
 
     def replace(self, node, value):
-        """Let `value` take the place and the name of a node's output, and remove the node."""
+        """Replace the output of a node by `value`, which takes its name. Remove the node."""
         replace_by_value(node, value)
 
     def with_bias(self, product):
-        """(node to replace, bias or None): the Add that follows a product goes into its node."""
+        """(node to replace, bias or None). The Add after a product becomes part of its node."""
         add, bias = added_bias(product.node.outputs[0])
         if add is None or bias.dtype != product.weight.dtype:
             return product.node, None
         return add, bias
 
     def replace_product(self, product, last, value):
-        """Let `value` take the place of a product and, if `last` is one, of its bias's Add."""
+        """Replace a product by `value`; if `last` is the Add of its bias, replace that, too."""
         self.replace(last, value)
         if last is not product.node:
             product.node.graph.remove(product.node, safe=True)
 
     def _drop_unused(self):
-        """Remove transpositions of weights that are gone, and then the weights."""
+        """Remove transpositions of weights that are not used any more, and then the weights."""
         for node in list(self.graph):
             if is_op(node, "Transpose") and not node.outputs[0].uses():
                 self.graph.remove(node, safe=True)
@@ -173,7 +174,7 @@ class Rewriting:
 
 
 def _product(node):
-    """The product that a node computes, if it is one that pays."""
+    """The product that a node computes, if it is large enough to be rounded, else None."""
     if is_op(node, "MatMul"):
         weight, rows = node.inputs[1], False
         if is_op(weight.producer(), "Transpose"):

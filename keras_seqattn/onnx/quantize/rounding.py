@@ -4,12 +4,14 @@ import concurrent.futures
 
 import numpy as np
 
-# Parts of the full range of a block that are tried as its range: clipping a few outliers leaves a
-# finer step for the rest. Four candidates find all but 1 % of what a dense search gains.
+# Fractions of the full range of a block that are tried as its range. If a few outliers are clipped,
+# the steps are finer for the other values. Four candidates lose at most 1 % of
+# the gain of a dense search.
 _RANGES = (1.0, 0.93, 0.86, 0.79)
-# Elements rounded at a time: the temporaries of one piece stay in the second-level cache.
+# Number of elements that are rounded at a time, so that temporary arrays stay in the second-level
+# cache.
 _PIECE = 1 << 16
-# A block whose range is below this is all zeros: its scale would leave float32.
+# A block with a smaller range is all zeros, because its scale would not fit into float32.
 _NOTHING = 1e-30
 
 
@@ -32,12 +34,12 @@ def int8_columns(weight):
 def blocks(rows, block_size, bits):
     """Rounding in blocks along the rows: w ~ (q - zero_point) * scale.
 
-    For each block the range and the scale with the least squared error are chosen among a few
-    ranges; given the integers u = q - zero_point the best scale is <w, u> / <u, u>.
+    For each block, a few ranges are tried, and the one with the smallest squared error is taken.
+    For given integers u = q - zero_point, the best scale is <w, u> / <u, u>.
 
     Args:
         rows: float (n, k).
-        block_size: values that share a scale; the last block is padded with zeros.
+        block_size: number of values that share a scale. The last block is padded with zeros.
         bits: 4 or 8.
 
     Returns:
@@ -89,10 +91,10 @@ def _integers(w, scale, zero, top):
 
 
 def pack_nibbles(q):
-    """Pairs of 4-bit values along the last axis in one byte, the first in the low half.
+    """Pairs of 4-bit values along the last axis as one byte. The first is the low half.
 
     Args:
-        q: uint8 (..., n) below 16; an odd n is padded with a zero.
+        q: uint8 (..., n) below 16. If n is odd, a zero is added.
 
     Returns:
         uint8 (..., ceil(n / 2)).

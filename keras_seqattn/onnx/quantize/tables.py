@@ -6,19 +6,19 @@ from keras_seqattn.onnx.quantize import rounding
 from keras_seqattn.onnx.quantize.products import block_constants
 from keras_seqattn.onnx.quantize.rewriting import SMALLEST_BLOCK
 
-# A table that no product shares is rounded to 8 bits from this many values.
+# A table that no product shares is rounded to 8 bits if it has at least this many values.
 _MIN_TABLE = 1 << 20
 
 
 class BlockRows:
-    """com.microsoft.GatherBlockQuantized, over the values of a tied head if they lie in rows."""
+    """com.microsoft.GatherBlockQuantized. It uses the values of a tied head if they are in rows."""
 
     def __init__(self, rewriting, products):
         self.graph, self.products = rewriting, products
         self._rounded = {}
 
     def takes(self, table):
-        """Whether the form may round a table."""
+        """Whether a table may have this form."""
         return int(table.shape[1]) % SMALLEST_BLOCK == 0
 
     def rewrite(self, node):
@@ -59,7 +59,7 @@ class StandardRows:
         self._rounded = {}
 
     def takes(self, table):
-        """Whether the form may round a table."""
+        """Whether a table may have this form."""
         return np.prod(table.shape) >= _MIN_TABLE
 
     def rewrite(self, node):
