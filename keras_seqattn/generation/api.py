@@ -43,7 +43,7 @@ def generate(model, inputs, attention_mask=None, tokenizer=None, **settings):
     task = task_of_model(model)
     if not task.generates:
         raise InputError(
-            "generate needs a model of task causal_lm or seq2seq_lm, and this one's is "
+            "generate needs a model of task causal_lm or seq2seq_lm, and the task of this model is "
             f"{task.name} ({type(model).__name__})"
         )
     assets = model.assets or {}

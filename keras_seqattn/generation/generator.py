@@ -105,7 +105,8 @@ class Generator:
         task = self._prepare(inputs, attention_mask, special_tokens, settings)
         if task.config.num_beams > 1:
             raise InputError(
-                "num_beams above 1 cannot stream, the best beam is known at the end: use generate"
+                "num_beams above 1 cannot stream, because the best beam is known only at the end: "
+                "use generate"
             )
         return self._stream(task)
 

@@ -50,7 +50,9 @@ def prepare_prompts(inputs, attention_mask, *, encode, vocabulary_size, padding,
     """
     if isinstance(inputs, str) or _is_list_of(inputs, str):
         if attention_mask is not None:
-            raise InputError("attention_mask goes with token ids; for texts it is made here")
+            raise InputError(
+                "attention_mask goes with token ids only; for texts, it follows from the texts"
+            )
         if encode is None:
             raise InputError("text was given, but there is no tokenizer: pass token ids")
         texts = arguments.texts(inputs, "the prompt")
@@ -137,7 +139,7 @@ def as_array(values, name="input_ids"):
         array = np.asarray(values)
     except Exception as error:  # other libraries raise any error; NumPy raises ValueError
         ragged = isinstance(error, ValueError) and isinstance(values, (list, tuple))
-        reason = "ragged: give rows of one length" if ragged else f"no array: {shown(error)}"
+        reason = "ragged: give rows of one length" if ragged else f"not an array: {shown(error)}"
         raise InputError(f"{name} is {reason}") from None
     # A broadcast array needs little memory, but its copies may need very much.
     size = 2 * array.size * max(8, array.itemsize)
@@ -194,8 +196,8 @@ def _check_mask(mask, side):
     if side == "right":
         if (runs != 1).any():
             raise InputError(
-                "attention_mask must be padded on one side: the ones of a row are at least one, "
-                "and have no zero between them"
+                "attention_mask must be padded on one side: each row needs at least one 1, and no "
+                "0 between ones"
             )
     elif (runs != 1).any() or (mask[:, -1] == 0).any():
         raise InputError("attention_mask must be padded on the left: zeros first, then ones")

@@ -277,7 +277,7 @@ def _check_length(length, positions):
 def _check_room(length, slots):
     if length > slots:
         raise InputError(
-            f"{length} tokens do not fit the {slots} of this generation; "
+            f"{length} tokens do not fit the {slots} places of this generation; "
             "start it with a larger max_length."
         )
 

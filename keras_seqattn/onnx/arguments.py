@@ -20,7 +20,7 @@ def check_model(model):
     # A functional model always has inputs. Other models get their inputs when they are built.
     if not model.built:
         raise ExportError(
-            f"{model.name} is not built, so that it has no declared inputs; build it on keras.Input"
+            f"{model.name} is not built, so it has no declared inputs; build it on keras.Input"
         )
 
 

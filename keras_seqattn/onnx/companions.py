@@ -74,8 +74,8 @@ def written_only_if_usable():
     except BundleError as error:
         raise ExportError(
             f"nothing was written: {error}. If a file is wrong, correct or remove it in the "
-            "checkpoint (model.assets holds its content), or name a folder with the right "
-            "tokenizer files as tokenizer="
+            "checkpoint (model.assets holds its content), or give a folder with the right "
+            "tokenizer files with tokenizer="
         ) from error
 
 

@@ -69,8 +69,8 @@ class Comparison:
         cases = self.generator.cases(takes)
         if not cases:
             raise InputError(
-                f"{self.model.name} takes no length that was tried: {self._refusal}. Say at which "
-                "to compare it with lengths=[...]"
+                f"{self.model.name} accepts none of the lengths that were tried: {self._refusal}. "
+                "Give the lengths for the comparison with lengths=[...]"
             )
         for batch, length, side in cases:
             yield lambda b=batch, n=length, s=side: self.full(b, n, s)

@@ -87,9 +87,7 @@ def _parts(model, ports):
     if not isinstance(model, SequenceModel):
         return {MODEL: model}
     if ports:
-        raise ExportError(
-            f"{model.name} declares its own ports: ports= is for models of another maker"
-        )
+        raise ExportError(f"{model.name} declares its own ports: ports= is for models that do not")
     return model.parts()
 
 

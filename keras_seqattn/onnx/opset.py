@@ -46,7 +46,7 @@ def lower_opset(models, opset):
         if opset > current:
             raise ExportError(
                 f"opset {opset} is above {current}, the highest that is written here; ask for at "
-                f"most {current}, or register a target of a higher opset"
+                f"most {current}, or register a target with a higher opset"
             )
         for node in ir.traversal.RecursiveGraphIterator(model.graph):
             if node.domain == "":
@@ -56,8 +56,8 @@ def lower_opset(models, opset):
     if missing:
         listed = ", ".join(f"{name} ({version})" for name, version in sorted(missing.items()))
         raise ExportError(
-            f"opset {opset} is too low for the operators of this model: {listed}. The lowest that "
-            f"holds them all is {max(missing.values())}"
+            f"opset {opset} is too low for the operators of this model: {listed}. The lowest "
+            f"opset that has them all is {max(missing.values())}"
         )
     for model in models:
         if opset < model.opset_imports[""]:

@@ -10,7 +10,7 @@ from keras_seqattn.onnx.sizes import is_dynamic
 
 class _Types(dict):
     def __missing__(self, dtype):
-        raise ExportError(f"values of the dtype {dtype} have no place in a file")
+        raise ExportError(f"values of the dtype {dtype} cannot be written to a file")
 
 
 _OTHERS = {

@@ -112,8 +112,8 @@ class Tracer(GraphBuilder):
                 return known
         if size != same:
             raise ExportError(
-                f"{self.where()}: {type(operation).__name__} gives a length that depends on that "
-                "of the input in a way that cannot be followed; give the input a fixed length"
+                f"{self.where()}: {type(operation).__name__} gives a length that depends on the "
+                "length of the input in a way that cannot be followed; give the input a fixed one"
             )
         return size
 

@@ -65,8 +65,8 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     precision = properties.get("keras_seqattn.precision", "fp32")
     if precision not in PRECISIONS:
         raise BundleError(
-            f"the file is of the precision {precision!r}, which is unknown; one of another program "
-            "must be registered here as well (keras_seqattn.onnx.register_precision)"
+            f"the file has the precision {precision!r}, which is unknown here; if another program "
+            "defined it, register it here, too (keras_seqattn.onnx.register_precision)"
         )
     judgement = judged_by(PRECISIONS[precision], model)
     make = Comparison if len(sessions) == 1 else Seq2SeqComparison

@@ -57,9 +57,9 @@ def _check_values(port, array, vocabulary_size):
 def _check_range(port, array):
     least, largest = int(array.min()), int(array.max())
     if port.least is not None and least < port.least:
-        raise InputError(f"{port.name} holds {least}, and its values are from {port.least} on")
+        raise InputError(f"{port.name} holds {least}, but its values must be at least {port.least}")
     if port.below is not None and largest >= port.below:
-        raise InputError(f"{port.name} holds {largest}, and its values are below {port.below}")
+        raise InputError(f"{port.name} holds {largest}, but its values must be below {port.below}")
 
 
 def _check_sizes(ports, feeds):

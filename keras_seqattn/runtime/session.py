@@ -46,9 +46,9 @@ class Session(onnxruntime.InferenceSession):
         """Raise BundleError if this is not the process that made the session."""
         if os.getpid() != self._process:
             raise BundleError(
-                f"this bundle was loaded in process {self._process}, of which {os.getpid()} is a "
-                "fork, and onnxruntime's threads do not survive a fork: load the bundle in each "
-                "process, after the fork"
+                f"this bundle was loaded in process {self._process}, and this process "
+                f"{os.getpid()} is a fork of it. The threads of onnxruntime do not survive a fork: "
+                "load the bundle in each process, after the fork"
             )
 
     def check_names(self):

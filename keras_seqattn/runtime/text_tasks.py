@@ -48,7 +48,7 @@ def translation(config, tokenizer, source=None, target=None):
     if code is None:
         raise InputError(
             f"target={target!r}: neither task_specific_params in config.json nor the tokenizer "
-            "names this language; leave it out where a model has one pair of languages"
+            "names this language; leave target out if the model has only one pair of languages"
         )
     return "", {"forced_bos_token_id": code}
 
@@ -79,8 +79,8 @@ def _check_source(tokenizer, source):
     written = tokenizer.config.get("src_lang")
     if source != written:
         raise InputError(
-            f"source={source!r}: the language that the tokenizer's files write is "
-            f"{written or 'not named'}; use those of the other language, or leave source out"
+            f"source={source!r}: the source language of the tokenizer's files is "
+            f"{written or 'not named'}; use files for the other language, or leave source out"
         )
 
 

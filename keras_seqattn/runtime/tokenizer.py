@@ -145,8 +145,8 @@ def _max_length(config):
     is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
     if not is_number or not limit >= 1:
         raise BundleError(
-            f"tokenizer_config.json: model_max_length is {shown(limit)}, and must be a number from "
-            "1 on"
+            f"tokenizer_config.json: model_max_length is {shown(limit)}, and must be a number of "
+            "at least 1"
         )
     # transformers writes 1e30 for "unknown".
     return int(limit) if limit < 1e9 else None

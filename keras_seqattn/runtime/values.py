@@ -86,8 +86,8 @@ def static_size(port, axis):
     size = port.axes[axis] if port.axes else None
     if not isinstance(size, int):
         raise BundleError(
-            f"{port.name} has the shape {port.axes}: the vocabulary of a decoder graph and all "
-            "sizes of its past but the batch and the length must be static"
+            f"{port.name} has the shape {port.axes}: in a decoder graph, the vocabulary and all "
+            "sizes of the past except the batch and the length must be static"
         )
     return size
 

@@ -88,7 +88,9 @@ def test_other_tasks_are_refused():
         intermediate_size=37,
         max_position_embeddings=29,
     )
-    with pytest.raises(InputError, match="task causal_lm or seq2seq_lm, and this one's is emb"):
+    with pytest.raises(
+        InputError, match="task causal_lm or seq2seq_lm, and the task of this model is emb"
+    ):
         keras_seqattn.generate(encoder, [7])
 
 

@@ -116,5 +116,5 @@ def test_too_many_tokens_are_refused(saved):
         decoder.start(1, 65)
     decoder.start(1, 16)
     ids = np.ones((1, 17), "int64")
-    with pytest.raises(InputError, match="17 tokens do not fit the 16"):
+    with pytest.raises(InputError, match="17 tokens do not fit the 16 places"):
         decoder(ids, ids)

@@ -95,8 +95,8 @@ def test_better_ports_of_another_makers_model_reach_the_file(tmp_path):
     found = bundle.run(words=words, seen=seen)["classes"]
     np.testing.assert_allclose(found, model([words, seen]), rtol=0, atol=1e-5)
     for inputs, message in (
-        ({"words": words + 1}, "words holds 19, and its values are below 19"),
-        ({"words": -words}, "words holds -18, and its values are from 0 on"),
+        ({"words": words + 1}, "words holds 19, but its values must be below 19"),
+        ({"words": -words}, "words holds -18, but its values must be at least 0"),
         ({"seen": 2 * seen}, "seen must hold 0 and 1 only"),
         ({"seen": seen[:, :2]}, "must have the same t"),
     ):

@@ -76,7 +76,7 @@ def test_what_another_program_registered_is_named(tmp_path):
     model = tiny.encoder("bert")
     onnx.export(model, tmp_path / "model.onnx", precision="coarse")
     del precisions.PRECISIONS["coarse"]
-    with pytest.raises(BundleError, match="'coarse', which is unknown.*register_precision"):
+    with pytest.raises(BundleError, match="'coarse', which is unknown here.*register_precision"):
         onnx.verify(tmp_path / "model.onnx", model)
 
 

@@ -198,7 +198,7 @@ class _Never(keras.layers.Layer):
 
 
 def test_a_model_that_cannot_run(tmp_path):
-    with pytest.raises(InputError, match="takes no length that was tried.*not today"):
+    with pytest.raises(InputError, match="accepts none of the lengths that were tried.*not today"):
         exported(tmp_path, lambda x: _Never()(x))
 
 

@@ -226,7 +226,7 @@ def test_run(embedder):
         ({"input_ids": ids[0]}, "input_ids must be"),
         ({"position": ids}, "missing or unknown: position"),
         ({"attention_mask": inputs["attention_mask"][:, :3]}, "must have the same sequence_length"),
-        ({"token_type_ids": ids}, "token_type_ids holds 17, and its values are below 2"),
+        ({"token_type_ids": ids}, "token_type_ids holds 17, but its values must be below 2"),
     ):
         with pytest.raises(InputError, match=message):
             model.run({**inputs, **change})

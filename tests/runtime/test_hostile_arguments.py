@@ -147,7 +147,7 @@ def test_run_refuses_what_does_not_fit(embedder):
             refuses(model.run, good | {name: value})
     refuses(model.run, good | {"attention_mask": 2 * ids})
     for name, value in (("token_type_ids", ids + 1), ("token_type_ids", ids + 10**6)):
-        assert "its values are below 2" in refuses(model.run, good | {name: value})
+        assert "its values must be below 2" in refuses(model.run, good | {name: value})
     long = np.ones((1, 4000), np.int64)
     longs = {"input_ids": long, "attention_mask": long, "token_type_ids": 0 * long}
     assert "the model takes at most 41" in refuses(model.run, longs)

@@ -124,9 +124,9 @@ def test_languages_that_are_tokens():
     for target in ("fr", "a"):
         with pytest.raises(InputError, match=f"target='{target}': neither task_specific_params"):
             translation({}, tokenizer, target=target)
-    with pytest.raises(InputError, match=r"files write is <\|assistant\|>; use those of the"):
+    with pytest.raises(InputError, match=r"files is <\|assistant\|>; use files for the"):
         translation({}, tokenizer, source="<|user|>")
-    with pytest.raises(InputError, match="files write is not named"):
+    with pytest.raises(InputError, match="files is not named"):
         translation({}, tokenizer_of(), source="en")
 
 

@@ -206,7 +206,8 @@ def _last_axis(tracer, operation, x):
     axes = [a % len(x.sizes) for a in _axes(operation.axis)]
     if axes != list(range(min(axes), len(x.sizes))):
         raise ExportError(
-            f"{tracer.where()}: normalisation over axes {axes}, which are not the last ones"
+            f"{tracer.where()}: normalisation over axes {axes} cannot be exported, because they "
+            "are not the last ones"
         )
     return min(axes) - len(x.sizes)
 
@@ -218,7 +219,8 @@ def layer_norm(tracer, operation, x, gamma=None, beta=None):
     scale = _scale(tracer, gamma, x, axis)
     if operation.rms_scaling:
         raise ExportError(
-            f"{tracer.where()}: LayerNormalization(rms_scaling=True); use RMSNormalization"
+            f"{tracer.where()}: LayerNormalization(rms_scaling=True) cannot be exported; use "
+            "RMSNormalization"
         )
     inputs = [x, scale, None if beta is None else tracer.symbol(beta, x.dtype)]
     return _norm(tracer, "LayerNormalization", inputs, axis, epsilon)

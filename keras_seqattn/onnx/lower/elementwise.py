@@ -251,7 +251,10 @@ def silu(tracer, operation, x):
 def relu_activation(tracer, operation, x):
     """`keras.activations.relu`, which has its own class."""
     if operation.threshold or (operation.negative_slope and operation.max_value is not None):
-        raise ExportError(f"{tracer.where()}: relu with a threshold, or a slope and a maximum")
+        raise ExportError(
+            f"{tracer.where()}: relu with a threshold, or with both a slope and a maximum, cannot "
+            "be exported"
+        )
     if operation.negative_slope:
         return leaky_relu(tracer, operation, x)
     if operation.max_value is not None:

@@ -126,7 +126,7 @@ def _refuse(tracer, layer, training):
     if training and dropped:
         raise ExportError(
             f"{tracer.where()}: {kind} was called with training=True, and a file has no dropout; "
-            "call it without"
+            "call it without training=True"
         )
 
 

@@ -180,9 +180,7 @@ def split_lengths(tracer, x, lengths, axis):
 def unstack(tracer, operation, x):
     axis = operation.axis % len(x.sizes)
     if is_dynamic(x.sizes[axis]):
-        raise ExportError(
-            f"{tracer.where()}: ops.unstack of an axis whose length is known only at run time"
-        )
+        raise ExportError(f"{tracer.where()}: ops.unstack needs an axis whose length is fixed")
     return [_index(tracer, x, i, axis) for i in range(x.sizes[axis])]
 
 
@@ -359,7 +357,7 @@ def arange(tracer, operation, start, stop=None, step=None):
     if not all(isinstance(n, (int, np.integer)) for n in numbers):
         if any(map(is_dynamic, numbers)):
             raise ExportError(
-                f"{tracer.where()}: ops.arange up to a length, in steps of a fraction"
+                f"{tracer.where()}: ops.arange with a dynamic length needs whole numbers"
             )
         return tracer.constant(np.arange(*numbers), operation.dtype or "float32")
     sizes = (computed(_range_length, *numbers),)
