@@ -97,7 +97,7 @@ class InputGenerator:
     def steps(self):
         """The number of cached steps after 7 tokens.
 
-        More steps need not give the same result as a full pass, in some families.
+        In some families, more steps may give another result than a full pass.
         """
         role = "targets" if self.ports.first("targets") else "tokens"
         limits = [20, self.max_length(role) - 7]

@@ -50,7 +50,7 @@ def replace_by_value(node, value):
 
 
 def like(name, value, shape=None):
-    """A new value with the type of another one. Without `shape`, it also has its shape."""
+    """A new value with the type of another one, and with its shape if `shape` is None."""
     return ir.Value(name=name, shape=value.shape if shape is None else shape, type=value.type)
 
 
