@@ -40,7 +40,8 @@ class Comparison:
         self.model, self.session, self.precision = model, session, precision
         self.outputs = [o.name for o in session.get_outputs()]
         self.ports = session.ports
-        self.pasts = self.ports.pasts
+        # A past of another maker's model is an input like any other.
+        self.pasts = self.ports.pasts if isinstance(model, PortModel) else []
         self._check_inputs()
         self.generator = InputGenerator(
             model, lengths, None if isinstance(model, PortModel) else self.ports

@@ -28,10 +28,15 @@ def input_struct(model):
         ) from error
 
 
+def is_dict_of_tensors(struct):
+    """Whether the keys of a structure are the names of the inputs: a dict without more inside."""
+    return isinstance(struct, dict) and all(hasattr(x, "dtype") for x in struct.values())
+
+
 def named_inputs(model):
     """dict of name -> symbolic input, in the order of the model."""
     struct = input_struct(model)
-    if isinstance(struct, dict):
+    if is_dict_of_tensors(struct):
         return dict(struct)
     return {tensor.name: tensor for tensor in keras.tree.flatten(struct)}
 

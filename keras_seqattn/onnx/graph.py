@@ -9,7 +9,13 @@ import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
-from keras_seqattn.onnx.declared import input_ports, input_struct, named_inputs, with_outputs
+from keras_seqattn.onnx.declared import (
+    input_ports,
+    input_struct,
+    is_dict_of_tensors,
+    named_inputs,
+    with_outputs,
+)
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.opset import check_opset, lower_opset
@@ -153,7 +159,7 @@ def _trace(tracer, model, ports, same):
     for name, of in sums.items():
         tracer.label(of, name)
     struct = input_struct(model)
-    if isinstance(struct, dict):
+    if is_dict_of_tensors(struct):
         packed = inputs
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
@@ -200,7 +206,10 @@ def output_name(name, inputs):
 def _declare_outputs(tracer, outputs, ports):
     inputs = {port.name for port in ports.inputs}
     known = {port.name: port.dtype for port in ports.outputs}
+    is_wide = any(port.dtype == "int64" for port in ports.inputs)
     for name, symbol in outputs.items():
         if not isinstance(symbol, Symbol):
             raise ExportError(f"the output {name!r} does not depend on the inputs")
-        tracer.add_output(output_name(name, inputs), symbol, known.get(name, symbol.dtype))
+        # Some backends expect int32 of what they compute from int64, and then compute in int64.
+        dtype = "int64" if is_wide and symbol.dtype == "int32" else symbol.dtype
+        tracer.add_output(output_name(name, inputs), symbol, known.get(name, dtype))

@@ -8,7 +8,7 @@ import numpy as np
 from keras_seqattn.errors import InputError
 from keras_seqattn.models.registry import get_family
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.onnx.declared import input_ports, named_inputs
+from keras_seqattn.onnx.declared import input_ports, is_dict_of_tensors, named_inputs
 from keras_seqattn.onnx.keras_internals import all_layers
 from keras_seqattn.onnx.lengths import lengths_taken
 
@@ -196,7 +196,7 @@ class InputGenerator:
         """The same inputs with the structure and the types that the Keras model needs."""
         arrays = [inputs[n].astype(t.dtype) for n, t in self.tensors.items()]
         struct = self.model.input
-        if isinstance(struct, dict):
+        if is_dict_of_tensors(struct):
             return dict(zip(self.tensors, arrays, strict=True))
         return keras.tree.pack_sequence_as(struct, arrays)
 

@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.onnx.declared import is_dict_of_tensors
 from keras_seqattn.tasks import task_of_model
 
 # The highest opset that tf2onnx writes.
@@ -34,7 +35,7 @@ def convert(model):
         lambda t: tf.TensorSpec(t.shape, _dtype(model, t), name=t.name), struct
     )
     names = (
-        list(struct) if isinstance(struct, dict) else [t.name for t in keras.tree.flatten(struct)]
+        list(struct) if is_dict_of_tensors(struct) else [t.name for t in keras.tree.flatten(struct)]
     )
 
     @tf.function(

@@ -63,7 +63,8 @@ class Ports:
     @property
     def longest(self):
         """The maximum number of tokens of a row, or None."""
-        return min(self.limits.values(), default=None)
+        axes = {axis for port in (*self.inputs, *self.outputs) for axis in port.axes[1:]}
+        return min((size for name, size in self.limits.items() if name in axes), default=None)
 
     def declaration(self):
         """dict for JSON: what the file itself does not say about its inputs and outputs."""
@@ -88,8 +89,8 @@ class Ports:
         sides = {side: _completed(side, getattr(self, side), declaration) for side in _SIDES}
         limits = _object("limits", declaration)
         for name, size in limits.items():
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InputError(f"limits: {shown(name)} must be an integer from 1")
+            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < 1 << 31:
+                raise InputError(f"limits: {shown(name)} must be an integer from 1 to 2**31 - 1")
         totals = _object("totals", declaration)
         for name, parts in totals.items():
             if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):

@@ -166,6 +166,7 @@ class OrtEncoderDecoder:
 
 def _check_parts(encoder, decoder):
     given = {port.name for port in (*encoder.outputs, *decoder.outputs)}
+    encoded = {port.name for port in encoder.outputs}
     missing = [
         port.name
         for port in decoder.inputs
@@ -176,11 +177,27 @@ def _check_parts(encoder, decoder):
             f"the decoder graph takes {', '.join(missing)}, which neither graph gives out"
         )
     check_pasts(decoder)
-    if decoder.first("tokens") is None:
-        raise BundleError("the decoder graph has no input of the role tokens")
-    roles = {port.role for port in encoder.inputs}
-    if not roles <= _ENCODED or not roles & {"tokens", "features"}:
+    for port in decoder.inputs:
+        if not _is_fed(port, encoded):
+            raise BundleError(
+                f"the decoder graph takes {port.name} as {port.role}, which follows "
+                f"{port.follows or 'nothing'}: that is not possible"
+            )
+    if len(decoder.of_role("tokens")) != 1 or len(decoder.of_role("source_mask")) > 1:
+        raise BundleError("the decoder graph must have one input of tokens and at most one mask")
+    roles = [port.role for port in encoder.inputs]
+    once = len(set(roles)) == len(roles)
+    if not once or not set(roles) <= _ENCODED or not {"tokens", "features"} & set(roles):
         raise BundleError(
             "the encoder graph must take tokens or features, and their mask; it takes "
             + ", ".join(f"{port.name} ({port.role})" for port in encoder.inputs)
         )
+
+
+def _is_fed(port, encoded):
+    """Whether a step has a value for an input of the decoder graph."""
+    if port.role in ("tokens", "source_mask"):
+        return port.follows is None
+    if port.role == "context":
+        return port.follows in encoded
+    return port.is_past or port.role == "source_cache"

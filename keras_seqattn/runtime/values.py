@@ -59,8 +59,12 @@ def check_pasts(ports):
     Raises:
         BundleError: an output is missing, has another type or number of axes, or becomes two pasts.
     """
-    taken = set()
-    for port in ports.pasts:
+    lengths, taken = ports.of_role("length"), set()
+    if lengths and ports.of_role("cache"):
+        raise BundleError(f"{lengths[0].name} is of a graph without caches, and this one has some")
+    if any(len(port.axes) != 1 or not port.is_integer for port in lengths):
+        raise BundleError(f"{lengths[0].name} must be integers (batch)")
+    for port in (*ports.pasts, *ports.of_role("source_cache")):
         output = ports.output(port.follows)
         if output is None:
             raise BundleError(

@@ -31,7 +31,7 @@ MEMORY_MIB = 512
 # Beyond this a case may harm the machine, and fails with MemoryError instead.
 _ADDRESS_MIB = 8192
 # JAX compiles every operation for every shape, which takes seconds and hundreds of MiB of its own.
-COMPILING = {"seconds": 120, "memory_mib": 4096} if os.environ.get("KERAS_BACKEND") == "jax" else {}
+COMPILING = {"seconds": 600, "memory_mib": 4096} if os.environ.get("KERAS_BACKEND") == "jax" else {}
 _PACKAGE = str(Path(keras_seqattn.__file__).parent)
 
 

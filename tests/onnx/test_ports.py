@@ -1,5 +1,6 @@
 """What a file says about its ports: families, models of other makers, hostile files."""
 
+import dataclasses
 import json
 
 import keras
@@ -11,7 +12,7 @@ from keras_seqattn import runtime
 from keras_seqattn.errors import BundleError, ExportError, InputError
 from keras_seqattn.inspection import inspect
 from keras_seqattn.onnx import build_graph, export, verify
-from keras_seqattn.ports import METADATA, Port
+from keras_seqattn.ports import METADATA, Port, Ports
 from keras_seqattn.runtime.session import create_session
 from tests.onnx import tiny
 
@@ -186,3 +187,86 @@ def test_hostile_declarations_are_errors_of_one_line(kind, decoder_folder):
         assert "\n" not in message and len(message) < 900
     finally:
         file.write_bytes(before)
+
+
+def test_a_length_beside_caches_is_refused(decoder_folder):
+    file = decoder_folder / "model.onnx"
+    before = file.read_bytes()
+    entries = {e.key: e.value for e in onnx.load(file).metadata_props}
+    label = json.loads(entries[METADATA])
+    key = "past_key_values.0.key"
+    label = changed(label, key, role="length", follows="present.0.key")
+    try:
+        relabelled(file, json.dumps(label))
+        with pytest.raises(BundleError, match="is of a graph without caches"):
+            runtime.load(decoder_folder).generate([[5, 9, 2]], max_new_tokens=4)
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def translator_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "t5"
+    export(tiny.seq2seq("t5"), folder, verify=False)
+    (folder / "parity.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, entry",
+    [
+        ("past_key_values.0.decoder.key", {"role": "data"}),
+        ("past_key_values.0.decoder.key", {"role": "tokens"}),
+        ("encoder_hidden_states", {"role": "context", "follows": "logits"}),
+        ("input_ids", {"role": "tokens", "follows": "logits"}),
+        (
+            "past_key_values.0.encoder.key",
+            {"role": "source_cache", "follows": "present.0.encoder.value"},
+        ),
+        ("encoder_attention_mask", {"role": "mask"}),
+    ],
+)
+def test_hostile_declarations_of_an_encoder_decoder(name, entry, translator_folder):
+    file = translator_folder / "decoder_model_merged.onnx"
+    before = file.read_bytes()
+    entries = {e.key: e.value for e in onnx.load(file).metadata_props}
+    try:
+        relabelled(file, json.dumps(changed(json.loads(entries[METADATA]), name, **entry)))
+        with pytest.raises(BundleError) as refused:
+            runtime.load(translator_folder).generate([[5, 9, 2]], max_new_tokens=4)
+        assert "\n" not in str(refused.value)
+    finally:
+        file.write_bytes(before)
+
+
+def test_limits_of_other_dimensions_bound_no_text():
+    ports = Ports((Port("input_ids", "tokens", ("batch_size", "t")),), (), limits={"batch_size": 1})
+    assert ports.longest is None
+    assert dataclasses.replace(ports, limits={"batch_size": 1, "t": 9}).longest == 9
+
+
+def test_outputs_computed_from_int64_keep_their_values(tmp_path):
+    ids = keras.Input((None,), dtype="int64", name="ids")
+    export(keras.Model(ids, keras.ops.concatenate([ids, ids], axis=1)), tmp_path / "x.onnx")
+    session = create_session(tmp_path / "x.onnx")
+    found = session.run(None, {"ids": np.array([[3 * 10**12, 5]])})[0]
+    assert found.tolist() == [[3 * 10**12, 5, 3 * 10**12, 5]]
+
+
+def test_inputs_may_be_nested(tmp_path):
+    a, b = keras.Input((None, 4), name="a"), keras.Input((None, 4), name="b")
+    model = keras.Model({"q": [a, b]}, keras.layers.Dense(3)(a) + b[..., :3])
+    assert export(model, tmp_path / "x.onnx").ok
+    assert [p.name for p in create_session(tmp_path / "x.onnx").ports.inputs] == ["a", "b"]
+
+
+def test_a_past_of_another_maker_is_an_input_like_others(tmp_path):
+    past = keras.Input((4,), name="past_states.length")
+    assert export(keras.Model(past, past * 2), tmp_path / "x.onnx").ok
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_an_output_that_is_a_transposition_is_quantised(precision, tmp_path):
+    x = keras.Input((None, 32), name="x")
+    model = keras.Model(x, keras.layers.LSTM(32, return_sequences=True)(x))
+    assert export(model, tmp_path / "x.onnx", precision=precision).ok

@@ -166,7 +166,8 @@ class Rewriting:
     def _drop_unused(self):
         """Remove transpositions of weights that are not used any more, and then the weights."""
         for node in list(self.graph):
-            if is_op(node, "Transpose") and not node.outputs[0].uses():
+            value = node.outputs[0]
+            if is_op(node, "Transpose") and not value.uses() and not value.is_graph_output():
                 self.graph.remove(node, safe=True)
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and not value.is_graph_output():
