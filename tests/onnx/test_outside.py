@@ -22,6 +22,7 @@ CASES = {
     "encoder": ("outside_distilbert", "embedding", TOKENS),
     "task": ("outside_distilbert", "sentence_embedding", TOKENS),
     "images": ("outside_vit", "image_classification", ("pixel_values",)),
+    "vectors of images": ("outside_vit", "embedding", ("pixel_values",)),
 }
 
 
