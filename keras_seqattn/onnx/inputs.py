@@ -132,18 +132,28 @@ class InputGenerator:
 
         Args:
             batch, length, side: as in `cases`.
-            apart: make each input after the first one shorter by one more.
+            apart: make each dimension after the first one shorter by one more.
         """
-        arrays = {}
-        for i, (name, tensor) in enumerate(self.tensors.items()):
-            own = length - i if apart else length
+        arrays, sizes = {}, {}
+        for name, tensor in self.tensors.items():
+            port = self.ports[name]
             shape = [
-                n if n is not None else own if axis else batch
+                self._size(port.axes[axis], length, apart, sizes) if axis and n is None else n
                 for axis, n in enumerate(tensor.shape)
             ]
-            array = self._array(self.ports[name], shape, side)
+            if shape and shape[0] is None:
+                shape[0] = batch
+            array = self._array(port, shape, side)
             arrays[name] = array.astype(_file_dtype(tensor.dtype), copy=False)
         return arrays
+
+    def _size(self, dimension, length, apart, sizes):
+        """The size of a dimension of lengths; `sizes` holds those of the dimensions before."""
+        if dimension in self.ports.totals:
+            parts = self.ports.totals[dimension]
+            return sum(self._size(part, length, apart, sizes) for part in parts)
+        own = max(1, length - len(sizes)) if apart else length
+        return sizes.setdefault(dimension, own)
 
     def masks(self, inputs):
         """list of int or bool (b, t), nonzero where outputs (b, t, ...) are compared.

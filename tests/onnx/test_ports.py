@@ -270,3 +270,54 @@ def test_an_output_that_is_a_transposition_is_quantised(precision, tmp_path):
     x = keras.Input((None, 32), name="x")
     model = keras.Model(x, keras.layers.LSTM(32, return_sequences=True)(x))
     assert export(model, tmp_path / "x.onnx", precision=precision).ok
+
+
+class Computed(keras.layers.Layer):
+    """A layer of a user: the same function as in a test's model."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, *x):
+        return self.function(*x)
+
+    def compute_output_spec(self, *x):
+        return keras.KerasTensor((None, None, 4), "float32")
+
+
+def cut_and_joined(a, b, c):
+    cut = a[:, : keras.ops.shape(b)[1]]
+    return keras.ops.concatenate([cut, c], axis=1)
+
+
+def test_lengths_of_one_name_stay_equal_where_lengths_differ(tmp_path):
+    inputs = [keras.Input((None, 4), name=name) for name in "abc"]
+    model = keras.Model(inputs, Computed(cut_and_joined)(*inputs))
+    ports = [Port(name, axes=("n", axis, 4)) for name, axis in zip("abc", "ttu", strict=True)]
+    report = export(model, tmp_path / "x.onnx", ports=ports)
+    assert any("and less" in case.name for case in report.cases)
+
+
+def test_lengths_that_were_joined_differ_from_others(tmp_path):
+    a, b, c = (keras.Input((None, 4), name=name) for name in "abc")
+    outputs = [a + b, keras.ops.max(c, axis=1)]
+    report = export(keras.Model([a, b, c], outputs), tmp_path / "x.onnx")
+    assert report.equal_lengths and any("and less" in case.name for case in report.cases)
+
+
+def test_another_makers_decoder_with_caches_is_verified(tmp_path):
+    """The mask has the length of the past and of the new tokens, as its name says."""
+    ids = keras.Input((None,), dtype="int32", name="input_ids")
+    mask = keras.Input((None,), dtype="int32", name="attention_mask")
+    past = keras.Input((2, None, 4), name="past_key_values.0.key")
+    new = keras.ops.transpose(
+        keras.layers.Reshape((-1, 2, 4))(keras.layers.Embedding(19, 8)(ids)), (0, 2, 1, 3)
+    )
+    present = keras.ops.concatenate([past, new], axis=2)
+    seen = present * keras.ops.cast(mask, "float32")[:, None, :, None]
+    model = keras.Model(
+        {"input_ids": ids, "attention_mask": mask, "past_key_values.0.key": past},
+        {"logits": keras.ops.sum(seen, axis=(1, 2)), "present.0.key": present},
+    )
+    assert export(model, tmp_path / "x.onnx").ok
