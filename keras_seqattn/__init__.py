@@ -9,6 +9,7 @@ _MODULES = (
     "ops",
     "models",
     "weights",
+    "ports",
     "onnx",
     "runtime",
     "generation",

@@ -196,11 +196,11 @@ class Block(keras.layers.Layer):
         return self._add("attention", x, source, attend, training)
 
     def state_shapes(self):
-        """As of `MultiHeadAttention` and `Mixer`, for the self-attention or what stands in."""
+        """The state of the self-attention, or of the mixer in its place. See `Mixer`."""
         return self.attention.state_shapes()
 
     def cache_shapes(self):
-        """As of `MultiHeadAttention` and `Mixer`, for the self-attention or what stands in."""
+        """The cache of the self-attention, or of the mixer in its place. See `Mixer`."""
         return self.attention.cache_shapes()
 
     def _feed_forward(self, x, source, training):

@@ -72,7 +72,8 @@ def export(
             The operators of the model must allow it.
         ports: list of `keras_seqattn.ports.Port` for inputs and outputs, with what keras.Input does
             not say: the role, the names of dimensions (an equal name means an equal size), the
-            range of valid integers.
+            range of valid integers. Each `Port` repeats the dtype and all axes of its input; the
+            name of the batch axis is "batch_size" if other inputs have no `Port`.
         tokenizer: a folder with tokenizer files for the bundle. They replace those of the model.
         verify: first compare the result with the Keras model. For a bundle, also use its content:
             tokenizer, generation settings, chat template, labels, pooling. If the results differ or

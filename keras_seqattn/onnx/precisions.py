@@ -39,7 +39,9 @@ PRECISIONS = {}
 
 
 def register_precision(precision):
-    """Add a precision, so that export, verify and the command line know it.
+    """Add a precision, so that `export` and `verify` know it in this process.
+
+    `keras_seqattn.cli.main`, called in the same process, knows it, too.
 
     Args:
         precision: Precision.
@@ -48,7 +50,7 @@ def register_precision(precision):
         `precision`.
 
     Raises:
-        ExportError: it is not a Precision, or another one has its name.
+        ExportError: the argument is not a Precision, or another precision has the same name.
     """
     return add_row(PRECISIONS, Precision, "precision", precision)
 

@@ -63,7 +63,9 @@ TARGETS = {}
 
 
 def register_target(target):
-    """Add a target, so that `export(..., target=name)` and the command line know it.
+    """Add a target, so that `export(..., target=name)` knows it in this process.
+
+    `keras_seqattn.cli.main`, called in the same process, knows it, too.
 
     Args:
         target: Target.
@@ -72,7 +74,7 @@ def register_target(target):
         `target`.
 
     Raises:
-        ExportError: it is not a Target, or another one has its name.
+        ExportError: the argument is not a Target, or another target has the same name.
     """
     return add_row(TARGETS, Target, "target", target)
 

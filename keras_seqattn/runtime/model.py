@@ -132,7 +132,7 @@ class BundleModel:
 
         Args:
             inputs: a text, a list of texts, token ids as a list, a list of lists, or an integer
-                array (t,) or (b, t).
+                array (t,) or (b, t). For an encoder that reads features: float (t, f) or (b, t, f).
             attention_mask: int (b, t) with an array, 1 = real token; the padding is on the left
                 (for an encoder-decoder, on either side).
             **settings: names of `keras_seqattn.generation.GenerationConfig`. They have priority
