@@ -112,9 +112,9 @@ class KerasDecoder:
 class KerasEncoderDecoder:
     """Runs a sequence-to-sequence model for `keras_seqattn.generation`.
 
-    The source is encoded once. It is padded to a power of two, or to a multiple of the family's
-    `source_multiple`. Its keys and values are computed with it (in recurrent families, its states
-    and memory). All beams share them.
+    The source is encoded once. Its tokens are padded to a power of two, or to a multiple of the
+    family's `source_multiple`; features only to the latter. Its keys and values are computed with
+    it (in recurrent families, its states and memory). All beams share them.
 
     Args:
         model: a `SequenceModel` for seq2seq_lm.
@@ -129,14 +129,18 @@ class KerasEncoderDecoder:
         family, settings = get_family(model.family), model.settings
         self._positions = family.longest(settings, "decoder")
         self._source_positions = family.longest(settings, "encoder")
-        self._source_multiple = family.source_multiple(settings)
         encoder, step = model.encoder_model(static=True), model.step_model(static=True)
         self._reads, self._ports = encoder.ports, step.ports
         features = encoder.ports.first("features")
         self.source_features = None if features is None else features.axes[-1]
+        self._source_multiple = family.source_multiple(settings)
+        if features and self._source_multiple is None:
+            # No mask hides padding from a layer that makes vectors of neighbouring features.
+            self._source_multiple = 1
         self.source_vocabulary_size = None if features else encoder.ports.first("tokens").below
         self.vocabulary_size = step.ports.given("logits").axes[-1]
         self._carried, self._caches = step.ports.pasts, step.ports.of_role("cache")
+        self._tokens, self._slot = step.ports.first("tokens").name, step.ports.first("slot")
         self._encode = compiled(encoder)
         self._step = _compiled_step(step)
 
@@ -214,10 +218,9 @@ class KerasEncoderDecoder:
         """
         length = input_ids.shape[1]
         _check_room(self._used + length, self._slots)
-        fed = {self._ports.first("tokens").name: _integers(input_ids), **self._fixed}
-        slot = self._ports.first("slot")
-        if slot is not None:
-            fed[slot.name] = _integers([self._used])
+        fed = {self._tokens: _integers(input_ids), **self._fixed}
+        if self._slot is not None:
+            fed[self._slot.name] = _integers([self._used])
         logits, self._past = self._step(self._past, fed, _integers(length - 1))
         self._used += length
         return _as_float32(logits)

@@ -86,11 +86,11 @@ class _Decoding:
         self.decoder, ports = decoder, decoder.ports
         given = {port.name: inputs[port.name] for port in encoder.ports.inputs}
         self.values = run_session(encoder, given)
-        mask = encoder.ports.first("mask")
+        source, mask = next(iter(given.values())), encoder.ports.first("mask")
         for port in ports.of_role("source_mask"):
-            self.values[port.name] = inputs[mask.name]
-        caches = ports.of_role("cache", "source_cache")
-        rows = len(next(iter(given.values())))
+            # Without a mask, all of the source is real.
+            self.values[port.name] = inputs[mask.name] if mask else np.ones(source.shape[:2])
+        caches, rows = ports.of_role("cache", "source_cache"), len(source)
         for name, cache in empty_pasts(caches, rows).items():
             self.values[ports[name].follows] = cache
 

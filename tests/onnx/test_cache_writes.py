@@ -4,28 +4,15 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
-from keras import layers, ops
+from keras import ops
 
 from keras_seqattn.onnx.bundle import write_onnx
 from keras_seqattn.onnx.graph import build_graph
 from keras_seqattn.ops.cache import cache_write
 from tests.onnx import tiny
+from tests.onnx.apply import Apply
 
 HEADS, SLOTS, SIZE = 3, 11, 4
-
-
-class Write(layers.Layer):
-    """A layer of one function, which returns something of its first input's shape."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, *xs):
-        return self.function(*xs)
-
-    def compute_output_spec(self, *xs):
-        return keras.KerasTensor(xs[0].shape, xs[0].dtype)
 
 
 def _cache(slots=SLOTS):
@@ -85,7 +72,8 @@ def write_model(name):
     function, inputs = WRITES[name]
     tensors = [make() for make in (*inputs, _position)]
     keras.utils.clear_session()
-    return keras.Model(tensors, Write(function, name="write")(*tensors), name="writes")
+    written = Apply(function, keras.KerasTensor(tensors[0].shape, tensors[0].dtype), name="write")
+    return keras.Model(tensors, written(*tensors), name="writes")
 
 
 def run(graph, feeds, tmp_path):

@@ -9,20 +9,7 @@ from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
-
-
-class Apply(keras.layers.Layer):
-    """A layer around a function of keras.ops, so that a test can trace it."""
-
-    def __init__(self, function, spec=None, **kwargs):
-        super().__init__(**kwargs)
-        self.function, self.spec = function, spec
-
-    def call(self, *xs):
-        return self.function(*xs)
-
-    def compute_output_spec(self, *xs):
-        return super().compute_output_spec(*xs) if self.spec is None else self.spec
+from tests.onnx.apply import Apply
 
 
 def run_both(function, arrays, target="portable"):

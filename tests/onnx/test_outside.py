@@ -1,5 +1,6 @@
 """Families and a task of another program, exported, verified and run where there is no Keras."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -7,11 +8,13 @@ import keras_seqattn
 from keras_seqattn import models, runtime
 from keras_seqattn.errors import InputError
 from keras_seqattn.models import registry
+from keras_seqattn.models.embedders import Source
 from keras_seqattn.models.heads import HEADS
 from keras_seqattn.onnx import export
 from tests.helpers import randomise
 from tests.models.outside import encoder, head, parallel_decoder, speech, vision
 from tests.models.reference import run
+from tests.onnx.apply import Apply
 
 pytestmark = pytest.mark.backend_free
 
@@ -98,6 +101,40 @@ def test_the_encoder_decoder_of_sound_generates(target, tmp_path):
     np.testing.assert_array_equal(bundle.generate(hidden, mask, max_new_tokens=7), greedy)
     alone = bundle.generate(features[2, :7], max_new_tokens=7)
     np.testing.assert_array_equal(alone, greedy[2][: len(alone)])
+
+
+def neighbours(settings, initializer):
+    """A source without a mask, whose layer makes each vector of a moment and of the next one."""
+
+    def mixed(x):
+        return x + keras.ops.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)), constant_values=1.0)
+
+    def layer(name):
+        project = keras.layers.Dense(settings["d_model"], name="project")
+        x = keras.Input((None, settings["num_mel_bins"]))
+        return keras.Model(x, project(Apply(mixed, keras.KerasTensor(x.shape))(x)), name=name)
+
+    return Source("input_features", (None, settings["num_mel_bins"]), layer, masked=False)
+
+
+@pytest.mark.parametrize("target", ["portable", "ort"])
+def test_features_without_a_mask_are_not_padded(target, tmp_path):
+    family = speech.family("outside_neighbours", neighbours)
+    model = randomise(models.build(models.register(family).model_type), seed=3)
+    report = export(model, tmp_path / "bundle", target=target)
+    assert 0 < report.worst <= 1e-4
+    features = np.random.default_rng(3).standard_normal((5, 13, 11)).astype("float32")
+    targets = np.full((5, 1), 2)
+    for _ in range(7):
+        inputs = {"input_features": features, "decoder_input_ids": targets}
+        best = run(model, inputs)["logits"][:, -1:].argmax(-1)
+        targets = np.concatenate([targets, best], axis=1)
+    bundle = runtime.load(tmp_path / "bundle")
+    settings = {"max_new_tokens": 7, "eos_token_id": []}
+    found = bundle.generate(features, **settings)
+    np.testing.assert_array_equal(found, targets[:, 1:])
+    found = keras_seqattn.generate(model, features, **settings)
+    np.testing.assert_array_equal(found, targets[:, 1:])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a file says about its ports: families, models of other makers, hostile files."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -15,6 +16,7 @@ from keras_seqattn.onnx import build_graph, export, verify
 from keras_seqattn.ports import METADATA, Port, Ports
 from keras_seqattn.runtime.session import create_session
 from tests.onnx import tiny
+from tests.onnx.apply import Apply
 
 pytestmark = pytest.mark.backend_free
 
@@ -139,6 +141,19 @@ def decoder_folder(tmp_path_factory):
     return folder
 
 
+@contextlib.contextmanager
+def declaring(file, change):
+    """The file with another declaration, `change` of its own one, inside the block."""
+    before = file.read_bytes()
+    entries = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    label = change(json.loads(entries[METADATA]))
+    relabelled(file, label if isinstance(label, str) else json.dumps(label))
+    try:
+        yield
+    finally:
+        file.write_bytes(before)
+
+
 def changed(declaration, name, **entry):
     side = "inputs" if name in declaration["inputs"] else "outputs"
     return declaration | {side: declaration[side] | {name: entry}}
@@ -175,33 +190,19 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_declarations_are_errors_of_one_line(kind, decoder_folder):
-    file = decoder_folder / "model.onnx"
-    before = file.read_bytes()
-    try:
-        entries = {e.key: e.value for e in onnx.load(file).metadata_props}
-        label = HOSTILE[kind](json.loads(entries[METADATA]))
-        relabelled(file, label if isinstance(label, str) else json.dumps(label))
+    with declaring(decoder_folder / "model.onnx", HOSTILE[kind]):
         with pytest.raises((BundleError, InputError)) as refused:
             runtime.load(decoder_folder).generate([[5, 9, 2]], max_new_tokens=4)
-        message = str(refused.value)
-        assert "\n" not in message and len(message) < 900
-    finally:
-        file.write_bytes(before)
+    message = str(refused.value)
+    assert "\n" not in message and len(message) < 900
 
 
 def test_a_length_beside_caches_is_refused(decoder_folder):
-    file = decoder_folder / "model.onnx"
-    before = file.read_bytes()
-    entries = {e.key: e.value for e in onnx.load(file).metadata_props}
-    label = json.loads(entries[METADATA])
-    key = "past_key_values.0.key"
-    label = changed(label, key, role="length", follows="present.0.key")
-    try:
-        relabelled(file, json.dumps(label))
+    key, follows = "past_key_values.0.key", "present.0.key"
+    change = lambda d: changed(d, key, role="length", follows=follows)  # noqa: E731
+    with declaring(decoder_folder / "model.onnx", change):
         with pytest.raises(BundleError, match="is of a graph without caches"):
             runtime.load(decoder_folder).generate([[5, 9, 2]], max_new_tokens=4)
-    finally:
-        file.write_bytes(before)
 
 
 @pytest.fixture(scope="module")
@@ -228,15 +229,10 @@ def translator_folder(tmp_path_factory):
 )
 def test_hostile_declarations_of_an_encoder_decoder(name, entry, translator_folder):
     file = translator_folder / "decoder_model_merged.onnx"
-    before = file.read_bytes()
-    entries = {e.key: e.value for e in onnx.load(file).metadata_props}
-    try:
-        relabelled(file, json.dumps(changed(json.loads(entries[METADATA]), name, **entry)))
+    with declaring(file, lambda d: changed(d, name, **entry)):
         with pytest.raises(BundleError) as refused:
             runtime.load(translator_folder).generate([[5, 9, 2]], max_new_tokens=4)
-        assert "\n" not in str(refused.value)
-    finally:
-        file.write_bytes(before)
+    assert "\n" not in str(refused.value)
 
 
 def test_limits_of_other_dimensions_bound_no_text():
@@ -272,20 +268,6 @@ def test_an_output_that_is_a_transposition_is_quantised(precision, tmp_path):
     assert export(model, tmp_path / "x.onnx", precision=precision).ok
 
 
-class Computed(keras.layers.Layer):
-    """A layer of a user: the same function as in a test's model."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, *x):
-        return self.function(*x)
-
-    def compute_output_spec(self, *x):
-        return keras.KerasTensor((None, None, 4), "float32")
-
-
 def cut_and_joined(a, b, c):
     cut = a[:, : keras.ops.shape(b)[1]]
     return keras.ops.concatenate([cut, c], axis=1)
@@ -293,7 +275,7 @@ def cut_and_joined(a, b, c):
 
 def test_lengths_of_one_name_stay_equal_where_lengths_differ(tmp_path):
     inputs = [keras.Input((None, 4), name=name) for name in "abc"]
-    model = keras.Model(inputs, Computed(cut_and_joined)(*inputs))
+    model = keras.Model(inputs, Apply(cut_and_joined, keras.KerasTensor((None, None, 4)))(*inputs))
     ports = [Port(name, axes=("n", axis, 4)) for name, axis in zip("abc", "ttu", strict=True)]
     report = export(model, tmp_path / "x.onnx", ports=ports)
     assert any("and less" in case.name for case in report.cases)

@@ -18,25 +18,12 @@ from keras_seqattn.onnx.bundle import write_onnx
 from keras_seqattn.onnx.graph import build_graph
 from keras_seqattn.onnx.sizes import computed, dimension
 from tests.helpers import randomise
+from tests.onnx.apply import Apply
 
 WIDTH = 5
 LENGTHS = (1, 2, 7, 8, 9, 16, 31, 129, 260)
 if keras.backend.backend() == "jax":  # compiles each operation for each length
     LENGTHS = (1, 9, 129)
-
-
-class Made(layers.Layer):
-    """A layer of one function."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, *xs):
-        return self.function(*xs)
-
-    def compute_output_spec(self, *xs):
-        return keras.KerasTensor((None,) * len(xs[0].shape), "float32")
 
 
 def n_of(x):
@@ -92,7 +79,8 @@ PLACES = {
 def check(function, inputs=1, lengths=LENGTHS, tmp_path=None):
     """Compare at every length that Keras takes; returns how many, or None if it was refused."""
     tensors = [keras.Input((None, WIDTH), name=f"x{i}") for i in range(inputs)]
-    model = keras.Model(tensors, Made(function, name="made")(*tensors))
+    made = Apply(function, keras.KerasTensor((None, None, None), "float32"), name="made")
+    model = keras.Model(tensors, made(*tensors))
     try:
         graph = build_graph(model)
     except ExportError as error:
