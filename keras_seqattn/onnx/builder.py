@@ -25,7 +25,8 @@ class GraphBuilder:
 
     def __init__(self, target):
         self.target = target
-        self._root = None
+        # What is called here adds nothing to the paths of layers.
+        self._roots = []
         self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
         # Where new nodes are added: the graph, or the body of a loop inside it.
         self._block = self.graph

@@ -17,6 +17,7 @@ from keras_seqattn.onnx.arguments import (
     check_settings,
     checked_path,
 )
+from keras_seqattn.onnx.called_model import with_inputs
 from keras_seqattn.onnx.companions import (
     check_files,
     companion_files,
@@ -47,6 +48,7 @@ def export(
     target="ort",
     precision="fp32",
     opset=None,
+    input_signature=None,
     ports=(),
     tokenizer=None,
     verify=True,
@@ -57,7 +59,7 @@ def export(
     """Write a Keras model as ONNX.
 
     Args:
-        model: a SequenceModel, or any Keras model with declared inputs.
+        model: a SequenceModel, or any keras.Model: functional, Sequential or subclassed.
         path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
             a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
             them. All other files stay. If a file that stays has the name of a new file, it gets the
@@ -70,6 +72,12 @@ def export(
             8-bit head), or a registered precision.
         opset: a lower version of the standard operators than the target's 23, for older runtimes.
             The operators of the model must allow it.
+        input_signature: None, or what the `call` of the model takes: a list with one entry for each
+            argument; a single argument needs no list. An entry is anything with a shape and a
+            dtype, such as keras.InputSpec (its name becomes the name of the input), or a dict or
+            list of such things. None in a shape is a dynamic size. A functional or Sequential model
+            needs none. For another model that was called on data or built, Keras knows the shapes
+            of the arguments that its `build` takes; the first axis becomes dynamic.
         ports: list of `keras_seqattn.ports.Port` for inputs and outputs, with what keras.Input does
             not say: the role, the names of dimensions (an equal name means an equal size), the
             range of valid integers. Each `Port` repeats the dtype and all axes of its input; the
@@ -96,6 +104,7 @@ def export(
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
     check_model(model)
+    model = with_inputs(model, input_signature)
     place = _place(path)
     precision = get_precision(precision)
     check_choice("route", route, _ROUTES)

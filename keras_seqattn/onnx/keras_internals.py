@@ -15,6 +15,7 @@ import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
 from keras.src.layers import layer as _layer_module
+from keras.src.models.functional import Functional as _Functional
 from keras.src.ops.operation import Operation as _Operation
 
 from keras_seqattn.onnx.sizes import is_dynamic
@@ -117,3 +118,20 @@ def is_keras_operation(operation):
 def all_layers(model):
     """list of the model and every layer in it, including layers inside layers."""
     return list(model._flatten_layers())
+
+
+def is_functional(model):
+    """Whether a model is a graph of symbolic tensors, so that its inputs have names."""
+    return isinstance(model, _Functional)
+
+
+def first_call(model):
+    """(args, kwargs) of the first symbolic call of a model, or None if there was none."""
+    node = next(iter(model._inbound_nodes), None)
+    return None if node is None else (node.arguments.args, node.arguments.kwargs)
+
+
+def input_name(tensor):
+    """The name of an input of a functional model. Without a name of its own, its layer has one."""
+    history = getattr(tensor, "_keras_history", None)
+    return tensor.name if history is None else history.operation.name
