@@ -160,7 +160,8 @@ def test_a_keras_model_with_layers_of_its_own(tmp_path, capsys):
     code, source, file = (tmp_path / name for name in ("own.py", "model.keras", "model.onnx"))
     code.write_text(LAYERS)
     script = (
-        f"import keras, runpy; made = runpy.run_path({str(code)!r})['Twice']; x = keras.Input((5,)); "
+        "import keras, runpy; x = keras.Input((5,)); "
+        f"made = runpy.run_path({str(code)!r})['Twice']; "
         f"keras.Sequential([x, made(), keras.layers.Dense(3)]).save({str(source)!r})"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

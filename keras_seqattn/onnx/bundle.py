@@ -121,10 +121,7 @@ def export(
     target = get_target(target)
     if verify:
         check_onnxruntime(target, onnxruntime.__version__)
-    files = {} if single else companion_files(model, tokenizer)
-    if files and verify:
-        # Quick checks come before slow work.
-        check_files(files, task.name)
+    files = {} if single else _companions(model, tokenizer, verify)
     graphs = _graphs(model, target, precision, opset, ports, route, progress)
     with place.staged() as folder:
         for name, graph in graphs.items():
@@ -140,6 +137,14 @@ def export(
         if not single:
             write_report(report, folder, _description(graphs, folder))
     return report
+
+
+def _companions(model, tokenizer, verify):
+    files = companion_files(model, tokenizer)
+    if verify:
+        # Quick checks come before slow work.
+        check_files(files, task_of_model(model).name)
+    return files
 
 
 def _verified(path, model, lengths, progress, providers):
