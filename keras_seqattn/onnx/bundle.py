@@ -34,7 +34,7 @@ from keras_seqattn.onnx.verification import verify as run_verify
 from keras_seqattn.ports import METADATA
 from keras_seqattn.tasks import DECODER, ENCODER, MODEL, task_of_model
 
-_ROUTES = ("trace", "tf2onnx")
+ROUTES = ("trace", "tf2onnx")
 # The maximum number of bytes of weights inside model.onnx. More weights go into a file beside it,
 # one at a time. The limit of protobuf is 2 GiB.
 _INLINE_BYTES = 16 << 20
@@ -107,7 +107,7 @@ def export(
     model = with_inputs(model, input_signature)
     place = _place(path)
     precision = get_precision(precision)
-    check_choice("route", route, _ROUTES)
+    check_choice("route", route, ROUTES)
     check_settings(target, verify, lengths, progress)
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
@@ -141,7 +141,7 @@ def export(
 
 def _companions(model, tokenizer, verify):
     files = companion_files(model, tokenizer)
-    if verify:
+    if files and verify:
         # Quick checks come before slow work.
         check_files(files, task_of_model(model).name)
     return files

@@ -56,7 +56,7 @@ def _ordered(model, names, ports):
 
     On some backends, the result of a functional model has another order than it declares.
     """
-    if ports.outputs:
+    if {port.name for port in ports.outputs} == set(names):
         return [port.name for port in ports.outputs]
     try:
         declared = [joined(path) for path, _ in leaves(model.output)]
