@@ -176,6 +176,38 @@ def test_bad_settings(settings, message, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.backend_free
+def test_a_bundle_of_a_model_of_fixed_sizes_is_tried_at_these_sizes(tmp_path):
+    ids = keras.Input(batch_shape=(2, 5), dtype="int32", name="input_ids")
+    model = keras.Model({"input_ids": ids}, keras.layers.Embedding(7, 3)(ids))
+    report = export(model, tmp_path / "bundle")
+    assert report.ok and report.rehearsed == ["a run on ids"]
+
+
+class OfAnotherDomain(keras.layers.Layer):
+    def __init__(self, domain):
+        super().__init__()
+        self.domain = domain
+
+    def call(self, x):
+        return x * 2.0
+
+
+@lowers(OfAnotherDomain)
+def of_another_domain(tracer, layer, x):
+    return tracer.emit("Twice", [x], domain=layer.domain, sizes=x.sizes, dtype=x.dtype)
+
+
+@pytest.mark.backend_free
+def test_a_file_declares_the_domains_of_its_operators():
+    x = keras.Input((3,))
+    other, own = (keras.Model(x, OfAnotherDomain(d)(x)) for d in ("mine", "com.microsoft"))
+    assert build_graph(other).opset_imports == {"": 23, "com.microsoft": 1, "mine": 1}
+    assert build_graph(other, "portable").opset_imports == {"": 23, "mine": 1}
+    with pytest.raises(ExportError, match="target portable has none"):
+        build_graph(own, "portable")
+
+
 def test_verify_sees_one_wrong_weight(tmp_path):
     model = tiny.encoder("bert")
     graph = build_graph(model)
