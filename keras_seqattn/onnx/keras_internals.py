@@ -34,13 +34,13 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, assign):
+def intercept(symbolic_call, functions, variables):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
-        assign: wrapper(original) for the method with which a variable gets a new value.
+        variables: dict of name -> wrapper(original) for methods of `keras.Variable` to replace.
     """
 
     def hook(self, *args, **kwargs):
@@ -61,7 +61,8 @@ def intercept(symbolic_call, functions, assign):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
-        _replace(stack, keras.Variable, "assign", assign(keras.Variable.assign))
+        for name, wrapper in variables.items():
+            _replace(stack, keras.Variable, name, wrapper(getattr(keras.Variable, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))

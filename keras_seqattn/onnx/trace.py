@@ -133,8 +133,11 @@ class Tracer(GraphBuilder):
         self._root = model
         self.states = TracedStates(self, model)
         functions = replaced_functions(self)
-        with keras_internals.intercept(self.symbolic_call, functions, self.states.assigned):
-            return model(inputs, training=False)
+        variables = {"__init__": self.states.made, "assign": self.states.assigned}
+        with keras_internals.intercept(self.symbolic_call, functions, variables):
+            outputs = model(inputs, training=False)
+        self.states.check_weights()
+        return outputs
 
 
 def _unequal(args, kwargs):
