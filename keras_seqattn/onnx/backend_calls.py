@@ -124,4 +124,4 @@ def _is_of_backend(value):
 
 def _in_keras(name):
     name = _OTHER_NAMES.get(name, name)
-    return name if name and hasattr(keras.ops, name) else None
+    return name if name and callable(getattr(keras.ops, name, None)) else None
