@@ -10,10 +10,10 @@ from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import cast
 from keras_seqattn.onnx.lower.planes import (
     as_float,
-    from_planes,
     rounded,
     spatial_axes,
-    to_planes,
+    squeezed,
+    unsqueezed,
 )
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
@@ -28,6 +28,8 @@ _WORDS = {
 }  # fmt: skip
 # ResizeBicubic of TensorFlow reads its weights from a table with this many steps for a pixel.
 _TABLE = 1024
+# The places on each side that the cubic kernel reaches.
+_REACH = 2
 # A sum of weights below this counts as 0, as in Keras.
 _NO_WEIGHT = 1000 * float(np.finfo(np.float32).eps)
 
@@ -59,37 +61,44 @@ def resized(tracer, x, size, word, operation):
             f"{tracer.where()}: resizing with interpolation={word!r} cannot be exported; use "
             "'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'"
         )
-    backend, kernel = keras.backend.backend(), _WORDS[word]
+    kernel = _WORDS[word]
     axes = spatial_axes(x, operation.data_format)
-    if kernel.startswith("lanczos"):
-        return _by_matrices(tracer, x, axes, size, kernel, operation.antialias)
-    if operation.antialias:
-        # The operator widens the kernel as Keras does, if it leaves out what is outside.
-        settings = {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
-        return _resize_node(tracer, x, axes, size, kernel, settings)
-    if kernel == "linear":
-        return _resize_node(tracer, x, axes, size, kernel, {})
-    if backend == "tensorflow":
-        return _by_matrices(tracer, x, axes, size, kernel, False, _TABLE)
-    # PyTorch repeats the border. JAX leaves out what is outside.
-    settings = {"cubic_coeff_a": -0.75}
-    if backend == "jax":
-        settings = {"cubic_coeff_a": -0.5, "exclude_outside": 1}
-    # onnxruntime's cubic kernel takes only planes.
-    planes = to_planes(tracer, x, operation.data_format)
-    planes = _resize_node(tracer, planes, (2, 3), size, kernel, settings)
-    return from_planes(tracer, planes, operation.data_format, len(x.sizes))
+    if kernel == "linear" or (kernel == "cubic" and operation.antialias):
+        return _resize_node(tracer, x, axes, size, kernel, operation.antialias)
+    if kernel == "cubic" and keras.backend.backend() == "torch":
+        return _repeating_border(tracer, x, axes, size)
+    table = _TABLE if kernel == "cubic" and keras.backend.backend() == "tensorflow" else None
+    return _by_matrices(tracer, x, axes, size, kernel, operation.antialias, table=table)
 
 
-def _resize_node(tracer, x, axes, size, kernel, settings):
-    numbers = tracer.numbers(size, "the size of a picture")
-    sizes = list(x.sizes)
-    for axis, number in zip(axes, numbers, strict=True):
-        sizes[axis] = number
-    attributes = {"mode": kernel, "axes": list(axes), **settings}
-    attributes["coordinate_transformation_mode"] = "half_pixel"
-    inputs = [x, None, None, tracer.vector(size)]
+def _resize_node(tracer, x, axes, size, kernel, antialias):
+    """One Resize with the sizes of all axes.
+
+    onnxruntime moves transpositions through this node. With the attribute `axes`, or if the cubic
+    kernel shrinks a picture without antialiasing, the result would not load or run.
+    """
+    if len(x.sizes) == 3:
+        batch = unsqueezed(tracer, x, 0)
+        axes = [axis + 1 for axis in axes]
+        return squeezed(tracer, _resize_node(tracer, batch, axes, size, kernel, antialias), 0)
+    entries = [tracer.size(x, axis) for axis in range(len(x.sizes))]
+    for axis, entry in zip(axes, size, strict=True):
+        entries[axis] = entry
+    sizes = tracer.numbers(entries, "the size of a picture")
+    attributes = {"mode": kernel, "coordinate_transformation_mode": "half_pixel"}
+    if antialias:
+        # With this, the operator widens the kernel as Keras does.
+        attributes |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
+    inputs = [x, None, None, tracer.vector(entries)]
     return tracer.emit("Resize", inputs, attributes, sizes=sizes, dtype=x.dtype)
+
+
+def _repeating_border(tracer, x, axes, size):
+    """The cubic kernel of PyTorch, with a = -3/4. It repeats the border of the picture."""
+    old = [tracer.size(x, axis) for axis in axes]
+    widths = [(_REACH, _REACH) if axis in axes else (0, 0) for axis in range(len(x.sizes))]
+    x = ops.pad(x, widths, mode="edge")
+    return _by_matrices(tracer, x, axes, size, "cubic_repeating", False, old=old)
 
 
 def nearest(tracer, x, axis, size):
@@ -179,19 +188,26 @@ def _chosen(of_ints, of_symbols, a, b):
 # ---- resampling as products with matrices
 
 
-def _by_matrices(tracer, x, axes, size, kernel, antialias, table=None):
+def _by_matrices(tracer, x, axes, size, kernel, antialias, table=None, old=None):
+    """The axes resampled one after the other.
+
+    Args:
+        x, axes, size, kernel, antialias: as before.
+        table: as for `_weights`.
+        old: the sizes without the border of `_REACH` places, if there is one.
+    """
     numbers = tracer.numbers(size, "the size of a picture")
-    for axis, entry, new in zip(axes, size, numbers, strict=True):
-        old = x.sizes[axis]
-        if old == new:
-            continue
-        if is_dynamic(old) or is_dynamic(new):
-            given = ops, tracer.size(x, axis), entry
-            inverse = ops.cast(given[1], "float32") / ops.cast(entry, "float32")
+    border = 0 if old is None else _REACH
+    old = [tracer.size(x, axis) for axis in axes] if old is None else old
+    for axis, before, entry, number in zip(axes, old, size, numbers, strict=True):
+        if isinstance(before, Symbol) or is_dynamic(number):
+            xp, inverse = ops, ops.cast(before, "float32") / ops.cast(entry, "float32")
         else:
-            given, inverse = (np, old, new), np.float32(old) / np.float32(new)
-        matrix = _weights(*given, inverse, 0.0, kernel, antialias, table)
-        x = _multiplied(tracer, x, axis, tracer.symbol(matrix, x.dtype), new)
+            xp, entry = np, number
+            inverse = np.float32(before) / np.float32(number)
+        width = before + 2 * border
+        matrix = _weights(xp, width, entry, inverse, -border, kernel, antialias, table)
+        x = _multiplied(tracer, x, axis, tracer.symbol(matrix, x.dtype), number)
     return x
 
 
@@ -234,11 +250,15 @@ def _linear(xp, x):
     return xp.maximum(1.0 - x, 0.0)
 
 
-def _cubic(xp, x):
-    """The cubic kernel of Keys with a = -1/2."""
-    near = (1.5 * x - 2.5) * x * x + 1.0
-    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return xp.where(x >= 2.0, 0.0, xp.where(x >= 1.0, far, near))
+def _cubic(a):
+    """The cubic kernel of Keys."""
+
+    def kernel(xp, x):
+        near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+        far = ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+        return xp.where(x >= 2.0, 0.0, xp.where(x >= 1.0, far, near))
+
+    return kernel
 
 
 def _lanczos(radius):
@@ -253,7 +273,8 @@ def _lanczos(radius):
 
 _KERNELS = {
     "linear": _linear,
-    "cubic": _cubic,
+    "cubic": _cubic(-0.5),
+    "cubic_repeating": _cubic(-0.75),
     "lanczos3": _lanczos(3.0),
     "lanczos5": _lanczos(5.0),
 }
@@ -317,10 +338,11 @@ def up_sampling(tracer, layer, inputs):
         for axis, factor in zip(axes, factors, strict=True):
             inputs = ops.repeat(inputs, factor, axis=axis)
         return inputs
-    scales = tracer.constant(np.array(factors, np.float32))
-    attributes = {"mode": "nearest", "axes": axes, "nearest_mode": "floor"}
+    scales = np.ones(len(sizes), np.float32)
+    scales[axes] = factors
+    attributes = {"mode": "nearest", "nearest_mode": "floor"}
     attributes["coordinate_transformation_mode"] = "asymmetric"
-    given = [inputs, None, scales]
+    given = [inputs, None, tracer.constant(scales)]
     return tracer.emit("Resize", given, attributes, sizes=sizes, dtype=inputs.dtype)
 
 
