@@ -44,13 +44,13 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, variables):
+def intercept(symbolic_call, functions, methods):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
-        variables: dict of name -> wrapper(original) for methods of `keras.Variable` to replace.
+        methods: list of (class, name, wrapper(original)) for methods to replace.
     """
 
     def hook(self, *args, **kwargs):
@@ -73,8 +73,8 @@ def intercept(symbolic_call, functions, variables):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
-        for name, wrapper in variables.items():
-            _replace(stack, keras.Variable, name, wrapper(getattr(keras.Variable, name)))
+        for owner, name, wrapper in methods:
+            _replace(stack, owner, name, wrapper(getattr(owner, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))

@@ -1,6 +1,7 @@
 """The cells, masks and states of recurrent layers, whatever computes their steps."""
 
 import keras
+from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import cast
@@ -46,6 +47,8 @@ def boolean_mask(tracer, mask):
     if mask is None:
         return None
     mask = tracer.symbol(mask)
+    if len(mask.sizes) == 3 and mask.sizes[2] == 1:
+        mask = ops.squeeze(mask, 2)
     if len(mask.sizes) != 2:
         raise ExportError(f"{tracer.where()}: a mask of shape {mask.shape}; pass one of (b, t)")
     return tracer.once(("mask", mask.value), lambda: cast(tracer, mask, "bool"))
