@@ -16,6 +16,7 @@ from keras_seqattn.onnx.declared import named_inputs, named_outputs, output_name
 from keras_seqattn.onnx.inputs import InputGenerator, padding_mask
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.states import KeptStates
 from keras_seqattn.runtime.values import empty_past
 
 # Filters of warnings are global in a process. If two threads change them, the last one to finish
@@ -37,8 +38,9 @@ class Comparison:
 
     def __init__(self, model, session, precision, lengths=None):
         self.model, self.session, self.precision = model, session, precision
-        self.outputs = [o.name for o in session.get_outputs()]
         self.ports = session.ports
+        self.states = KeptStates(model, self.ports)
+        self.outputs = self.states.without([o.name for o in session.get_outputs()])
         # A past of another maker's model is an input like any other.
         self.pasts = self.ports.pasts if isinstance(model, PortModel) else []
         self._check_inputs()
@@ -51,7 +53,7 @@ class Comparison:
 
     def _check_inputs(self):
         file = {port.name for port in self.ports.inputs}
-        own = set(named_inputs(self.model))
+        own = {*named_inputs(self.model), *self.states.variables}
         if not self.pasts and file != own:
             raise BundleError(
                 f"the file is of another model: it takes {', '.join(sorted(file))}, and "
@@ -83,7 +85,7 @@ class Comparison:
 
     def _takes(self, batch, length, apart=False):
         """Whether Keras can run the model on inputs of a length."""
-        inputs = self.generator.inputs(batch, length, None, apart)
+        inputs = self._inputs(batch, length, None, apart)
         try:
             self._tried[batch, length, apart] = inputs, self.keras(inputs)
         except InputError as error:
@@ -99,16 +101,21 @@ class Comparison:
     def full(self, batch, length, side, apart=False):
         """One pass over whole sequences. For `apart`, see `InputGenerator.inputs`."""
         tried = None if side else self._tried.pop((batch, length, apart), None)
-        inputs = tried[0] if tried else self.generator.inputs(batch, length, side, apart)
+        inputs = tried[0] if tried else self._inputs(batch, length, side, apart)
         expected = tried[1] if tried else self.keras(inputs)
         name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
         name += " and less" if apart else ""
         masks = self.generator.masks(inputs)
         case = compare(name, expected, self.ort(inputs), self.precision, masks)
         above = math.isfinite(case.error) and case.error > self.precision.tolerance
-        if self.precision.exact and above:
+        if self.precision.exact and above and not self.states.variables:
             case.rounding = self._rounding(inputs, expected, masks)
         return case
+
+    def _inputs(self, batch, length, side, apart):
+        """Inputs and states by name, as for `InputGenerator.inputs`."""
+        inputs = self.generator.inputs(batch, length, side, apart)
+        return inputs | self.states.draw(self.generator.random)
 
     def _rounding(self, inputs, expected, masks):
         """How far the outputs of Keras move if weights and inputs change in their last bit."""
@@ -159,7 +166,9 @@ class Comparison:
             BundleError: the outputs are not those of the file.
         """
         call = functools.partial(self._call, self.generator.for_keras(inputs))
-        return self._named(run_keras(self.model, call, inputs))
+        run = functools.partial(run_keras, self.model, call, inputs)
+        outputs, states = self.states.run(inputs, run)
+        return self._named(outputs) | states
 
     def _named(self, outputs):
         if not isinstance(outputs, dict):

@@ -1,5 +1,6 @@
 """Makes ONNX graphs in memory of a Keras model: ports are declared, it is traced and optimised."""
 
+import dataclasses
 import json
 
 import keras
@@ -23,7 +24,7 @@ from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.passes.matching import inputs_of_role
-from keras_seqattn.onnx.refusals import reason, without_stand_ins
+from keras_seqattn.onnx.refusals import reason, untraceable, without_stand_ins
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.trace import Tracer
 from keras_seqattn.ports import METADATA
@@ -117,13 +118,14 @@ def _build(model, target, given):
         for error in (separate, tried[-1]):
             if isinstance(error, SeqAttnError):
                 raise type(error)(without_stand_ins(str(error))) from None
-        text = without_stand_ins(reason(separate))
+        text = without_stand_ins(untraceable(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     if isinstance(model, CalledModel) and model.is_guessed:
         model.use_integers(_only_cast(tracer.graph))
         return _build(model, target, given)
     try:
         _declare_outputs(tracer, outputs, ports)
+        ports = _with_states(tracer, ports)
         ports = with_outputs(model, ports, tracer.graph.outputs, given)
         graph = _finished(tracer, target, ports)
     except SeqAttnError:
@@ -185,6 +187,13 @@ def _joined(dimension, same):
     while dimension in same:
         dimension = same[dimension]
     return dimension
+
+
+def _with_states(tracer, ports):
+    """The ports with the inputs of states. The outputs that follow them are declared."""
+    for name, symbol in tracer.states.outputs().items():
+        tracer.add_output(name, symbol)
+    return dataclasses.replace(ports, inputs=(*ports.inputs, *tracer.states.ports))
 
 
 def _declare_outputs(tracer, outputs, ports):

@@ -1,5 +1,7 @@
 """Traces a Keras model into an ONNX graph: calls it with tensors that carry ONNX values."""
 
+import itertools
+
 import keras
 import numpy as np
 
@@ -7,9 +9,11 @@ from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.builder import GraphBuilder
 from keras_seqattn.onnx.functions import replaced_functions
+from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
+from keras_seqattn.onnx.states import TracedStates
 from keras_seqattn.onnx.symbol import Symbol
 
 
@@ -19,11 +23,16 @@ class Tracer(GraphBuilder):
     Attributes:
         progress: how many calls have begun.
         stopped_at: the innermost layer and operation of the call that failed, or None.
+        unequal: sizes that differ where the tensors of that call would be aligned, as pairs.
+        states: `TracedStates` of the model that is traced.
     """
 
     def __init__(self, target):
         super().__init__(target)
-        self.progress, self.stopped_at = 0, None
+        self.progress, self.stopped_at, self.unequal = 0, None, []
+        self.states = None
+        # The layers and operations whose lowerings are running, outermost first.
+        self._lowering = []
 
     # ---- the hook
 
@@ -49,7 +58,9 @@ class Tracer(GraphBuilder):
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
         except Exception as error:  # the code of a layer may raise any error
-            self.stopped_at = self.stopped_at or f"{self.where()} ({type(operation).__name__})"
+            if self.stopped_at is None:
+                self.stopped_at = f"{self.where()} ({type(operation).__name__})"
+                self.unequal = _unequal(args, kwargs)
             if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
                 error._seqattn_located = True
                 error.add_note(f"{PLACE} {self.where()} ({type(operation).__name__})")
@@ -59,10 +70,30 @@ class Tracer(GraphBuilder):
             if scoped:
                 self._scope.pop()
 
+    def _lowered_call(self, lowering):
+        """The wrapper of `call` of a layer that has a lowering, for subclasses that call it."""
+
+        def wrapper(original):
+            def traced(layer, *args, **kwargs):
+                if any(layer is x for x in self._lowering) or not _has_symbol(args, kwargs):
+                    return original(layer, *args, **kwargs)
+                return self._lower(lowering, layer, args, kwargs)
+
+            return traced
+
+        return wrapper
+
     def _lower(self, lowering, operation, args, kwargs):
-        result = lowering(self, operation, *args, **kwargs)
+        # A lowering may use the definition that it replaces.
+        self._lowering.append(operation)
+        try:
+            result = lowering(self, operation, *args, **kwargs)
+        finally:
+            self._lowering.pop()
         self._track_number(operation, args, result)
-        return result
+        if isinstance(operation, keras.Layer):
+            return result
+        return as_in_keras(operation, (args, kwargs), result)
 
     def _track_number(self, operation, args, result):
         """Follow arithmetic on sizes, so that `past + sequence` is known as a size."""
@@ -120,8 +151,32 @@ class Tracer(GraphBuilder):
     def run(self, model, inputs):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
         self._roots = [model, getattr(model, "inner", model)]
-        with keras_internals.intercept(self.symbolic_call, replaced_functions(self)):
-            return model(inputs, training=False)
+        self.states = TracedStates(self, model)
+        functions = replaced_functions(self)
+        methods = [
+            (keras.Variable, "__init__", self.states.made),
+            (keras.Variable, "assign", self.states.assigned),
+            *((cls, "call", self._lowered_call(how)) for cls, how in registry.layers_of_keras()),
+        ]
+        with keras_internals.intercept(self.symbolic_call, functions, methods):
+            outputs = model(inputs, training=False)
+        self.states.check_weights()
+        return outputs
+
+
+def _has_symbol(args, kwargs):
+    return any(isinstance(x, Symbol) for x in keras.tree.flatten((args, kwargs)))
+
+
+def _unequal(args, kwargs):
+    """The pairs of different dynamic sizes in the shapes of tensors, aligned at their ends."""
+    tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Symbol)]
+    axes = itertools.zip_longest(*(x.sizes[::-1] for x in tensors), fillvalue=1)
+    found = []
+    for sizes in axes:
+        first, *others = [n for n in sizes if is_dynamic(n)] or [None]
+        found += [(first, n) for n in others if n != first]
+    return found
 
 
 def _inferred(operation, args, kwargs, number):
