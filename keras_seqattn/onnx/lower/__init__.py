@@ -10,6 +10,7 @@ def load_tables():
     from keras_seqattn.onnx.lower import branch, cache, recurrent, scan  # noqa: F401
     from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
     from keras_seqattn.onnx.lower import fourier, spectrograms, windows  # noqa: F401
+    from keras_seqattn.onnx.lower import convolution, normalization, pooling  # noqa: F401
 
 
 __all__ = ["load_tables", "lowers"]
