@@ -9,8 +9,9 @@ def load_tables():
     from keras_seqattn.onnx.lower import elementwise, shaping, algebra, attention  # noqa: F401, I001
     from keras_seqattn.onnx.lower import branch, cache, recurrent, scan  # noqa: F401
     from keras_seqattn.onnx.lower import foreign, recurrent_convolution  # noqa: F401
+    from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
+    from keras_seqattn.onnx.lower import fourier, lookup, spectrograms, windows  # noqa: F401
     from keras_seqattn.onnx.lower import convolution, normalization, pooling  # noqa: F401
-    from keras_seqattn.onnx.lower import image, preprocessing, resampling, windows  # noqa: F401
 
 
 __all__ = ["load_tables", "lowers"]
