@@ -34,12 +34,13 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions):
+def intercept(symbolic_call, functions, draws):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
+        draws: the same for functions of `keras.random`.
     """
 
     def hook(self, *args, **kwargs):
@@ -58,6 +59,9 @@ def intercept(symbolic_call, functions):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
+        for name, wrapper in draws.items():
+            # The functions of keras.random check their arguments, and then call these.
+            _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))

@@ -8,6 +8,7 @@ from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.builder import GraphBuilder
 from keras_seqattn.onnx.functions import replaced_functions
 from keras_seqattn.onnx.lower import registry
+from keras_seqattn.onnx.lower.random import replaced_draws
 from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
 from keras_seqattn.onnx.symbol import Symbol
@@ -18,12 +19,14 @@ class Tracer(GraphBuilder):
 
     Attributes:
         progress: how many calls have begun.
+        draws: how many random tensors are drawn in the graph.
         stopped_at: the innermost layer and operation of the call that failed, or None.
     """
 
     def __init__(self, target):
         super().__init__(target)
         self.progress, self.stopped_at = 0, None
+        self.draws = 0
 
     # ---- the hook
 
@@ -120,7 +123,8 @@ class Tracer(GraphBuilder):
     def run(self, model, inputs):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
         self._root = model
-        with keras_internals.intercept(self.symbolic_call, replaced_functions(self)):
+        functions, draws = replaced_functions(self), replaced_draws(self)
+        with keras_internals.intercept(self.symbolic_call, functions, draws):
             return model(inputs, training=False)
 
 

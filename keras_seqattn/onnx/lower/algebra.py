@@ -255,11 +255,3 @@ def _scale(tracer, scale, x, axis):
             return tracer.filled(shape, 1, x.dtype)
         return tracer.constant(np.ones(shape, np.float32), x.dtype)
     return tracer.symbol(scale, x.dtype)
-
-
-@lowers("TopK")
-def top_k(tracer, operation, x):
-    specs = tracer.output_spec(operation, (x,), {})
-    k = tracer.constant(np.array([operation.k]))
-    attributes = {"sorted": int(operation.sorted)}
-    return tuple(tracer.emit("TopK", [x, k], attributes, outputs=[(s, d) for s, d in specs]))
