@@ -11,7 +11,7 @@ from keras_seqattn.onnx.lower.elementwise import cast, common_dtype
 from keras_seqattn.onnx.lower.indexing import gather
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
-from keras_seqattn.onnx.sizes import computed
+from keras_seqattn.onnx.sizes import computed, is_dynamic
 from keras_seqattn.onnx.symbol import Symbol
 
 
@@ -129,7 +129,7 @@ def _diagonal(tracer, x, k):
     def length(rows, columns):
         return max(0, min(rows - max(-k, 0), columns - max(k, 0)))
 
-    if isinstance(columns, int) and isinstance(rows, int):
+    if not is_dynamic(rows) and not is_dynamic(columns):
         places = np.arange(length(rows, columns)) * (columns + 1) + (k if k >= 0 else -k * columns)
         places = tracer.constant(places)
     else:

@@ -62,7 +62,7 @@ def _repeated(tracer, x, count, axis):
 
 def _places(tracer, counts):
     """int64 (sum of counts,), 0 as often as the first count says, 1 as the second, ..."""
-    ends = ops.cumsum(counts)
+    ends = ops.cumsum(counts, axis=0)
     # A place in the result belongs to the first element that ends after it.
     result = ops.arange(ops.sum(counts))
     return ops.searchsorted(ends, result, side="right")

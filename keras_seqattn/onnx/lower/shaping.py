@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.registry import lowers
@@ -162,3 +163,33 @@ def meshgrid(tracer, operation, *xs):
         inputs = [column, tracer.vector(shape)]
         grids.append(tracer.emit("Expand", inputs, sizes=sizes, dtype=x.dtype))
     return grids
+
+
+@lowers("Rearrange")
+def rearrange(tracer, operation, x, pattern, **lengths):
+    """`ops.rearrange`: axes are split, brought into their new order, and merged."""
+    before, after = (_axes(side) for side in pattern.split("->"))
+    known = {**lengths}
+    for axis, group in enumerate(before):
+        unknown = [name for name in group if name not in lengths]
+        size = tracer.size(x, axis)
+        for name in unknown:
+            known[name] = size // math.prod([lengths[n] for n in group if n in lengths])
+    names = [name for group in before for name in group]
+    order = [names.index(name) for group in after for name in group]
+    x = ops.transpose(ops.reshape(x, [known[name] for name in names]), order)
+    return ops.reshape(x, [math.prod(known[name] for name in group) for group in after])
+
+
+def _axes(side):
+    """`"b (h d) c"` -> [["b"], ["h", "d"], ["c"]]."""
+    groups, inside = [], False
+    for word in side.replace("(", " ( ").replace(")", " ) ").split():
+        if word == "(":
+            groups.append([])
+        elif word != ")" and inside:
+            groups[-1].append(word)
+        elif word != ")":
+            groups.append([word])
+        inside = word != ")" and (inside or word == "(")
+    return groups
