@@ -45,13 +45,14 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, methods):
+def intercept(symbolic_call, functions, methods, draws):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
         methods: list of (class, name, wrapper(original)) for methods to replace.
+        draws: as `functions`, for functions of `keras.random`.
     """
 
     def hook(self, *args, **kwargs):
@@ -76,6 +77,9 @@ def intercept(symbolic_call, functions, methods):
                     _replace(stack, namespace, name, replacement)
         for owner, name, wrapper in methods:
             _replace(stack, owner, name, wrapper(getattr(owner, name)))
+        for name, wrapper in draws.items():
+            # The functions of keras.random check their arguments, and then call these.
+            _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))

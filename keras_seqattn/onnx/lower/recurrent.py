@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.lower.elementwise import cast
+from keras_seqattn.onnx.lower.joining import split_lengths
 from keras_seqattn.onnx.lower.recurrent_node import node_form, run_node
 from keras_seqattn.onnx.lower.recurrent_padding import PaddedSequences
 from keras_seqattn.onnx.lower.recurrent_scan import by_scan
@@ -19,7 +20,6 @@ from keras_seqattn.onnx.lower.recurrent_states import (
     refuse_dropout,
 )
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.lower.shaping import split_lengths
 
 
 @lowers(keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
