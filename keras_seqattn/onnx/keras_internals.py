@@ -14,6 +14,7 @@ import threading
 import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
+from keras.src.activations.activations import Mish as _Mish
 from keras.src.layers import layer as _layer_module
 from keras.src.ops.operation import Operation as _Operation
 
@@ -53,6 +54,9 @@ def intercept(symbolic_call, functions):
         # Keras converts the sizes in a shape to plain ints.
         standardized = _keeping_sizes(_backend.standardize_shape)
         _replace(stack, _backend, "standardize_shape", standardized)
+        # keras.activations.mish calls its backend, where other activations call keras.ops.
+        _replace(stack, _backend, "convert_to_tensor", _keeping_symbols(_backend))
+        _replace(stack, _Mish, "static_call", _mish(_Mish.static_call))
         for name, wrapper in functions.items():
             replacement = wrapper(getattr(keras.ops, name))
             for namespace in _OPS_NAMESPACES:
@@ -78,6 +82,22 @@ def _keeping_sizes(original):
     return traced
 
 
+def _keeping_symbols(backend):
+    original = backend.convert_to_tensor
+
+    def traced(x, *args, **kwargs):
+        return x if isinstance(x, keras.KerasTensor) else original(x, *args, **kwargs)
+
+    return traced
+
+
+def _mish(original):
+    def traced(x):
+        return _Mish().symbolic_call(x) if isinstance(x, keras.KerasTensor) else original(x)
+
+    return traced
+
+
 def _operator(original, function):
     def traced(variable, other):
         if isinstance(other, keras.KerasTensor):
@@ -88,13 +108,14 @@ def _operator(original, function):
 
 
 def _replace(stack, owner, name, value):
-    inherited = name not in vars(owner)
-    original = getattr(owner, name)
-    setattr(owner, name, _in_this_thread(value, original))
-    if inherited:
+    stored = vars(owner).get(name)
+    replacement = _in_this_thread(value, getattr(owner, name))
+    is_static = isinstance(stored, staticmethod)
+    setattr(owner, name, staticmethod(replacement) if is_static else replacement)
+    if stored is None:
         stack.callback(delattr, owner, name)
     else:
-        stack.callback(setattr, owner, name, original)
+        stack.callback(setattr, owner, name, stored)
 
 
 def _in_this_thread(value, original):
