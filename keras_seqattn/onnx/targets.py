@@ -139,7 +139,9 @@ register_target(
             {
                 "BiasGelu",
                 "FusedMatMul",
+                "GatherBlockQuantized",
                 "GroupQueryAttention",
+                "MatMulNBits",
                 "QuickGelu",
                 "SkipSimplifiedLayerNormalization",
             }
