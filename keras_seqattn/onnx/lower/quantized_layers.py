@@ -94,7 +94,7 @@ def _calibrated(tracer, layer, shape):
         return q if order is None else q[:, order]
 
     return Rows(
-        (id(integers), shape), integers.path, shape, bits, read,
+        (id(integers), (n, k)), integers.path, (n, k), bits, read,
         lambda: scales_of(layer, scale), group, zeros, order,
         layer.awq_scales if layer.quantization_mode == "awq" else None,
     )  # fmt: skip
