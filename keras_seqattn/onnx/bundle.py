@@ -27,7 +27,7 @@ from keras_seqattn.onnx.companions import (
 from keras_seqattn.onnx.data_files import data_file, name_by_content, stale_data_files
 from keras_seqattn.onnx.graph import build_graphs, shares_caches
 from keras_seqattn.onnx.opset import check_opset, lower_opset
-from keras_seqattn.onnx.precisions import get_precision
+from keras_seqattn.onnx.precisions import check_floats, get_precision
 from keras_seqattn.onnx.report import write_report
 from keras_seqattn.onnx.targets import check_onnxruntime, get_target
 from keras_seqattn.onnx.verification import verify as run_verify
@@ -119,6 +119,7 @@ def export(
             f"not {place.path}"
         )
     target = get_target(target)
+    check_floats(precision, target)
     if verify:
         check_onnxruntime(target, onnxruntime.__version__)
     files = {} if single else _companions(model, tokenizer, verify)

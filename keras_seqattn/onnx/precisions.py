@@ -27,6 +27,7 @@ class Precision:
         exact: whether the file computes the same as Keras, except for rounding. Then greedy tokens
             must be equal, and an error above the tolerance is accepted if a change in the last bit
             of the weights explains it.
+        dtype: the float type that the rewriting needs. The target must compute in it.
 
     Raises:
         ExportError: an attribute has another type.
@@ -38,6 +39,7 @@ class Precision:
     measure: Measure = MEAN
     rewrite: Callable | None = None
     exact: bool = False
+    dtype: str = "float32"
 
     def __post_init__(self):
         number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
@@ -80,6 +82,16 @@ def get_precision(name):
     return find_row(PRECISIONS, Precision, "precision", name)
 
 
+def check_floats(precision, target):
+    """Raise ExportError if the target does not compute in the float type of the precision."""
+    if precision.dtype not in target.floats:
+        raise ExportError(
+            f"the precision {precision.name} needs {precision.dtype}, and the target {target.name} "
+            f"computes only in {', '.join(sorted(target.floats))}: choose another precision or "
+            "target"
+        )
+
+
 def _quantized(precision, head_bits=None):
     def rewrite(model, parts=1, progress=None):
         from keras_seqattn.onnx.quantize import quantize
@@ -100,7 +112,9 @@ def _float16(model, parts=1, progress=None):
 register_precision(Precision("fp32", "float32, as Keras computes", 1e-4, LARGEST, exact=True))
 # Measured: SmolLM2 and MiniLM 0.001, tiny re-randomised models of all families 0.0004 to 0.004, and
 # 0.0074 with 11 layers. A wrong mask or scale gives 0.1 and more.
-register_precision(Precision("float16", "float16 weights and activations", 0.02, rewrite=_float16))
+register_precision(
+    Precision("float16", "float16 weights and activations", 0.02, rewrite=_float16, dtype="float16")
+)
 # The error of rounding weights (and activations to 8 bits) on random tokens. It is larger than on
 # text. Measured: SmolLM2 0.04 and 0.24, MiniLM 0.15 (int8, as much as quantize_dynamic of
 # onnxruntime), tiny re-randomised models up to 0.05 and 0.5; their Gaussian weights are the worst

@@ -155,7 +155,9 @@ register_target(
             {
                 "BiasGelu",
                 "FusedMatMul",
+                "GatherBlockQuantized",
                 "GroupQueryAttention",
+                "MatMulNBits",
                 "QuickGelu",
                 "SkipSimplifiedLayerNormalization",
             }

@@ -6,10 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import (
     binary,
-    cast,
     in_result_dtype,
     of_numbers,
     operands,

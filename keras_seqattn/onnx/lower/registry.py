@@ -4,11 +4,13 @@ import operator
 
 import keras
 
+from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.sizes import computed
 
 _BY_CLASS = {}
 _BY_NAME = {}
+_BY_MODE = {}
 
 
 def _size_rule(function):
@@ -68,8 +70,39 @@ def lowers(*keys):
     return register
 
 
+def lowers_quantized(cls, *modes):
+    """Register a lowering like `lowers`, for layers that Keras has quantised in these modes."""
+
+    def register(function):
+        _BY_MODE.update({(cls, mode): function for mode in modes})
+        return function
+
+    return register
+
+
+def _refused(tracer, operation, *args, **kwargs):
+    raise ExportError(
+        f"{tracer.where()}: {type(operation).__name__} is quantised in the mode "
+        f"{operation.quantization_mode}, which has no ONNX form here; leave this layer out "
+        "(model.quantize(..., filters=...)), or export the float model with precision= instead"
+    )
+
+
+def _find_quantized(operation):
+    """The lowering of a quantised layer. Subclasses that keep its quantised call inherit it."""
+    mode = operation.quantization_mode
+    for parent in type(operation).__mro__:
+        if (parent, mode) in _BY_MODE:
+            return _BY_MODE[parent, mode]
+        if {f"_{mode}_call", "quantized_call"} & set(vars(parent)):
+            break
+    return _refused
+
+
 def find(operation):
     """The lowering of an operation, or None. Subclasses that keep `call` inherit it."""
+    if getattr(operation, "quantization_mode", None) is not None:
+        return _find_quantized(operation)
     cls = type(operation)
     for parent in cls.__mro__:
         if parent in _BY_CLASS:

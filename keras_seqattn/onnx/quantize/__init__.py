@@ -36,6 +36,8 @@ def quantize(
 
     Weights are read, rounded and freed one at a time. With "int4" and in decoders, an embedding
     table shares the values of its head, or is rounded to 8 bits. In other cases, see `tables`.
+    Weights that Keras has quantised keep their integers. If they have 4 bits, their products get
+    the `accuracy_level`, too.
 
     Args:
         model: the `onnx_ir.Model` of the exporter, whose weights are float32 or float16. Operators

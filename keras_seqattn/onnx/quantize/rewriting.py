@@ -100,6 +100,12 @@ class Rewriting:
         if tables:
             lookups = [node for node in nodes if _is_lookup(node) and tables.takes(node.inputs[0])]
             jobs += [(tables.rewrite, node) for node in lookups]
+        if self.settings.accuracy_level:
+            # Weights that Keras has quantised keep their integers, but the product becomes faster.
+            for node in nodes:
+                if is_op(node, "MatMulNBits", "com.microsoft"):
+                    level = ir.AttrInt64("accuracy_level", self.settings.accuracy_level)
+                    node.attributes["accuracy_level"] = level
         for done, (rewrite, item) in enumerate(jobs):
             rewrite(item)
             if progress is not None:
