@@ -5,6 +5,8 @@ writes new tokens at an index into the buffer. Here the buffer is made of the pa
 and of room for the new tokens. So the result is the past and the new tokens.
 """
 
+import inspect
+
 import keras
 from keras import ops
 
@@ -17,12 +19,19 @@ from keras_seqattn.tasks import CAUSAL_LM, MODEL
 _INPUTS = {"token_ids", "padding_mask"}
 
 
-def is_hub_decoder(model):
-    """Whether a model is a causal language model of keras-hub. keras-hub is not imported."""
-    return any(
+def as_decoder(model):
+    """A `HubDecoder` of a causal language model of keras-hub. Any other model does not change.
+
+    keras-hub itself is not imported.
+
+    Raises:
+        ConfigError: as for `HubDecoder`.
+    """
+    is_hub = any(
         cls.__name__ == "CausalLM" and cls.__module__.startswith("keras_hub.")
         for cls in type(model).__mro__
     )
+    return HubDecoder(model) if is_hub else model
 
 
 class HubDecoder(PortModel):
@@ -88,7 +97,7 @@ class _Hub(keras.layers.Layer):
     def __init__(self, source, **kwargs):
         super().__init__(**kwargs, dtype=source.dtype_policy)
         self.source = source
-        self.cache_shape = _cache_shape(source)
+        self.cache_shape, self.stacked = _cache_shape(source)
 
     def build(self, input_shape):
         # The source has its weights.
@@ -145,10 +154,14 @@ class HubStep(_Hub):
             [inputs[names.cache_names(index, part)[0]] for part in ("key", "value")]
             for index in layers
         ]
-        cache = ops.stack([ops.stack([_room(x, ids) for x in pair], 1) for pair in pasts], 1)
+        cache = tuple(tuple(_room(x, ids) for x in pair) for pair in pasts)
+        if self.stacked:
+            cache = ops.stack([ops.stack(pair, axis=1) for pair in cache], axis=1)
         index = ops.shape(pasts[0][0])[2]
         logits, _, cache = self.source.call_with_cache(ids, cache, index)
-        return logits, [(cache[:, i, 0], cache[:, i, 1]) for i in layers]
+        if self.stacked:
+            return logits, [(cache[:, i, 0], cache[:, i, 1]) for i in layers]
+        return logits, cache
 
     def compute_output_spec(self, inputs):
         outputs = {"logits": self._logits_spec(inputs["input_ids"])}
@@ -168,15 +181,28 @@ def _room(past, ids):
 
 
 def _cache_shape(source):
-    """(number of layers, number of heads, size of a head) of the buffer of keys and values."""
+    """What `call_with_cache` takes, found by a call of the model with one token.
+
+    Returns:
+        (number of layers, number of heads, size of a head), and whether all keys and values are one
+        tensor (b, layers, 2, n, g, d). Otherwise they are pairs of tensors (b, n, g, d).
+    """
+    kind = type(source).__name__
+    refusal = (
+        f"{source.name}: what {kind} keeps of earlier tokens is not only keys and values of one "
+        "shape, so it has no step here; export it to one file (a path that ends in .onnx)"
+    )
+    token = ops.zeros((1, 1), "int32")
+    known = inspect.signature(source._build_cache).parameters
+    own = {"token_ids": token, "padding_mask": ops.ones((1, 1), "int32")}
+    given = {name: own.get(name) for name, p in known.items() if p.default is p.empty}
     try:
-        _, cache = source._build_cache(ops.zeros((1, 1), "int32"))
-        batch, layers, pair, length, heads, size = cache.shape
+        _, cache = source._build_cache(**given)
+        stacked = not isinstance(cache, (tuple, list))
+        shapes = {cache.shape[2:]} if stacked else {x.shape for pair in cache for x in pair}
+        ((_, length, heads, size),) = shapes
     except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{source.name}: what {type(source).__name__} keeps of earlier tokens is not one "
-            "buffer of keys and values, so it has no step here; export it to one file"
-        ) from error
-    if (batch, pair, length) != (1, 2, 1):
-        raise ConfigError(f"{source.name}: its cache has the shape {tuple(cache.shape)}")
-    return layers, heads, size
+        raise ConfigError(refusal) from error
+    if length != 1:
+        raise ConfigError(refusal)
+    return ((cache.shape[1] if stacked else len(cache)), heads, size), stacked

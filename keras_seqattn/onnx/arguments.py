@@ -7,7 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.arguments import shown
-from keras_seqattn.errors import ExportError, InputError
+from keras_seqattn.errors import ConfigError, ExportError, InputError
+from keras_seqattn.models.hub_decoder import as_decoder
 from keras_seqattn.onnx.targets import get_target
 
 
@@ -22,6 +23,18 @@ def check_model(model):
         raise ExportError(
             f"{model.name} is not built, so it has no declared inputs; build it on keras.Input"
         )
+
+
+def checked_decoder(model):
+    """The model for a bundle: `as_decoder` of it.
+
+    Raises:
+        ExportError: keras-hub's model has no step with a past.
+    """
+    try:
+        return as_decoder(model)
+    except ConfigError as error:
+        raise ExportError(str(error)) from error
 
 
 def check_graph(graph):

@@ -15,6 +15,7 @@ from keras_seqattn.onnx.arguments import (
     check_model,
     check_progress,
     check_settings,
+    checked_decoder,
     checked_path,
 )
 from keras_seqattn.onnx.companions import (
@@ -57,7 +58,8 @@ def export(
     """Write a Keras model as ONNX.
 
     Args:
-        model: a SequenceModel, or any Keras model with declared inputs.
+        model: a SequenceModel, or any Keras model with declared inputs. A causal language model of
+            keras-hub becomes a decoder with a past in a bundle, and one call of it in one file.
         path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
             a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
             them. All other files stay. If a file that stays has the name of a new file, it gets the
@@ -103,6 +105,7 @@ def export(
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
+    model = model if single else checked_decoder(model)
     task = task_of_model(model)
     if single and task.reads_source:
         raise ExportError(

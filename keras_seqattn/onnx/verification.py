@@ -3,7 +3,13 @@
 import os
 
 from keras_seqattn.errors import BundleError
-from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
+from keras_seqattn.onnx.arguments import (
+    check_lengths,
+    check_model,
+    check_progress,
+    checked_decoder,
+    checked_path,
+)
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.graph import EQUAL_LENGTHS
 from keras_seqattn.onnx.judgement import judged_by
@@ -54,6 +60,7 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     check_lengths(lengths)
     check_progress(progress)
     bundle = open_bundle(path) if os.path.isdir(path) else None
+    model = checked_decoder(model) if bundle else model
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]

@@ -41,8 +41,9 @@ _SCALED = {
 # Classes whose `_compute_attention` is scaled dot-product attention with a mask -> the arguments
 # of the same `Attention`, as functions of the layer.
 _ATTENTIONS = dict.fromkeys(
-    ["LlamaAttention", "MistralAttention", "MixtralAttention", "QwenAttention", "Qwen3Attention"]
-    + ["QwenMoeAttention", "Qwen3MoeAttention", "Phi3Attention", "SmolLM3Attention"],
+    ["LlamaAttention", "CachedMistralAttention", "CachedMixtralAttention", "QwenAttention"]
+    + ["Qwen3Attention", "QwenMoeAttention", "Qwen3MoeAttention", "Phi3Attention"]
+    + ["SmolLM3Attention"],
     _PLAIN,
 )
 _ATTENTIONS |= {"CachedGemmaAttention": _SCALED, "CachedGemma3Attention": _SCALED}
@@ -106,6 +107,14 @@ class _Step:
             yield cls, "_compute_self_attention_mask", self._decoder_window(original)
         if cls.__name__ in ("RotaryEmbedding", "PositionEmbedding"):
             yield cls, "call", self._positioned(cls.call)
+        if cls.__name__ == "SmolLM3RotaryEmbedding":
+            yield cls, "call", self._angles
+        if cls.__name__ == "AlibiBias":
+            yield cls, "call", self._alibi(cls.call)
+        if "_build_alibi_tensor" in own:
+            yield cls, "_build_alibi_tensor", self._alibi_of_mask(cls._build_alibi_tensor)
+        if cls.__name__ == "CachedGemmaAttention":
+            yield cls, "_apply_rope", _in_halves
         if cls.__name__ == "RotaryEmbedding":
             yield cls, "_apply_rotary_pos_emb", self._rotate(cls._apply_rotary_pos_emb)
 
@@ -261,6 +270,38 @@ class _Step:
             return reshape(self.tracer, rotated, tensor.sizes)
 
         return apply_rotary_pos_emb
+
+
+    def _angles(self, layer, x, start_index=0):
+        """`SmolLM3RotaryEmbedding` at the positions of this step."""
+        positions = ops.cast(self._positions(x.sizes[1]), "float32")
+        angles = ops.expand_dims(positions, -1) * ops.cast(layer.inv_freq, "float32")
+        angles = ops.concatenate([angles, angles], axis=-1)
+        tables = (f(angles) * layer.attention_scaling for f in (ops.cos, ops.sin))
+        return tuple(ops.cast(table, x.dtype) for table in tables)
+
+    def _alibi(self, original):
+        def call(layer, attention_scores):
+            """The bias of `AlibiBias` up to a number for each row, which no softmax sees."""
+            heads, _, total = attention_scores.sizes[1:]
+            if total != self.total:
+                return original(layer, attention_scores)
+            slopes = np.array(layer._get_slopes(heads), layer.compute_dtype).reshape(1, -1, 1, 1)
+            places = ops.cast(self._positions(total), layer.compute_dtype)[:, None, None, :]
+            return ops.add(attention_scores, ops.multiply(slopes, places))
+
+        return call
+
+    def _alibi_of_mask(self, original):
+        def build_alibi_tensor(layer, num_heads, mask):
+            return original(layer, num_heads, self.mask)
+
+        return build_alibi_tensor
+
+
+def _in_halves(layer, x, start_index, positions=None):
+    """Gemma's rotation without its order of features, which is the same in queries and keys."""
+    return layer.rope_layer(x, start_index=start_index, positions=positions)
 
 
 def _uses_window(layer):
