@@ -292,7 +292,7 @@ def model_function(model):
     """A function that calls the model. JAX would compile each operation for each shape. Here it
     compiles the whole model, once for all verifications.
     """
-    if keras.backend.backend() != "jax" or not isinstance(model, SequenceModel):
+    if keras.backend.backend() != "jax" or not isinstance(model, PortModel):
         return lambda inputs: model(inputs, training=False)
     if not hasattr(model, "_compiled"):
         model._compiled = compiled(model)
