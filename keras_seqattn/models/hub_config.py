@@ -24,6 +24,11 @@ _TYPES = {
     "GptOssBackbone": ("gpt_oss", "GptOssForCausalLM"),
     "SmolLM3Backbone": ("smollm3", "SmolLM3ForCausalLM"),
 }
+# The same, and the first token of a decoder whose model has no preprocessor.
+_SEQ2SEQ_TYPES = {
+    "BartBackbone": ("bart", "BartForConditionalGeneration", 2),
+    "T5Backbone": ("t5", "T5ForConditionalGeneration", 0),
+}
 # Keys of config.json -> names of the same number in backbones of keras-hub, the usual one first.
 _NUMBERS = {
     "hidden_size": ("hidden_dim",),
@@ -92,6 +97,30 @@ def hub_config(source, cache_shape):
     return config
 
 
+def hub_seq2seq_config(source, cache_shape):
+    """dict, the content of config.json of an encoder-decoder. Arguments as for `hub_config`."""
+    backbone = source.backbone
+    layers, heads, size = cache_shape
+    family, architecture, start = _SEQ2SEQ_TYPES.get(type(backbone).__name__, (None, None, None))
+    config = {"vocab_size": backbone.vocabulary_size, "is_encoder_decoder": True}
+    config |= {"d_model": int(backbone.hidden_dim)} | _special_tokens(source)
+    if start is not None:
+        config.setdefault("decoder_start_token_id", start)
+    if family == "bart":
+        for side in ("encoder", "decoder"):
+            config |= {f"{side}_layers": layers, f"{side}_attention_heads": heads}
+            config[f"{side}_ffn_dim"] = int(backbone.intermediate_dim)
+    else:
+        config |= {"num_layers": layers, "num_decoder_layers": layers}
+        config |= {"num_heads": heads, "d_kv": size, "d_ff": _first(backbone, ("intermediate_dim",))}
+    longest = hub_limit(source)
+    if longest is not None:
+        config["max_position_embeddings"] = longest
+    if family is not None:
+        config |= {"model_type": family, "architectures": [architecture]}
+    return config
+
+
 def hub_assets(source):
     """dict of file name -> bytes: generation settings, and the tokenizer if it is byte-level BPE.
 
@@ -128,6 +157,12 @@ def _special_tokens(source):
         "eos_token_id": getattr(tokenizer, "end_token_id", None),
         "pad_token_id": getattr(tokenizer, "pad_token_id", None),
     }
+    # The decoder of a sequence-to-sequence model begins with these tokens.
+    first = getattr(getattr(source, "preprocessor", None), "decoder_packer", None)
+    start = getattr(first, "start_value", None)
+    starts = list(start) if isinstance(start, (list, tuple)) else [start]
+    ids["decoder_start_token_id"] = starts[0]
+    ids["forced_bos_token_id"] = starts[1] if len(starts) == 2 else None
     return {name: int(number) for name, number in ids.items() if number is not None}
 
 

@@ -1,37 +1,25 @@
-"""Causal language models of keras-hub as decoders with a past that grows, like our own.
-
-keras-hub generates with one buffer of a fixed length for all keys and values. Its `call_with_cache`
-writes new tokens at an index into the buffer. Here the buffer is made of the pasts of the layers
-and of room for the new tokens. So the result is the past and the new tokens.
-"""
+"""Causal language models of keras-hub as decoders with a past that grows, like our own."""
 
 import inspect
 
-import keras
 from keras import ops
 
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.functional import PortModel, symbolic
+from keras_seqattn.models.hub_caches import (
+    HubLayer,
+    HubStepLayer,
+    cache_ports,
+    named_presents,
+    pairs_as_tensor,
+    side_by_side,
+    tensor_as_pairs,
+)
 from keras_seqattn.models.hub_config import has_window, hub_assets, hub_config, hub_limit
-from keras_seqattn.ports import Port, names
+from keras_seqattn.ports import names
 from keras_seqattn.tasks import CAUSAL_LM, MODEL
 
 _INPUTS = {"token_ids", "padding_mask"}
-
-
-def as_decoder(model):
-    """A `HubDecoder` of a causal language model of keras-hub. Any other model does not change.
-
-    keras-hub itself is not imported.
-
-    Raises:
-        ConfigError: as for `HubDecoder`.
-    """
-    is_hub = any(
-        cls.__name__ == "CausalLM" and cls.__module__.startswith("keras_hub.")
-        for cls in type(model).__mro__
-    )
-    return HubDecoder(model) if is_hub else model
 
 
 class HubDecoder(PortModel):
@@ -59,9 +47,10 @@ class HubDecoder(PortModel):
                 "export it to one file"
             )
         inputs = symbolic(names.tokens(source.backbone.vocabulary_size), names.mask())
-        full = HubLogits(source, name="hub")
-        super().__init__(inputs, {"logits": full(inputs)}, name=source.name)
-        self.config, self.assets = hub_config(source, full.cache_shape), hub_assets(source)
+        shape, _ = _cache_shape(source)
+        logits = HubLogits(source, name="hub")(inputs)
+        super().__init__(inputs, {"logits": logits}, name=source.name)
+        self.config, self.assets = hub_config(source, shape), hub_assets(source)
         self.padding_sides = ("left",) if has_window(source) else ("left", "right")
 
     def parts(self):
@@ -71,16 +60,13 @@ class HubDecoder(PortModel):
 
 def hub_step(source):
     """The model of one decoding step, as in `SequenceModel.step_model`."""
-    step = HubStep(source, name="hub")
+    shape, stacked = _cache_shape(source)
+    step = HubStep(source, stacked, name="hub")
     inputs = symbolic(
-        names.tokens(source.backbone.vocabulary_size), names.mask(length=names.TOTAL)
+        names.tokens(source.backbone.vocabulary_size),
+        names.mask(length=names.TOTAL),
+        *cache_ports(shape, source.compute_dtype, "cache", names.PAST),
     )
-    layers, heads, size = step.cache_shape
-    for index in range(layers):
-        for part in ("key", "value"):
-            past, present = names.cache_names(index, part)
-            axes = (names.BATCH, heads, names.PAST, size)
-            inputs |= symbolic(Port(past, "cache", axes, source.compute_dtype, follows=present))
     limit = hub_limit(source)
     return PortModel(
         inputs,
@@ -91,93 +77,28 @@ def hub_step(source):
     )
 
 
-class _Hub(keras.layers.Layer):
-    """A layer around a causal language model of keras-hub, the `source`."""
-
-    def __init__(self, source, **kwargs):
-        super().__init__(**kwargs, dtype=source.dtype_policy)
-        self.source = source
-        self.cache_shape, self.stacked = _cache_shape(source)
-
-    def build(self, input_shape):
-        # The source has its weights.
-        self.built = True
-
-    def _logits_spec(self, input_ids):
-        width = self.source.backbone.vocabulary_size
-        return keras.KerasTensor((*input_ids.shape, width), self.source.compute_dtype)
-
-
-class HubLogits(_Hub):
-    """The logits of whole rows. Padding is moved to the end of the rows, where keras-hub has it."""
+class HubLogits(HubLayer):
+    """The logits of whole rows."""
 
     def call(self, inputs):
-        ids, mask = (ops.cast(inputs[name], "int32") for name in ("input_ids", "attention_mask"))
-        length = ops.shape(ids)[1]
-        # No two of these numbers are equal, so that the order does not depend on the backend.
-        order = ops.argsort((1 - mask) * length + ops.arange(length, dtype="int32"), axis=1)
-        logits = self.source(
-            {
-                "token_ids": ops.take_along_axis(ids, order, axis=1),
-                "padding_mask": ops.take_along_axis(mask, order, axis=1),
-            },
-            training=False,
-        )
-        back = ops.expand_dims(ops.argsort(order, axis=1), -1)
-        return ops.take_along_axis(logits, back, axis=1)
+        ids, mask, back = side_by_side(inputs["input_ids"], inputs["attention_mask"])
+        logits = self.source({"token_ids": ids, "padding_mask": mask}, training=False)
+        return ops.take_along_axis(logits, ops.expand_dims(back, -1), axis=1)
 
     def compute_output_spec(self, inputs):
-        return self._logits_spec(inputs["input_ids"])
+        return self.logits_spec(inputs["input_ids"])
 
 
-class HubStep(_Hub):
-    """One step with pasts that grow.
-
-    Here, for Keras, all tokens are real. The exporter also follows `attention_mask`; see
-    `onnx/lower/hub.py`.
-    """
-
-    def call(self, inputs):
-        logits, presents = self.step(inputs)
-        outputs = {"logits": logits}
-        for index, pair in enumerate(presents):
-            for part, present in zip(("key", "value"), pair, strict=True):
-                name = names.cache_names(index, part)[1]
-                outputs[name] = ops.transpose(present, (0, 2, 1, 3))
-        return outputs
+class HubStep(HubStepLayer):
+    """One step with pasts that grow."""
 
     def step(self, inputs):
-        """(logits, for each layer its keys and values) with all tokens, float (b, p + t, g, d)."""
         ids = inputs["input_ids"]
-        layers = range(self.cache_shape[0])
-        pasts = [
-            [inputs[names.cache_names(index, part)[0]] for part in ("key", "value")]
-            for index in layers
-        ]
-        cache = tuple(tuple(_room(x, ids) for x in pair) for pair in pasts)
-        if self.stacked:
-            cache = ops.stack([ops.stack(pair, axis=1) for pair in cache], axis=1)
-        index = ops.shape(pasts[0][0])[2]
+        rooms, index = self.rooms(inputs, None, ids)
+        cache = pairs_as_tensor(rooms) if self.stacked else rooms
         logits, _, cache = self.source.call_with_cache(ids, cache, index)
-        if self.stacked:
-            return logits, [(cache[:, i, 0], cache[:, i, 1]) for i in layers]
-        return logits, cache
-
-    def compute_output_spec(self, inputs):
-        outputs = {"logits": self._logits_spec(inputs["input_ids"])}
-        for name, tensor in inputs.items():
-            if getattr(tensor, "port", None) is not None and tensor.port.role == "cache":
-                shape = (tensor.shape[0], tensor.shape[1], None, tensor.shape[3])
-                outputs[tensor.port.follows] = keras.KerasTensor(shape, tensor.dtype)
-        return outputs
-
-
-def _room(past, ids):
-    """The past (b, g, p, d) as (b, p + t, g, d), with room for the new tokens (b, t)."""
-    past = ops.transpose(past, (0, 2, 1, 3))
-    batch, length = ops.shape(ids)
-    shape = (batch, length, *past.shape[2:])
-    return ops.concatenate([past, ops.zeros(shape, past.dtype)], axis=1)
+        pairs = tensor_as_pairs(cache, len(rooms)) if self.stacked else cache
+        return logits, named_presents(pairs)
 
 
 def _cache_shape(source):

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError, ExportError, InputError
-from keras_seqattn.models.hub_decoder import as_decoder
+from keras_seqattn.models.hub import adopted
 from keras_seqattn.onnx.targets import get_target
 
 
@@ -25,14 +25,14 @@ def check_model(model):
         )
 
 
-def checked_decoder(model):
-    """The model for a bundle: `as_decoder` of it.
+def adopted_model(model):
+    """The model for a bundle: a task of keras-hub becomes one with pasts.
 
     Raises:
-        ExportError: keras-hub's model has no step with a past.
+        ExportError: the task of keras-hub generates in another way.
     """
     try:
-        return as_decoder(model)
+        return adopted(model)
     except ConfigError as error:
         raise ExportError(str(error)) from error
 

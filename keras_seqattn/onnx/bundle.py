@@ -15,7 +15,7 @@ from keras_seqattn.onnx.arguments import (
     check_model,
     check_progress,
     check_settings,
-    checked_decoder,
+    adopted_model,
     checked_path,
 )
 from keras_seqattn.onnx.companions import (
@@ -105,7 +105,7 @@ def export(
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
-    model = model if single else checked_decoder(model)
+    model = model if single else adopted_model(model)
     task = task_of_model(model)
     if single and task.reads_source:
         raise ExportError(

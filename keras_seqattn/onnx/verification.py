@@ -7,7 +7,7 @@ from keras_seqattn.onnx.arguments import (
     check_lengths,
     check_model,
     check_progress,
-    checked_decoder,
+    adopted_model,
     checked_path,
 )
 from keras_seqattn.onnx.comparison import Comparison
@@ -60,7 +60,7 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     check_lengths(lengths)
     check_progress(progress)
     bundle = open_bundle(path) if os.path.isdir(path) else None
-    model = checked_decoder(model) if bundle else model
+    model = adopted_model(model) if bundle else model
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]

@@ -9,7 +9,7 @@ import pytest
 from keras_seqattn import runtime
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph, export, verify
-from keras_seqattn.onnx.arguments import checked_decoder
+from keras_seqattn.onnx.arguments import adopted_model
 from tests.helpers import randomise
 from tests.onnx.test_genai import genai_tokens
 
@@ -108,7 +108,7 @@ def test_other_runtimes_and_precisions(name, tmp_path):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_attention_is_one_node(name):
-    graph = build_graph(checked_decoder(task(name))).graph
+    graph = build_graph(adopted_model(task(name))).graph
     nodes = [node.op_type for node in graph]
     if name in ("Bloom", "Falcon"):
         # Their biases are added to scores, in keras-hub's own code.

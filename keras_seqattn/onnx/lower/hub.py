@@ -14,11 +14,11 @@ import contextlib
 import inspect
 import sys
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_seqattn.models.hub_decoder import HubStep
+from keras_seqattn.models.hub_seq2seq import HubEncoder, HubSeq2SeqStep
 from keras_seqattn.onnx.keras_internals import all_layers, replaced
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape
@@ -26,7 +26,6 @@ from keras_seqattn.onnx.symbol import Symbol
 from keras_seqattn.ops.attention import Attention
 from keras_seqattn.ops.masks import band_mask, combine_masks, expand_mask
 from keras_seqattn.ops.positions import PositionIds
-from keras_seqattn.ports import names
 
 _PLAIN = {"scale": lambda layer: layer._inv_norm_factor}
 _SCALED = {
@@ -52,28 +51,40 @@ _ATTENTIONS["CachedMultiHeadAttention"] = {"scale": lambda layer: layer._inverse
 _QUERY, _KEY, _VALUE = ("query", "q"), ("key", "k"), ("value", "v")
 
 
-@lowers(HubStep)
+@lowers(HubStep, HubSeq2SeqStep)
 def hub_step(tracer, layer, inputs):
-    step = _Step(tracer, inputs)
-    with contextlib.ExitStack() as stack:
-        for owner, name, value in step.replacements(layer.source):
-            stack.enter_context(replaced(owner, name, value))
+    ids, past = inputs["input_ids"], next(x for name, x in inputs.items() if "past" in name)
+    step = _Step(tracer, ids, inputs.get("attention_mask"), past)
+    with step.replacements(layer.source):
         logits, presents = layer.step(inputs)
-    outputs = {"logits": logits}
-    for index, pair in enumerate(presents):
-        for part, present in zip(("key", "value"), pair, strict=True):
-            outputs[names.cache_names(index, part)[1]] = step.present(present)
-    return outputs
+    presents = {name: step.present(x) for name, x in presents.items()}
+    return {"logits": logits, **presents}
+
+
+@lowers(HubEncoder)
+def hub_encoder(tracer, layer, inputs):
+    with _Step(tracer, inputs["input_ids"], inputs["attention_mask"]).replacements(layer.source):
+        return layer.call(inputs)
 
 
 class _Step:
-    """What is known during the trace of one step."""
+    """What is known during the trace of one step.
 
-    def __init__(self, tracer, inputs):
+    Args:
+        tracer: the tracer.
+        ids: Symbol int (b, t) of the new tokens.
+        mask: Symbol int (b, p + t) of all real tokens, or None: all are real.
+        past: Symbol (b, g, p, d) of a past, or None.
+    """
+
+    def __init__(self, tracer, ids, mask, past=None):
         self.tracer = tracer
-        self.ids, self.mask = inputs["input_ids"], inputs["attention_mask"]
-        self.length, self.total = self.ids.sizes[1], self.mask.sizes[1]
-        # Value of a past with room for the new tokens -> the Symbol of the past.
+        self.ids, self.mask, self.past = ids, mask, past
+        self.length = self.total = ids.sizes[1]
+        if past is not None:
+            self.total = past.sizes[2] + self.length
+        # Value of a past with room for the new tokens -> the past in the same form, and the Symbol
+        # of the past.
         self._rooms = {}
         # Value of all keys or values (b, p + t, g, d) -> the past, and the new tokens.
         self._grown = {}
@@ -82,8 +93,16 @@ class _Step:
         # Value of a mask (b, t, p + t) of this step -> how far it sees to the left, or None.
         self._windows = {}
 
+    @contextlib.contextmanager
     def replacements(self, source):
-        """(owner, name, replacement) of all functions that are replaced during the trace."""
+        """Replace functions of keras-hub and of Keras while the context is open."""
+        with contextlib.ExitStack() as stack:
+            for owner, name, value in list(self._replacements(source)):
+                stack.enter_context(replaced(owner, name, value))
+            yield
+
+    def _replacements(self, source):
+        """(owner, name, replacement) of all of them."""
         yield ops, "concatenate", self._concatenate(ops.concatenate)
         yield ops, "slice_update", self._slice_update(ops.slice_update)
         for module in list(sys.modules.values()):
@@ -125,7 +144,7 @@ class _Step:
             """Notes which values are a past with room for the new tokens."""
             result = original(xs, axis)
             past = _transposed_input(self.tracer, xs[0])
-            if past is not None and axis == 1 and result.sizes[1] == self.total:
+            if past is not None and axis == 1:
                 self._rooms[result.value] = xs[0], past
             return result
 
@@ -134,7 +153,7 @@ class _Step:
     def _slice_update(self, original):
         def slice_update(inputs, start_indices, updates):
             room = self._rooms.get(getattr(inputs, "value", None))
-            if room is None or not self._is_behind_past(start_indices, updates):
+            if room is None or not _is_behind(room[0], inputs, start_indices, updates):
                 return original(inputs, start_indices, updates)
             before, past = room
             updates = ops.cast(updates, inputs.dtype)
@@ -143,12 +162,6 @@ class _Step:
             return grown
 
         return slice_update
-
-    def _is_behind_past(self, start, updates):
-        if not isinstance(start, (list, tuple)) or updates.sizes[1] != self.length:
-            return False
-        at = [n.number if isinstance(n, Symbol) else n for n in start]
-        return at[1] == self.total - self.length and [at[0], *at[2:]] == [0, 0, 0]
 
     def present(self, grown):
         """All keys or values (b, p + t, g, d) as an output (b, g, p + t, d)."""
@@ -191,11 +204,12 @@ class _Step:
         return mask
 
     def _mask(self, left):
-        t, s = self.tracer.size(self.ids, 1), self.tracer.size(self.mask, 1)
-        rows = ops.add(ops.arange(t, dtype="int32"), ops.subtract(s, t))
+        t, p = self.tracer.size(self.ids, 1), self.tracer.size(self.past, 2)
+        rows = ops.add(ops.arange(t, dtype="int32"), p)
         window = None if left is None else (left, None)
-        band = band_mask(rows, ops.arange(s, dtype="int32"), True, window)
-        return ops.squeeze(combine_masks(expand_mask(self.mask), band), axis=1)
+        band = band_mask(rows, ops.arange(ops.add(t, p), dtype="int32"), True, window)
+        real = None if self.mask is None else expand_mask(self.mask)
+        return ops.squeeze(combine_masks(real, band), axis=1)
 
     # ---- attention
 
@@ -206,21 +220,35 @@ class _Step:
             given = signature.bind(layer, *args, **kwargs).arguments
             query, key, value = (_first(given, names_) for names_ in (_QUERY, _KEY, _VALUE))
             mask, pasts = given.get("attention_mask"), [self._past(x) for x in (key, value)]
-            left = self._left(layer, mask)
-            if None in pasts or left is False or given.get("return_attention_scores"):
+            if None in pasts or given.get("return_attention_scores"):
                 return original(layer, *args, **kwargs)
             settings = {name: function(layer) for name, function in arguments.items()}
-            node = Attention(
-                causal=True, window=None if left is None else (left, 0), **settings
-            )
-            (past_key, key, all_keys), (past_value, value, all_values) = pasts
-            out, *presents = node(
-                query, key, value, self.mask, past_key=past_key, past_value=past_value
-            )
-            self._presents |= zip((all_keys, all_values), presents, strict=True)
+            left = self._left(layer, mask)
+            if left is False:
+                out = self._attend_to_context(query, mask, pasts, settings)
+            else:
+                settings["window"] = None if left is None else (left, 0)
+                out = self._attend(query, pasts, settings)
             return (out, None) if "return_attention_scores" in signature.parameters else out
 
         return compute_attention
+
+    def _attend(self, query, pasts, settings):
+        """Attention to a past and to the new tokens, which the node writes behind it."""
+        (past_key, key, all_keys), (past_value, value, all_values) = pasts
+        out, *presents = Attention(causal=True, **settings)(
+            query, key, value, self.mask, past_key=past_key, past_value=past_value
+        )
+        self._presents |= zip((all_keys, all_values), presents, strict=True)
+        return out
+
+    def _attend_to_context(self, query, mask, pasts, settings):
+        """The same if there may be no new tokens, which the node does not accept."""
+        for past, new, value in pasts:
+            new = ops.transpose(new, (0, 2, 1, 3))
+            self._presents[value] = ops.concatenate([past, new], axis=2)
+        key, value = (self._presents[value] for _, _, value in pasts)
+        return Attention(**settings)(query, mask=mask, past_key=key, past_value=value)
 
     def _left(self, layer, mask):
         """How far the queries of a layer see: an int or None. False: the mask is another one."""
@@ -240,7 +268,8 @@ class _Step:
     def _positioned(self, original):
         def call(layer, inputs, start_index=0, positions=None):
             axis = getattr(layer, "sequence_axis", 1)
-            if positions is None and inputs.sizes[axis] in (self.length, self.total):
+            of_rows = self.mask is not None and inputs.sizes[axis] in (self.length, self.total)
+            if positions is None and of_rows:
                 positions = self._positions(inputs.sizes[axis])
             return original(layer, inputs, start_index, positions)
 
@@ -308,6 +337,15 @@ def _uses_window(layer):
     """Whether a layer whose `_compute_attention` is replaced would add a window to the mask."""
     uses = getattr(layer, "use_sliding_window_attention", True)
     return bool(uses and getattr(layer, "sliding_window_size", None))
+
+
+def _is_behind(past, room, start, updates):
+    """Whether new tokens are written behind a past (b, p, g, d) and fill its room."""
+    if not isinstance(start, (list, tuple)):
+        return False
+    at = [n.number if isinstance(n, Symbol) else n for n in start]
+    fills = past.sizes[1] + updates.sizes[1] == room.sizes[1]
+    return fills and at == [0, past.sizes[1], 0, 0]
 
 
 def _transposed_input(tracer, x):
