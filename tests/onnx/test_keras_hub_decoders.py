@@ -141,9 +141,8 @@ def test_companions(tmp_path):
     assert (settings["top_k"], settings["top_p"], settings["temperature"]) == (9, 0.7, 0.5)
     assert settings["do_sample"] and settings["eos_token_id"] == vocabulary["<|endoftext|>"]
     loaded = runtime.load(tmp_path / "b")
-    assert loaded.tokenizer.encode("hehe x") == [
-        vocabulary[token] for token in ("he", "he", "Ġ", "x")
-    ]
+    tokens = ("<|endoftext|>", "he", "he", "Ġ", "x")
+    assert loaded.tokenizer.encode("hehe x") == [vocabulary[token] for token in tokens]
     assert isinstance(loaded.generate("hehe", max_new_tokens=3), str)
 
 
