@@ -44,8 +44,6 @@ class Symbol(keras.KerasTensor):
         self.number = number
         # The Symbol before a reshape, for lowerings that can leave out the reshape.
         self.reshaped_from = self
-        # (axis, list of Symbols) of which ops.stack made this, for lowerings that can take one.
-        self.stacked_from = None
 
     # With this, arrays of NumPy and JAX leave `array + symbol` to the Symbol, as other backends do.
     # What KerasTensor defines here would refuse it.

@@ -103,6 +103,7 @@ class _Step:
 
     def _replacements(self, source):
         """(owner, name, replacement) of all of them."""
+        yield ops, "stack", _stack(ops.stack)
         yield ops, "concatenate", self._concatenate(ops.concatenate)
         yield ops, "slice_update", self._slice_update(ops.slice_update)
         for module in list(sys.modules.values()):
@@ -337,6 +338,39 @@ def _uses_window(layer):
     """Whether a layer whose `_compute_attention` is replaced would add a window to the mask."""
     uses = getattr(layer, "use_sliding_window_attention", True)
     return bool(uses and getattr(layer, "sliding_window_size", None))
+
+
+class _Stack(Symbol):
+    """The result of `ops.stack`, of which one part can be taken without a node.
+
+    Args:
+        stacked: the Symbol of the result.
+        parts: list of Symbols.
+        axis: int, the axis of the parts.
+    """
+
+    def __init__(self, stacked, parts, axis):
+        super().__init__(stacked.value, stacked.sizes, stacked.dtype)
+        self._parts, self._axis = parts, axis % len(stacked.sizes)
+
+    def __getitem__(self, key):
+        key = key if isinstance(key, tuple) else (key,)
+        entry = key[self._axis] if len(key) > self._axis else None
+        rest = (*key[: self._axis], *key[self._axis + 1 :])
+        plain = all(k is Ellipsis or isinstance(k, slice) and k == slice(None) for k in rest)
+        if isinstance(entry, int) and plain and Ellipsis not in key[: self._axis]:
+            return self._parts[entry]
+        if isinstance(entry, int) and not any(k is None or k is Ellipsis for k in key):
+            return self._parts[entry][rest]
+        return super().__getitem__(key)
+
+
+def _stack(original):
+    def stack(xs, axis=0):
+        result = original(xs, axis)
+        return _Stack(result, list(xs), axis) if isinstance(result, Symbol) else result
+
+    return stack
 
 
 def _is_behind(past, room, start, updates):

@@ -134,11 +134,11 @@ def stack(tracer, operation, xs):
     axis = operation.axis % len(sizes)
     one = [1 if i == axis else n for i, n in enumerate(sizes)]
     where = tracer.constant(np.array([axis]))
-    xs = operands(tracer, xs, dtype)
-    parts = [tracer.emit("Unsqueeze", [x, where], sizes=one, dtype=dtype) for x in xs]
-    stacked = tracer.emit("Concat", parts, {"axis": axis}, sizes=sizes, dtype=dtype)
-    stacked.stacked_from = axis, xs
-    return stacked
+    parts = [
+        tracer.emit("Unsqueeze", [x, where], sizes=one, dtype=dtype)
+        for x in operands(tracer, xs, dtype)
+    ]
+    return tracer.emit("Concat", parts, {"axis": axis}, sizes=sizes, dtype=dtype)
 
 
 @lowers("Split")
@@ -289,7 +289,6 @@ def get_item(tracer, operation, x, key):
         key[at : at + 1] = [slice(None)] * (len(x.sizes) - used)
     else:
         key += [slice(None)] * (len(x.sizes) - used)
-    x, key = _of_stack(x, key)
     x = _slice(tracer, x, [k for k in key if k is not None])
     axis = 0
     for k in key:
@@ -303,16 +302,6 @@ def get_item(tracer, operation, x, key):
             continue
         axis += 1
     return x
-
-
-def _of_stack(x, key):
-    """One of the tensors of a stack, if an int in `key` chooses it, and the rest of `key`."""
-    while x.stacked_from is not None and None not in [k if k is None else 0 for k in key]:
-        axis, parts = x.stacked_from
-        if not isinstance(key[axis], int):
-            break
-        x, key = parts[key[axis]], key[:axis] + key[axis + 1 :]
-    return x, key
 
 
 def _slice(tracer, x, key):
