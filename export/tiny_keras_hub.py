@@ -94,7 +94,7 @@ def _cspnet():
         stackwise_depth=[1, 2],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[8, 16],
-        block_type="dark",
+        block_type="dark_block",
         **_FREE,
     )
 
@@ -143,7 +143,7 @@ def _deeplab():
 
 
 def _retinanet():
-    return _M.RetinaNetBackbone(_resnet(), min_level=3, max_level=5, use_p5=False, **_FREE)
+    return _M.RetinaNetBackbone(_resnet(), min_level=3, max_level=4, use_p5=False, **_FREE)
 
 
 def _vitdet():
@@ -159,7 +159,7 @@ def _vit(**changes):
 
 
 def _depth_anything():
-    encoder = _dino(2, num_layers=4, image_shape=(42, 42, 3), position_embedding_shape=(42, 42, 3))
+    encoder = _dino(2, num_layers=4, image_shape=(56, 56, 3), position_embedding_shape=(56, 56, 3))
     return _M.DepthAnythingBackbone(
         encoder, reassemble_factors=[4, 2, 1, 0.5], neck_hidden_dims=[8, 8, 16, 16],
         fusion_hidden_dim=8, head_hidden_dim=8, head_in_index=-1,
@@ -239,7 +239,7 @@ def _flux():
 def _parseq():
     encoder = _vit(use_class_token=False)
     return _M.PARSeqBackbone(
-        encoder, vocabulary_size=97, max_label_length=5, decoder_hidden_dim=16,
+        encoder, vocabulary_size=97, max_label_length=40, decoder_hidden_dim=16,
         num_decoder_layers=1, num_decoder_heads=2, decoder_mlp_dim=24,
     )  # fmt: skip
 
