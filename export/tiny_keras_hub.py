@@ -95,6 +95,7 @@ def _cspnet():
         stackwise_strides=[1, 2],
         stackwise_num_filters=[8, 16],
         block_type="dark_block",
+        stage_type="csp",
         **_FREE,
     )
 
@@ -134,11 +135,11 @@ def _hgnet():
 
 def _deeplab():
     return _M.DeepLabV3Backbone(
-        _resnet(),
+        _resnet(**_IMAGE),
         spatial_pyramid_pooling_key="P4",
         upsampling_size=(4, 4),
         dilation_rates=[2, 3],
-        **_FREE,
+        **_IMAGE,
     )
 
 
@@ -159,7 +160,7 @@ def _vit(**changes):
 
 
 def _depth_anything():
-    encoder = _dino(2, num_layers=4, image_shape=(56, 56, 3), position_embedding_shape=(56, 56, 3))
+    encoder = _dino(2, num_layers=4, image_shape=(84, 84, 3), position_embedding_shape=(84, 84, 3))
     return _M.DepthAnythingBackbone(
         encoder, reassemble_factors=[4, 2, 1, 0.5], neck_hidden_dims=[8, 8, 16, 16],
         fusion_hidden_dim=8, head_hidden_dim=8, head_in_index=-1,
@@ -343,3 +344,22 @@ BACKBONES = {
     "PARSeq": _parseq,
     "Flux": _flux,
 }  # fmt: skip
+
+# Lengths for models that need long inputs, and for models that take one length.
+LENGTHS = {"Moonshine": [1000, 1501]}
+# Causal language models that decode with keys and values, by the name of their backbone above.
+DECODERS = [
+    "GPT2", "OPT", "Bloom", "GPTNeoX", "Falcon", "Llama", "Llama3", "Mistral", "Mixtral", "Gemma",
+    "Gemma 2", "Gemma3", "Phi3", "Qwen", "Qwen3", "QwenMoe", "Qwen3Moe", "GptOss", "SmolLM3",
+]  # fmt: skip
+ENCODER_DECODERS = ["Bart", "T5"]
+
+
+def task(name):
+    """The task of a decoder or an encoder-decoder of the lists, without a preprocessor."""
+    kind = "Seq2SeqLM" if name in ENCODER_DECODERS else "CausalLM"
+    backbone = BACKBONES[name]()
+    cls = getattr(_M, type(backbone).__name__.removesuffix("Backbone") + kind)
+    made = cls(backbone, preprocessor=None)
+    made.compile(sampler="greedy")
+    return made
