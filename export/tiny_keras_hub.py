@@ -96,6 +96,7 @@ def _cspnet():
         stackwise_num_filters=[8, 16],
         block_type="dark_block",
         stage_type="csp",
+        expand_ratio=[2.0],
         **_FREE,
     )
 
@@ -160,7 +161,7 @@ def _vit(**changes):
 
 
 def _depth_anything():
-    encoder = _dino(2, num_layers=4, image_shape=(84, 84, 3), position_embedding_shape=(84, 84, 3))
+    encoder = _dino(2, num_layers=4, image_shape=(98, 98, 3), position_embedding_shape=(98, 98, 3))
     return _M.DepthAnythingBackbone(
         encoder, reassemble_factors=[4, 2, 1, 0.5], neck_hidden_dims=[8, 8, 16, 16],
         fusion_hidden_dim=8, head_hidden_dim=8, head_in_index=-1,
