@@ -7,7 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.arguments import shown
-from keras_seqattn.errors import ExportError, InputError
+from keras_seqattn.errors import ConfigError, ExportError, InputError
+from keras_seqattn.models.hub import adopted
 from keras_seqattn.onnx.targets import get_target
 
 
@@ -17,6 +18,18 @@ def check_model(model):
     """
     if not isinstance(model, keras.Model):
         raise ExportError(f"cannot export {shown(model)}; give a keras.Model")
+
+
+def adopted_model(model):
+    """The model for a bundle: a task of keras-hub becomes one with pasts.
+
+    Raises:
+        ExportError: the task of keras-hub generates in another way.
+    """
+    try:
+        return adopted(model)
+    except ConfigError as error:
+        raise ExportError(str(error)) from error
 
 
 def check_graph(graph):

@@ -10,6 +10,7 @@ import keras_seqattn
 from keras_seqattn.errors import ExportError
 from keras_seqattn.files import FileTarget, FolderTarget, digest, listed_files, unchanged_files
 from keras_seqattn.onnx.arguments import (
+    adopted_model,
     check_choice,
     check_graph,
     check_model,
@@ -59,7 +60,12 @@ def export(
     """Write a Keras model as ONNX.
 
     Args:
+<<<<<<< HEAD
         model: a SequenceModel, or any keras.Model: functional, Sequential or subclassed.
+=======
+        model: a SequenceModel, or any Keras model with declared inputs. A causal language model of
+            keras-hub becomes a decoder with a past in a bundle, and one call of it in one file.
+>>>>>>> i13-hub
         path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
             a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
             them. All other files stay. If a file that stays has the name of a new file, it gets the
@@ -112,6 +118,7 @@ def export(
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
+    model = model if single else adopted_model(model)
     task = task_of_model(model)
     if single and task.reads_source:
         raise ExportError(

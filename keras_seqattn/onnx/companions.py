@@ -8,6 +8,8 @@ from keras_seqattn.errors import BundleError, ConfigError, ExportError, InputErr
 from keras_seqattn.generation.checkpoint import checkpoint_defaults
 from keras_seqattn.json_objects import parse_object, read_small_file
 from keras_seqattn.models.api import stored_config
+from keras_seqattn.models.hub_decoder import HubDecoder
+from keras_seqattn.models.hub_seq2seq import HubSeq2Seq
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx import genai
 from keras_seqattn.onnx.data_files import graphs_with_data
@@ -41,7 +43,10 @@ def companion_files(model, tokenizer):
     files = dict(getattr(model, "assets", None) or {})
     if tokenizer is not None:
         files.update(_tokenizer_files(tokenizer))
-    config = stored_config(model) if isinstance(model, SequenceModel) else {}
+    if isinstance(model, SequenceModel):
+        config = stored_config(model)
+    else:
+        config = model.config if isinstance(model, HubDecoder | HubSeq2Seq) else {}
     files["config.json"] = _json(config)
     if task_of_model(model).generates:
         # Older checkpoints keep these settings in config.json. Other runtimes do not read them

@@ -79,7 +79,9 @@ class Comparison:
         if takes and self._lengths_differ() and self._takes(cases[-1][0], 7, apart=True):
             yield lambda: self.full(cases[-1][0], 7, None, apart=True)
         if self.pasts:
-            for batch, side in ((1, None), (3, "left"), (3, "right")):
+            # Padding on the right of a prompt is in the middle of the row after a step.
+            sides = getattr(self.model, "padding_sides", ("left", "right"))
+            for batch, side in ((1, None), *((3, side) for side in sides)):
                 yield lambda b=batch, s=side: self.cached(b, 7, self.generator.steps(), s)
             yield self.greedy
 
@@ -299,7 +301,7 @@ def model_function(model):
     """A function that calls the model. JAX would compile each operation for each shape. Here it
     compiles the whole model, once for all verifications.
     """
-    if keras.backend.backend() != "jax" or not isinstance(model, SequenceModel):
+    if keras.backend.backend() != "jax" or not isinstance(model, PortModel):
         return lambda inputs: model(inputs, training=False)
     if not hasattr(model, "_compiled"):
         model._compiled = compiled(model)

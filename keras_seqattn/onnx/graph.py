@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
-from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.bounds import LENGTH
 from keras_seqattn.onnx.called_model import CalledModel, with_inputs
@@ -96,7 +95,7 @@ def shares_caches(graph):
 
 def _parts(model, ports):
     """The functional model of each file, by the name of the file."""
-    if not isinstance(model, SequenceModel):
+    if not hasattr(model, "parts"):
         return {MODEL: model}
     if ports:
         raise ExportError(f"{model.name} declares its own ports: ports= is for models that do not")

@@ -168,6 +168,16 @@ def _replace(stack, owner, name, value):
         stack.callback(setattr, owner, name, stored)
 
 
+@contextlib.contextmanager
+def replaced(owner, name, value):
+    """Replace an attribute of a class or module, only for this thread, inside a trace."""
+    with contextlib.ExitStack() as stack:
+        owners = _OPS_NAMESPACES if owner is keras.ops else (owner,)
+        for each in owners:
+            _replace(stack, each, name, value)
+        yield
+
+
 def _in_this_thread(value, original):
     """`value` for the calls of this thread, and `original` for those of other threads."""
     thread = threading.get_ident()

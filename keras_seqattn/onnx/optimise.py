@@ -11,7 +11,11 @@ from keras_seqattn.onnx.passes import (
     bounded_masks,
     channels_first,
     compact_padding,
+<<<<<<< HEAD
     folded_weights,
+=======
+    own_rms_norms,
+>>>>>>> i13-hub
     packed_projections,
     padded_windows,
     residual_sum,
@@ -31,6 +35,7 @@ _PASSES = (
     (compact_padding, "GroupQueryAttention"),
     (packed_projections, None),
     (bias_gelu, "BiasGelu"),
+    (own_rms_norms, None),
     (skip_rms_norm, "SkipSimplifiedLayerNormalization"),
     (residual_sum, "BiasGelu"),
     (transposed_weights, "FusedMatMul"),

@@ -3,8 +3,18 @@
 import os
 
 from keras_seqattn.errors import BundleError
+<<<<<<< HEAD
 from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
 from keras_seqattn.onnx.called_model import CalledModel, with_inputs
+=======
+from keras_seqattn.onnx.arguments import (
+    check_lengths,
+    check_model,
+    check_progress,
+    adopted_model,
+    checked_path,
+)
+>>>>>>> i13-hub
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.graph import EQUAL_LENGTHS
 from keras_seqattn.onnx.judgement import judged_by
@@ -57,6 +67,7 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input
     check_progress(progress)
     model = with_inputs(model, input_signature)
     bundle = open_bundle(path) if os.path.isdir(path) else None
+    model = adopted_model(model) if bundle else model
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]

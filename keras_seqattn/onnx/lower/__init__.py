@@ -17,6 +17,7 @@ def load_tables():
     from keras_seqattn.onnx.lower import filling, indexing, joining, linalg, loops, moving  # noqa: F401
     from keras_seqattn.onnx.lower import norms, random, scatter, sorting, spectral  # noqa: F401
     from keras_seqattn.onnx.lower import lora, quantized  # noqa: F401
+    from keras_seqattn.onnx.lower import hub  # noqa: F401
 
 
 __all__ = ["load_tables", "lowers"]
