@@ -60,12 +60,9 @@ def export(
     """Write a Keras model as ONNX.
 
     Args:
-<<<<<<< HEAD
         model: a SequenceModel, or any keras.Model: functional, Sequential or subclassed.
-=======
-        model: a SequenceModel, or any Keras model with declared inputs. A causal language model of
-            keras-hub becomes a decoder with a past in a bundle, and one call of it in one file.
->>>>>>> i13-hub
+            A causal language model of keras-hub becomes a decoder with a past in a bundle, and one
+            call of it in one file.
         path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
             a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
             them. All other files stay. If a file that stays has the name of a new file, it gets the
@@ -110,7 +107,6 @@ def export(
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
     check_model(model)
-    model = with_inputs(model, input_signature)
     place = _place(path)
     precision = get_precision(precision)
     check_choice("route", route, ROUTES)
@@ -118,7 +114,7 @@ def export(
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
     single = isinstance(place, FileTarget)
-    model = model if single else adopted_model(model)
+    model = with_inputs(model if single else adopted_model(model), input_signature)
     task = task_of_model(model)
     if single and task.reads_source:
         raise ExportError(

@@ -11,11 +11,8 @@ from keras_seqattn.onnx.passes import (
     bounded_masks,
     channels_first,
     compact_padding,
-<<<<<<< HEAD
     folded_weights,
-=======
     own_rms_norms,
->>>>>>> i13-hub
     packed_projections,
     padded_windows,
     residual_sum,

@@ -3,18 +3,14 @@
 import os
 
 from keras_seqattn.errors import BundleError
-<<<<<<< HEAD
-from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
-from keras_seqattn.onnx.called_model import CalledModel, with_inputs
-=======
 from keras_seqattn.onnx.arguments import (
+    adopted_model,
     check_lengths,
     check_model,
     check_progress,
-    adopted_model,
     checked_path,
 )
->>>>>>> i13-hub
+from keras_seqattn.onnx.called_model import CalledModel, with_inputs
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.graph import EQUAL_LENGTHS
 from keras_seqattn.onnx.judgement import judged_by
@@ -65,9 +61,8 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input
     check_model(model)
     check_lengths(lengths)
     check_progress(progress)
-    model = with_inputs(model, input_signature)
     bundle = open_bundle(path) if os.path.isdir(path) else None
-    model = adopted_model(model) if bundle else model
+    model = with_inputs(adopted_model(model) if bundle else model, input_signature)
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]
