@@ -1,0 +1,178 @@
+"""Runs cases: eagerly in Keras, and as a model in onnxruntime."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import build_graph
+from tests.onnx.cases.inputs import INPUTS, SIZES, arrays
+
+
+@dataclasses.dataclass
+class Case:
+    """One use of a function.
+
+    Args:
+        name: the function's public name, and a number or word if it has several cases.
+        function: of the inputs.
+        inputs: names in `INPUTS`.
+        tolerance: of the difference, relative to the largest magnitude (at least 1).
+        runs: the sizes with which it is run.
+    """
+
+    name: str
+    function: object
+    inputs: tuple
+    tolerance: float = 1e-4
+    runs: tuple = SIZES
+
+    def in_keras(self, sizes):
+        """list of arrays: what Keras gives for one run.
+
+        Raises:
+            whatever Keras raises.
+        """
+        given = arrays(self.inputs, sizes)
+        tensors = {name: keras.ops.convert_to_tensor(a) for name, a in given.items()}
+        results = self.function(*[tensors[name] for name in self.inputs])
+        return _flat(results, keras.ops.convert_to_numpy)
+
+
+def _flat(results, convert):
+    """The tensors in what a function returns. Sizes that are ints are none."""
+    return [convert(x) for x in keras.tree.flatten(results) if not isinstance(x, int)]
+
+
+class _Layer(keras.layers.Layer):
+    """A layer that computes cases. Its shapes are those that a run gave, not inferred ones."""
+
+    def __init__(self, cases, outputs, **kwargs):
+        super().__init__(**kwargs)
+        self.cases, self.outputs = cases, outputs
+
+    def call(self, tensors):
+        return {
+            case.name: _flat(case.function(*[tensors[n] for n in case.inputs]), lambda x: x)
+            for case in self.cases
+        }
+
+    def compute_output_spec(self, tensors):
+        return {
+            name: [keras.KerasTensor((None,) * a.ndim, keras.backend.standardize_dtype(a.dtype))
+                   for a in results]
+            for name, results in self.outputs.items()
+        }  # fmt: skip
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        state: "ok", "wrong", "refused", "error" (any exception that is no ExportError), "not in
+            Keras" (which raises an error itself).
+        error: the largest difference, or None.
+        text: what was said.
+    """
+
+    state: str
+    error: float | None = None
+    text: str = ""
+
+
+def outcomes(cases, target="ort"):
+    """dict of name -> `Outcome` of cases that are exported in one model, if they can be."""
+    expected, found = {}, {}
+    for case in cases:
+        try:
+            expected[case.name] = [case.in_keras(sizes) for sizes in case.runs]
+        except Exception as error:
+            text = f"{type(error).__name__}: {str(error)[:200]}"
+            found[case.name] = Outcome("not in Keras", text=text)
+    able = [case for case in cases if case.name in expected]
+    if able:
+        found |= _compared(able, expected, target)
+    return found
+
+
+def _compared(cases, expected, target):
+    try:
+        session = _session(cases, expected, target)
+        results = [session.run(None, _feeds(session, sizes)) for sizes in SIZES]
+    except Exception as error:
+        if len(cases) > 1:
+            halves = cases[: len(cases) // 2], cases[len(cases) // 2 :]
+            return _compared(halves[0], expected, target) | _compared(halves[1], expected, target)
+        state = "refused" if isinstance(error, ExportError) else "error"
+        return {cases[0].name: Outcome(state, text=f"{type(error).__name__}: {str(error)[:300]}")}
+    names = [o.name for o in session.get_outputs()]
+    found = {}
+    for case in cases:
+        error, text = 0.0, ""
+        for run, wanted in zip(results, expected[case.name], strict=True):
+            given = [a for n, a in zip(names, run, strict=True) if n.split("|")[0] == case.name]
+            off, said = difference(wanted, given)
+            if not off <= error:
+                error, text = off, said
+        state = "ok" if error <= case.tolerance else "wrong"
+        found[case.name] = Outcome(state, error, text)
+    return found
+
+
+def _session(cases, expected, target):
+    names = sorted({n for case in cases for n in case.inputs})
+    tensors = {n: INPUTS[n].tensor(n) for n in names}
+    layer = _Layer(cases, {c.name: expected[c.name][0] for c in cases}, name="cases")
+    made = layer(tensors)
+    outputs = {f"{n}|{k}": x for n, xs in made.items() for k, x in enumerate(xs)}
+    model = keras.Model(tensors, outputs)
+    graph = build_graph(model, target, ports=[INPUTS[n].port(n) for n in names])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(
+        ir.to_proto(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _feeds(session, sizes):
+    given = arrays([i.name for i in session.get_inputs()], sizes)
+    types = {"tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(uint8)": "uint8"}
+    return {
+        i.name: given[i.name].astype(types.get(i.type, given[i.name].dtype))
+        for i in session.get_inputs()
+    }
+
+
+_KINDS = {"i": "integer", "u": "integer", "f": "float", "b": "bool", "V": "float"}
+
+
+def difference(expected, actual):
+    """(the largest difference, relative to the largest magnitude or 1, what it is about)."""
+    if len(expected) != len(actual):
+        return np.inf, f"{len(actual)} results, {len(expected)} in Keras"
+    worst, text = 0.0, ""
+    for a, b in zip(expected, actual, strict=True):
+        if a.shape != b.shape:
+            return np.inf, f"shape {b.shape}, {a.shape} in Keras"
+        if _KINDS[a.dtype.kind] != _KINDS[b.dtype.kind]:
+            return np.inf, f"dtype {b.dtype}, {a.dtype} in Keras"
+        a, b = np.atleast_1d(a.astype("float64")), np.atleast_1d(b.astype("float64"))
+        finite = np.isfinite(a)
+        other = ~finite & (a != b) & ~(np.isnan(a) & np.isnan(b))
+        if other.any():
+            return np.inf, _said(a, b, other)
+        apart = np.abs(np.where(finite, a, 0) - np.where(finite, b, 0))
+        off = apart.max(initial=0) / max(1, np.abs(a[finite]).max(initial=0))
+        if not off <= worst:
+            worst, text = off, _said(a, b, np.nan_to_num(apart, nan=np.inf))
+    return worst, text
+
+
+def _said(a, b, score):
+    """The numbers where the score is the highest."""
+    at = tuple(int(n) for n in np.unravel_index(np.argmax(score), a.shape))
+    return f"{b[at]} in the file, {a[at]} in Keras, at {at}"
