@@ -10,7 +10,7 @@ from tests.onnx.cases.running import outcomes
 def main():
     wanted = set(sys.argv[1:])
     counts = collections.Counter()
-    for name, cases in tables.op_cases().items():
+    for name, cases in (tables.op_cases() | tables.layer_cases()).items():
         if wanted and name not in wanted:
             continue
         for key, outcome in outcomes(cases).items():

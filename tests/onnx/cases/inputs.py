@@ -136,6 +136,8 @@ INPUTS = {
     "planes": Input(("batch_size", 4, "h", "w"), _normal),
     "block": Input(("batch_size", "h", "w", 8, 4), _normal),
     "fixed": Input(("batch_size", 8, 12, 4), _normal),
+    "still": Input(("batch_size", 8, 10, 3), _unit),
+    "clip": Input(("batch_size", "t", 6, 5, 2), _normal),
     "sound": Input(("batch_size", "l"), _normal),
     "wave": Input(("batch_size", "t", 8), _normal),
     "wave2": Input(("batch_size", "t", 8), _normal),
