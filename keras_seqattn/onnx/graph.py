@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
+from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.declared import (
@@ -17,6 +18,7 @@ from keras_seqattn.onnx.declared import (
     with_outputs,
 )
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
+from keras_seqattn.onnx.index_limits import with_index_limits
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
@@ -121,6 +123,8 @@ def _build(model, target, given):
     try:
         _declare_outputs(tracer, outputs, ports)
         ports = with_outputs(model, ports, tracer.graph.outputs, given)
+        if not isinstance(model, PortModel):
+            ports = with_index_limits(ports, tracer.graph)
         graph = _finished(tracer, target, ports)
     except SeqAttnError:
         raise

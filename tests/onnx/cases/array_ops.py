@@ -13,7 +13,9 @@ _AT = np.array([2, 0, -1])
 def _every(images, numbers):
     """The same numbers for every picture."""
     numbers = np.array([numbers], "float32")
-    return ops.tile(ops.convert_to_tensor(numbers), (ops.shape(images)[0], *[1] * (numbers.ndim - 1)))
+    return ops.tile(
+        ops.convert_to_tensor(numbers), (ops.shape(images)[0], *[1] * (numbers.ndim - 1))
+    )
 
 
 TABLES = [
