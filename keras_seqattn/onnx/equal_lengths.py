@@ -37,7 +37,8 @@ def trace_with_equal_lengths(attempt):
 
 
 def _next(attempt, first, stopped, same):
-    """Find dimensions that must be equal for the trace to get further: a pair, or all of them.
+    """Find dimensions that must be equal for the trace to get further: those that are unequal in
+    the call that failed, or a pair, or all of them.
 
     Returns:
         (dict as `same`, tracer, outputs); (None, None, None) if nothing helps.
@@ -46,6 +47,11 @@ def _next(attempt, first, stopped, same):
     best = stopped.progress, None, None, None
     pairs = itertools.combinations(names, 2) if len(names) <= _MOST else ()
     choices = [{b: a} for a, b in pairs]
+    aligned = _aligned(stopped, names)
+    if aligned:
+        tracer, outputs, _ = attempt(same | aligned)
+        if outputs is not None or tracer.progress > stopped.progress:
+            return aligned, tracer, outputs
     if len(names) > 2:
         choices.append(dict.fromkeys(names[1:], names[0]))
     for choice in choices:
@@ -55,6 +61,17 @@ def _next(attempt, first, stopped, same):
         if tracer.progress > best[0]:
             best = tracer.progress, choice, tracer, None
     return best[1:]
+
+
+def _aligned(tracer, names):
+    """The dimensions to join so that the shapes in the call that failed would agree."""
+    known = {tracer.dimension(name): name for name in names}
+    joined = {}
+    for first, other in tracer.unequal:
+        if first in known and other in known and known[other] not in joined:
+            a, b = sorted((known[first], known[other]), key=names.index)
+            joined[b] = a
+    return joined
 
 
 def _lengths(tracer):

@@ -57,6 +57,13 @@ class Symbol(keras.KerasTensor):
         """The same ONNX value with another Keras dtype."""
         return Symbol(self.value, self.sizes, dtype, self.number)
 
+    def without_mask(self):
+        """The same ONNX value without the mask that a layer attached."""
+        twin = self.view(self.dtype)
+        if self.reshaped_from is not self:
+            twin.reshaped_from = self.reshaped_from
+        return twin
+
 
 def lazy_initializer(name, shape, dtype, read):
     """An initializer whose array is made by `read()` when it is written, and is not kept."""

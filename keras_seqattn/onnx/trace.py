@@ -1,5 +1,7 @@
 """Traces a Keras model into an ONNX graph: calls it with tensors that carry ONNX values."""
 
+import itertools
+
 import keras
 import numpy as np
 
@@ -7,6 +9,7 @@ from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.builder import GraphBuilder
 from keras_seqattn.onnx.functions import replaced_functions
+from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
@@ -19,11 +22,12 @@ class Tracer(GraphBuilder):
     Attributes:
         progress: how many calls have begun.
         stopped_at: the innermost layer and operation of the call that failed, or None.
+        unequal: sizes that differ where the tensors of that call would be aligned, as pairs.
     """
 
     def __init__(self, target):
         super().__init__(target)
-        self.progress, self.stopped_at = 0, None
+        self.progress, self.stopped_at, self.unequal = 0, None, []
 
     # ---- the hook
 
@@ -49,7 +53,9 @@ class Tracer(GraphBuilder):
                 "keras_seqattn.onnx.lowers(...); see CONTRIBUTING.md."
             )
         except Exception as error:  # the code of a layer may raise any error
-            self.stopped_at = self.stopped_at or f"{self.where()} ({type(operation).__name__})"
+            if self.stopped_at is None:
+                self.stopped_at = f"{self.where()} ({type(operation).__name__})"
+                self.unequal = _unequal(args, kwargs)
             if not isinstance(error, SeqAttnError) and not hasattr(error, "_seqattn_located"):
                 error._seqattn_located = True
                 error.add_note(f"{PLACE} {self.where()} ({type(operation).__name__})")
@@ -62,7 +68,9 @@ class Tracer(GraphBuilder):
     def _lower(self, lowering, operation, args, kwargs):
         result = lowering(self, operation, *args, **kwargs)
         self._track_number(operation, args, result)
-        return result
+        if isinstance(operation, keras.Layer):
+            return result
+        return as_in_keras(operation, (args, kwargs), result)
 
     def _track_number(self, operation, args, result):
         """Follow arithmetic on sizes, so that `past + sequence` is known as a size."""
@@ -122,6 +130,17 @@ class Tracer(GraphBuilder):
         self._root = model
         with keras_internals.intercept(self.symbolic_call, replaced_functions(self)):
             return model(inputs, training=False)
+
+
+def _unequal(args, kwargs):
+    """The pairs of different dynamic sizes in the shapes of tensors, aligned at their ends."""
+    tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Symbol)]
+    axes = itertools.zip_longest(*(x.sizes[::-1] for x in tensors), fillvalue=1)
+    found = []
+    for sizes in axes:
+        first, *others = [n for n in sizes if is_dynamic(n)] or [None]
+        found += [(first, n) for n in others if n != first]
+    return found
 
 
 def _inferred(operation, args, kwargs, number):

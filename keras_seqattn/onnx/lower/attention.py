@@ -1,5 +1,6 @@
 """Attention and rotary positions as single nodes. If no node fits, the definition is traced."""
 
+import ml_dtypes
 import numpy as np
 from keras import ops
 
@@ -198,12 +199,18 @@ class _Call:
         return sizes[0] if len(sizes) == 1 else ops.add(*sizes)
 
     def _spread(self, x):
-        """The mask with its full query axis, because onnxruntime needs that."""
-        if x.sizes[2] == self.length:
+        """The mask with its full query and key axes, because onnxruntime needs that."""
+        if x.sizes[2:] == (self.length, self.total):
             return x
-        shape = [self.tracer.size(x, i) for i in range(4)]
-        shape[2] = self.tracer.size(self.query, 1)
-        return ops.broadcast_to(x, shape)
+
+        def spread():
+            shape = [self.tracer.size(x, i) for i in range(4)]
+            shape[2] = self.tracer.size(self.query, 1)
+            if x.sizes[3] == 1:
+                shape[3] = self._key_length()
+            return ops.broadcast_to(x, shape)
+
+        return self.tracer.once(("spread", x.value, self.length, self.total), spread)
 
     def _additive(self, allowed):
         zero, never = (self.tracer.constant(n, self.query.dtype) for n in (0.0, -np.inf))
@@ -288,9 +295,33 @@ def _value(x):
 
 @lowers("DotProductAttention")
 def dot_product_attention(tracer, operation, query, key, value, bias=None, mask=None, scale=None):
-    """Keras's own attention over (b, t, h, d). Causal masks are aligned top-left, as in ONNX."""
-    same = Attention(
-        causal=operation.is_causal, scale=scale, softcap=operation.attn_logits_soft_cap
-    )
-    call = _Call(tracer, same, query, key, value, mask, bias, None, None, None)
+    """Keras's own attention over (b, t, h, d). Causal masks are aligned top-left, as in ONNX.
+
+    A query that may look at nothing gets the mean of all values, as on every backend of Keras.
+    """
+    causal = operation.is_causal
+    if mask is not None:
+        mask = tracer.symbol(mask)
+        lengths = (query.sizes[1], key.sizes[1]) if causal else None
+        name = ("finite mask", mask.value, lengths, query.dtype)
+        blocked = tracer.once(name, lambda: _finite(tracer, mask, query, key, causal))
+        bias = blocked if bias is None else ops.add(bias, blocked)
+        causal = False
+    same = Attention(causal=causal, scale=scale, softcap=operation.attn_logits_soft_cap)
+    call = _Call(tracer, same, query, key, value, None, bias, None, None, None)
     return call.standard_attention()
+
+
+def _finite(tracer, mask, query, key, causal):
+    """A mask as an additive one (b|1, h|1, t|1, s|1), finite and lower than any score.
+
+    In a row where everything is masked, scores are lost in the sum, and the softmax is uniform.
+    """
+    mask = cast(tracer, mask, "bool")
+    if causal:
+        rows, columns = (ops.arange(tracer.size(x, 1), dtype="int32") for x in (query, key))
+        seen = ops.greater_equal(ops.expand_dims(rows, 1), columns)
+        mask = ops.logical_and(mask, seen)
+    mask = reshape(tracer, mask, (*[1] * (4 - len(mask.sizes)), *mask.sizes))
+    lowest = 0.7 * float(ml_dtypes.finfo(query.dtype).min)
+    return ops.where(mask, *(tracer.constant(n, query.dtype) for n in (0.0, lowest)))

@@ -33,9 +33,13 @@ def only_use(value):
 
 
 def added_bias(value):
-    """(Add node, bias) if only an Add with a 1-D weight reads a value, else (None, None)."""
+    """(Add node, bias) if only an Add with a 1-D weight reads a value, else (None, None).
+
+    The weight is as long as the last axis of the value: the Add repeats neither of them.
+    """
     node = only_use(value)
     if not is_op(node, "Add"):
         return None, None
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-    return (node, other) if is_weight(other, 1) else (None, None)
+    fits = is_weight(other, 1) and value.shape and value.shape[-1] == other.shape[0]
+    return (node, other) if fits else (None, None)
