@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import bounds
 from keras_seqattn.onnx import sizes as dynamic
 from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_initializer
@@ -61,7 +62,7 @@ class GraphBuilder:
         """Give the size of a named dimension, or of a sum, another name in the file."""
         self._size_labels[self.dimension(name)] = label
 
-    def add_input(self, name, dimensions, dtype, label=None, file_dtype=None):
+    def add_input(self, name, dimensions, dtype, label=None, file_dtype=None, limits=None):
         """Declare a graph input.
 
         Args:
@@ -71,6 +72,7 @@ class GraphBuilder:
             label: dict that renames dimensions in the file.
             file_dtype: the type of its values in the file. None: int64 for integers, and the type
                 of Keras for others.
+            limits: None, or (least, greatest) of valid integers. None for one: that of the type.
 
         Returns:
             Symbol of its values, with the type that the graph computes with.
@@ -81,7 +83,7 @@ class GraphBuilder:
         value = ir.Value(name=name, shape=ir.Shape(labels), type=ir.TensorType(given))
         self._names[name] = 1
         self.graph.inputs.append(value)
-        symbol = Symbol(value, sizes, dtype)
+        symbol = Symbol(value, sizes, dtype, bounds=bounds.between(limits, dtype))
         for axis, size in enumerate(sizes):
             if is_dynamic(size) and size not in self._sizes:
                 self._sizes[size] = (symbol, axis)
@@ -191,7 +193,8 @@ class GraphBuilder:
                 type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
             )
             self.graph.register_initializer(value)
-            self._initializers[key] = Symbol(value, array.shape, _keras_dtype(array.dtype))
+            dtype, known = _keras_dtype(array.dtype), bounds.of_array(array)
+            self._initializers[key] = Symbol(value, array.shape, dtype, bounds=known)
         return self._initializers[key]
 
     def _check_no_stand_in(self, array):
@@ -281,10 +284,29 @@ class GraphBuilder:
             )
         )
         symbols = [
-            Symbol(v, s, d) if s is not None else None
-            for v, (s, d) in zip(values, specs, strict=True)
+            None if s is None else self._bounded(Symbol(v, s, d), i, op_type, inputs, attributes)
+            for i, (v, (s, d)) in enumerate(zip(values, specs, strict=True))
         ]
         return symbols[0] if outputs is None else symbols
+
+    def _bounded(self, symbol, place, op_type, inputs, attributes):
+        """The output of a node with the bounds of its integers. It wraps if it may overflow."""
+        sizes, dtype = symbol.sizes, symbol.dtype
+        found = bounds.of_result(op_type, inputs, attributes, sizes, dtype, place)
+        if bounds.overflows(found, inputs, dtype):
+            return self.wrapped(symbol)
+        if found is not None and bounds.fits(found, dtype):
+            symbol.bounds = found
+        return symbol
+
+    def wrapped(self, symbol):
+        """Integers as their dtype holds them, modulo 2**bits."""
+        sizes, dtype = symbol.sizes, symbol.dtype
+        kind = BOUNDARY_DTYPES[dtype]
+        narrow = self.emit("Cast", [symbol], {"to": int(kind)}, sizes=sizes, dtype=dtype)
+        narrow.value.type = ir.TensorType(kind)
+        narrow.bounds = bounds.of_dtype(dtype)
+        return self.emit("Cast", [narrow], {"to": int(DTYPES[dtype])}, sizes=sizes, dtype=dtype)
 
     def once(self, key, build):
         """The result of `build()`, called only once for a key. All layers share the Symbol."""

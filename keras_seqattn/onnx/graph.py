@@ -10,6 +10,7 @@ from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
+from keras_seqattn.onnx.bounds import LENGTH
 from keras_seqattn.onnx.declared import (
     input_ports,
     input_struct,
@@ -30,6 +31,8 @@ from keras_seqattn.onnx.trace import Tracer
 from keras_seqattn.ports import METADATA
 from keras_seqattn.tasks import MODEL, task_of_model
 
+# The roles of inputs that count tokens.
+_POSITIONS = frozenset({"length", "positions", "slot"})
 # The key in the metadata of a file that says which inputs have one length, and why.
 EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 
@@ -158,7 +161,9 @@ def _trace(tracer, model, ports, same):
         axes = [sums.get(axis, _joined(axis, same)) for axis in port.axes]
         labels = {sums[axis]: axis for axis in port.axes if axis in sums}
         tensor = tensors[port.name]
-        inputs[port.name] = tracer.add_input(port.name, axes, tensor.dtype, labels, port.dtype)
+        inputs[port.name] = tracer.add_input(
+            port.name, axes, tensor.dtype, labels, port.dtype, _limits(port)
+        )
         tracer.graph.inputs[-1].meta["port"] = port
     for name, of in sums.items():
         tracer.label(of, name)
@@ -168,6 +173,13 @@ def _trace(tracer, model, ports, same):
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
     return _named_outputs(model, tracer.run(model, packed), ports)
+
+
+def _limits(port):
+    """The least and the greatest valid integer of a port, or None for each."""
+    if port.role in _POSITIONS:
+        return 0, LENGTH
+    return port.least, None if port.below is None else port.below - 1
 
 
 def _joined(dimension, same):

@@ -5,6 +5,7 @@ import numpy as np
 import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.bounds import of_dtype
 from keras_seqattn.onnx.sizes import is_dynamic
 
 
@@ -33,15 +34,17 @@ class Symbol(keras.KerasTensor):
         value: the `onnx_ir.Value`.
         sizes: the shape in ints. Dynamic sizes are `sizes.Size` (`shape` shows those as None).
         number: the int or Size of an integer scalar that is computed only from sizes; else None.
+        bounds: (least, greatest) integer that the values may be; None for floats.
     """
 
-    def __init__(self, value, sizes, dtype, number=None):
+    def __init__(self, value, sizes, dtype, number=None, bounds=None):
         sizes = tuple(n if is_dynamic(n) else int(n) for n in sizes)
         shape = tuple(None if is_dynamic(n) else n for n in sizes)
         super().__init__(shape=shape, dtype=dtype, name=value.name)
         self.value = value
         self.sizes = sizes
         self.number = number
+        self.bounds = of_dtype(dtype) if bounds is None else bounds
         # The Symbol before a reshape, for lowerings that can leave out the reshape.
         self.reshaped_from = self
 
@@ -54,8 +57,8 @@ class Symbol(keras.KerasTensor):
         raise AttributeError("__jax_array__")
 
     def view(self, dtype):
-        """The same ONNX value with another Keras dtype."""
-        return Symbol(self.value, self.sizes, dtype, self.number)
+        """The same ONNX value with another Keras dtype, which has all integers in its bounds."""
+        return Symbol(self.value, self.sizes, dtype, self.number, self.bounds)
 
     def without_mask(self):
         """The same ONNX value without the mask that a layer attached."""
