@@ -15,13 +15,23 @@ import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
 from keras.src.layers import layer as _layer_module
+from keras.src.layers.preprocessing.image_preprocessing import (
+    base_image_preprocessing_layer as _image_layers,
+)
 from keras.src.ops.operation import Operation as _Operation
+from keras.src.utils import backend_utils as _backend_utils
 
 from keras_seqattn.onnx.sizes import is_dynamic
+
+# The parent of the layers that resize, crop or change pictures.
+ImageLayer = _image_layers.BaseImagePreprocessingLayer
 
 _OPS_NAMESPACES = (keras.ops, _src_ops)
 # Of two traces at the same time, each would restore the replacements of the other.
 _TRACING = threading.RLock()
+
+# The modules of a backend whose functions `keras.ops` has under the same names, without a module.
+_FLAT_MODULES = ("core", "linalg", "math", "nn", "numpy")
 
 # With a weight on the left of an operator, the backend would compute at once. It knows no Symbols.
 _VARIABLE_OPERATORS = {
@@ -61,11 +71,38 @@ def intercept(symbolic_call, functions):
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))
+        _replace(stack, _backend_utils.DynamicBackend, "__getattr__", _of_keras_ops)
+        # Layers that compute with TensorFlow on every backend convert their results with this.
+        _replace(stack, _backend_utils, "convert_tf_tensor", lambda outputs, dtype=None: outputs)
         if keras.config.is_traceback_filtering_enabled():
             # Keras would add a long text to each error of a lowering.
             keras.config.disable_traceback_filtering()
             stack.callback(keras.config.enable_traceback_filtering)
         yield
+
+
+class _Operations:
+    """`keras.ops` with the modules of a backend, so that it can take the place of one."""
+
+    def __init__(self):
+        self.__name__ = "keras.ops"
+        self.image, self.random = keras.ops.image, keras.random
+        for name in _FLAT_MODULES:
+            setattr(self, name, keras.ops)
+
+    def __getattr__(self, name):
+        return getattr(keras.ops, name)
+
+
+_OPERATIONS = _Operations()
+
+
+def _of_keras_ops(backend, name):
+    """What a preprocessing layer finds as `self.backend.name` during a trace.
+
+    These layers call the functions of a backend, so that they also work in pipelines of tf.data.
+    """
+    return getattr(_OPERATIONS, name)
 
 
 def _keeping_sizes(original):

@@ -1,0 +1,62 @@
+"""Many small functions in one exported model, compared with Keras at several sizes."""
+
+import keras
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from keras_seqattn.onnx import build_graph
+
+
+def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1e-5):
+    """Export one model with an output for each case, and compare it with Keras.
+
+    Args:
+        cases: dict of name -> function of keras.ops or layer, of the inputs.
+        feeds: tuples of arrays of the inputs. Each one is a call of the model.
+        fixed: the axes, from the end, whose sizes are fixed. All others are dynamic.
+        target: name of the target.
+        rtol, atol: tolerances of floats. The defaults allow the rounding of float32 in sums of a
+            few numbers. Integers and bools are equal.
+
+    Returns:
+        The `onnx_ir.Model`.
+    """
+    inputs = [
+        keras.Input(
+            batch_shape=[n if i - a.ndim in fixed else None for i, n in enumerate(a.shape)],
+            dtype=str(a.dtype),
+            name=f"x{index}",
+        )
+        for index, a in enumerate(feeds[0])
+    ]
+    outputs = {}
+    for name, function in cases.items():
+        results = keras.tree.flatten(function(*inputs))
+        outputs |= {f"{name}_{i}": result for i, result in enumerate(results)}
+    model = keras.Model(inputs, outputs)
+    graph = build_graph(model, target)
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    failures = []
+    for arrays in feeds:
+        expected = model([keras.ops.convert_to_tensor(a) for a in arrays], training=False)
+        feed = {value.name: a for value, a in zip(session.get_inputs(), arrays, strict=True)}
+        actual = dict(zip(names, session.run(None, feed), strict=True))
+        for name, value in expected.items():
+            difference = _difference(keras.ops.convert_to_numpy(value), actual[name], rtol, atol)
+            if difference:
+                failures.append(f"{name} {arrays[0].shape}: {difference}")
+    assert not failures, "\n".join(failures)
+    return graph
+
+
+def _difference(expected, actual, rtol, atol):
+    if (expected.shape, expected.dtype) != (actual.shape, actual.dtype):
+        return f"{actual.dtype} {actual.shape} for {expected.dtype} {expected.shape}"
+    if expected.dtype.kind != "f":
+        rtol = atol = 0
+    wide = [a.astype("float64") for a in (actual, expected)]
+    if np.allclose(*wide, rtol=rtol, atol=atol, equal_nan=True):
+        return None
+    return f"largest difference {np.nanmax(np.abs(wide[0] - wide[1]))}"
