@@ -9,8 +9,11 @@ from onnx_ir.passes.common import (
 from keras_seqattn.onnx.passes import (
     bias_gelu,
     bounded_masks,
+    channels_first,
     compact_padding,
+    folded_weights,
     packed_projections,
+    padded_windows,
     residual_sum,
     sigmoid_digits,
     skip_rms_norm,
@@ -22,6 +25,9 @@ from keras_seqattn.onnx.passes import (
 # projections are packed into an attention node only after the rotation is in the node.
 # residual_sum works around a fusion of onnxruntime, so it needs the operators of onnxruntime.
 _PASSES = (
+    (channels_first, None),
+    (padded_windows, None),
+    (folded_weights, None),
     (compact_padding, "GroupQueryAttention"),
     (packed_projections, None),
     (bias_gelu, "BiasGelu"),

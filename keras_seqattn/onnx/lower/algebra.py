@@ -202,61 +202,6 @@ def masked_softmax(tracer, layer, inputs, mask=None):
     return ops.where(mask, probabilities, 0.0)
 
 
-def _last_axis(tracer, operation, x):
-    axes = [a % len(x.sizes) for a in _axes(operation.axis)]
-    if axes != list(range(min(axes), len(x.sizes))):
-        raise ExportError(
-            f"{tracer.where()}: normalisation over axes {axes} cannot be exported, because they "
-            "are not the last ones"
-        )
-    return min(axes) - len(x.sizes)
-
-
-@lowers("LayerNorm")
-def layer_norm(tracer, operation, x, gamma=None, beta=None):
-    axis = _last_axis(tracer, operation, x)
-    epsilon = _epsilon(operation)
-    scale = _scale(tracer, gamma, x, axis)
-    if operation.rms_scaling:
-        raise ExportError(
-            f"{tracer.where()}: LayerNormalization(rms_scaling=True) cannot be exported; use "
-            "RMSNormalization"
-        )
-    inputs = [x, scale, None if beta is None else tracer.symbol(beta, x.dtype)]
-    return _norm(tracer, "LayerNormalization", inputs, axis, epsilon)
-
-
-@lowers("RMSNorm")
-def rms_norm(tracer, operation, x, scale=None):
-    axis = _last_axis(tracer, operation, x)
-    epsilon = _epsilon(operation)
-    inputs = [x, _scale(tracer, scale, x, axis)]
-    return _norm(tracer, "RMSNormalization", inputs, axis, epsilon)
-
-
-def _norm(tracer, op_type, inputs, axis, epsilon):
-    """The node, computed in the widest type of its inputs. The result has the type of the first."""
-    dtype = inputs[0].dtype
-    wide = keras.backend.result_type(*(x.dtype for x in inputs if x is not None))
-    inputs = [None if x is None else cast(tracer, x, wide) for x in inputs]
-    attributes = {"axis": axis, "epsilon": float(epsilon)}
-    result = tracer.emit(op_type, inputs, attributes, sizes=inputs[0].sizes, dtype=wide)
-    return cast(tracer, result, dtype)
-
-
-def _epsilon(operation):
-    return keras.config.epsilon() if operation.epsilon is None else operation.epsilon
-
-
-def _scale(tracer, scale, x, axis):
-    if scale is None:
-        shape = [tracer.size(x, a) for a in range(len(x.sizes) + axis, len(x.sizes))]
-        if not all(isinstance(n, int) for n in shape):
-            return tracer.filled(shape, 1, x.dtype)
-        return tracer.constant(np.ones(shape, np.float32), x.dtype)
-    return tracer.symbol(scale, x.dtype)
-
-
 @lowers("TopK")
 def top_k(tracer, operation, x):
     specs = tracer.output_spec(operation, (x,), {})
