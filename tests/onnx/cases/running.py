@@ -1,6 +1,7 @@
 """Runs cases: eagerly in Keras, and as a model in onnxruntime."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -9,8 +10,12 @@ import onnxruntime
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
-from tests.onnx.cases.inputs import INPUTS, SIZES, arrays
 from tests.helpers import randomise
+from tests.onnx.cases.inputs import INPUTS, SIZES, arrays
+
+
+def _same(x):
+    return x
 
 
 @dataclasses.dataclass
@@ -36,22 +41,26 @@ class Case:
 
     def in_keras(self, sizes):
         """list of arrays: what Keras gives for one run. Any error of Keras is raised."""
-        if self.layer is not None and not self.layer.built:
-            self.function(*[INPUTS[name].tensor(name) for name in self.inputs])
-            randomise(self.layer)
         given = arrays(self.inputs, sizes)
         tensors = {name: keras.ops.convert_to_tensor(a) for name, a in given.items()}
+        if self.layer is not None:
+            # As `predict` does it: some layers compute something else in training.
+            results = self._model(tensors, training=False)
+            return _flat(results, keras.ops.convert_to_numpy)
         results = self.function(*[tensors[name] for name in self.inputs])
         return _flat(results, keras.ops.convert_to_numpy)
+
+    @functools.cached_property
+    def _model(self):
+        """The model of a layer, with drawn weights."""
+        tensors = {name: INPUTS[name].tensor(name) for name in self.inputs}
+        model = keras.Model(tensors, _flat(self.function(*tensors.values()), _same))
+        return randomise(model)
 
 
 def _flat(results, convert):
     """The tensors in what a function returns. Sizes that are ints are none."""
     return [convert(x) for x in keras.tree.flatten(results) if not isinstance(x, int)]
-
-
-def _same(x):
-    return x
 
 
 class _Layer(keras.layers.Layer):
