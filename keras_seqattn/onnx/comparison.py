@@ -19,6 +19,7 @@ from keras_seqattn.onnx.graph import output_name
 from keras_seqattn.onnx.inputs import InputGenerator
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.states import KeptStates
 from keras_seqattn.onnx.ties import without_ties
 from keras_seqattn.runtime.values import empty_past
 
@@ -45,8 +46,9 @@ class Comparison:
 
     def __init__(self, model, session, precision, lengths=None):
         self.model, self.session, self.precision = model, session, precision
-        self.outputs = [o.name for o in session.get_outputs()]
         self.ports = session.ports
+        self.states = KeptStates(model, self.ports)
+        self.outputs = self.states.without([o.name for o in session.get_outputs()])
         # A past of another maker's model is an input like any other.
         self.pasts = self.ports.pasts if isinstance(model, PortModel) else []
         self._check_inputs()
@@ -60,7 +62,7 @@ class Comparison:
 
     def _check_inputs(self):
         file = {port.name for port in self.ports.inputs}
-        own = set(named_inputs(self.model))
+        own = {*named_inputs(self.model), *self.states.variables}
         if not self.pasts and file != own:
             raise BundleError(
                 f"the file is of another model: it takes {', '.join(sorted(file))}, and "
@@ -149,7 +151,7 @@ class Comparison:
 
     def _takes(self, batch, length, sizes=None, keyless=False):
         """Whether Keras can run the model on inputs of a length."""
-        inputs = self.generator.inputs(batch, length, None, sizes, keyless)
+        inputs = self._inputs(batch, length, None, sizes, keyless)
         try:
             result = inputs, self.keras(inputs)
         except InputError as error:
@@ -173,7 +175,7 @@ class Comparison:
         """One pass over whole sequences. For the arguments, see `InputGenerator.inputs`."""
         key = batch, length, tuple((sizes or {}).items()), keyless
         tried = None if side else self._tried.pop(key, None)
-        inputs = tried[0] if tried else self.generator.inputs(batch, length, side, sizes, keyless)
+        inputs = tried[0] if tried else self._inputs(batch, length, side, sizes, keyless)
         expected = tried[1] if tried else self.keras(inputs)
         lengths = sizes or ({} if length is None else {"length": length})
         name = ", ".join([f"batch {batch}", *(f"{n} {size}" for n, size in lengths.items())])
@@ -185,9 +187,13 @@ class Comparison:
             actual = without_ties(self.session.path, inputs, expected, actual)
             case = compare(name, expected, actual, self.precision, masks)
         above = math.isfinite(case.error) and case.error > self.precision.tolerance
-        if self.precision.exact and above:
+        if self.precision.exact and above and not self.states.variables:
             case.rounding = self._rounding(inputs, expected, masks)
         return case
+
+    def _inputs(self, *how):
+        """Inputs and states by name, as for `InputGenerator.inputs`."""
+        return self.generator.inputs(*how) | self.states.draw(self.generator.random)
 
     def _rounding(self, inputs, expected, masks):
         """How far the outputs of Keras move if weights and inputs change in their last bit."""
@@ -238,7 +244,9 @@ class Comparison:
             BundleError: the outputs are not those of the file.
         """
         call = functools.partial(self._call, self.generator.for_keras(inputs))
-        return self._named(run_keras(self.model, call, inputs))
+        run = functools.partial(run_keras, self.model, call, inputs)
+        outputs, states = self.states.run(inputs, run)
+        return self._named(outputs) | states
 
     def _named(self, outputs):
         if not isinstance(outputs, dict):

@@ -1,5 +1,6 @@
 """Makes ONNX graphs in memory of a Keras model: ports are declared, it is traced and optimised."""
 
+import dataclasses
 import json
 
 import keras
@@ -125,6 +126,7 @@ def _build(model, target, given):
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     try:
         _declare_outputs(tracer, outputs, ports)
+        ports = _with_states(tracer, ports)
         ports = with_outputs(model, ports, tracer.graph.outputs, given)
         if not isinstance(model, PortModel):
             ports = with_index_limits(ports, tracer.graph)
@@ -217,6 +219,13 @@ def _named_outputs(model, outputs, ports):
 def output_name(name, inputs):
     """The name of an output in the file. It must not be the name of an input."""
     return f"{name}_output" if name in inputs else name
+
+
+def _with_states(tracer, ports):
+    """The ports with the inputs of states. The outputs that follow them are declared."""
+    for name, symbol in tracer.states.outputs().items():
+        tracer.add_output(name, symbol)
+    return dataclasses.replace(ports, inputs=(*ports.inputs, *tracer.states.ports))
 
 
 def _declare_outputs(tracer, outputs, ports):

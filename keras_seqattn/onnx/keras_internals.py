@@ -44,12 +44,13 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions):
+def intercept(symbolic_call, functions, assign):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
+        assign: wrapper(original) for the method with which a variable gets a new value.
     """
 
     def hook(self, *args, **kwargs):
@@ -60,6 +61,8 @@ def intercept(symbolic_call, functions):
             _replace(stack, owner, "symbolic_call", hook)
         # A traced call must not leave nodes in the layers that it calls.
         _replace(stack, _layer_module, "Node", lambda **_: None)
+        # Losses are for training, and Keras accepts only tensors of the backend.
+        _replace(stack, _layer_module.Layer, "add_loss", lambda self, loss: None)
         # Keras converts the sizes in a shape to plain ints.
         standardized = _keeping_sizes(_backend.standardize_shape)
         _replace(stack, _backend, "standardize_shape", standardized)
@@ -68,6 +71,7 @@ def intercept(symbolic_call, functions):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
+        _replace(stack, keras.Variable, "assign", assign(keras.Variable.assign))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))
@@ -149,6 +153,12 @@ def _in_this_thread(value, original):
 def is_keras_operation(operation):
     """Whether the class of `operation` belongs to Keras, so that its name identifies it."""
     return type(operation).__module__.startswith("keras.src.")
+
+
+def metric_variables(model):
+    """list of the variables of all metrics in a model. No output depends on them."""
+    metrics = [m for layer in all_layers(model) for m in getattr(layer, "_metrics", ())]
+    return [v for metric in (*metrics, *model.metrics) for v in metric.variables]
 
 
 def all_layers(model):

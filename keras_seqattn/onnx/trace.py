@@ -13,6 +13,7 @@ from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
+from keras_seqattn.onnx.states import TracedStates
 from keras_seqattn.onnx.symbol import Symbol
 
 
@@ -23,11 +24,13 @@ class Tracer(GraphBuilder):
         progress: how many calls have begun.
         stopped_at: the innermost layer and operation of the call that failed, or None.
         unequal: sizes that differ where the tensors of that call would be aligned, as pairs.
+        states: `TracedStates` of the model that is traced.
     """
 
     def __init__(self, target):
         super().__init__(target)
         self.progress, self.stopped_at, self.unequal = 0, None, []
+        self.states = None
 
     # ---- the hook
 
@@ -128,7 +131,9 @@ class Tracer(GraphBuilder):
     def run(self, model, inputs):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
         self._root = model
-        with keras_internals.intercept(self.symbolic_call, replaced_functions(self)):
+        self.states = TracedStates(self, model)
+        functions = replaced_functions(self)
+        with keras_internals.intercept(self.symbolic_call, functions, self.states.assigned):
             return model(inputs, training=False)
 
 

@@ -84,6 +84,22 @@ def present_of(past):
     return _PRESENT[prefix] + past.removeprefix(prefix)
 
 
+def kept_names(paths):
+    """Names of inputs for variables that layers keep between calls, by the paths of variables."""
+    names = []
+    for path in paths:
+        count = paths[: len(names)].count(path)
+        names.append(f"{path}_{count}" if count else path)
+    return names
+
+
+def follower(name):
+    """The name of the output with the new value of what a layer keeps: `a/state` -> `a/new_state`.
+    """
+    layer, _, last = name.rpartition("/")
+    return f"{layer}/new_{last}" if layer else f"new_{last}"
+
+
 def output_role(name):
     """The usual role of an output with this name, if the output becomes no input."""
     if name.startswith(_PRESENT_STATE):

@@ -25,6 +25,7 @@ def recurrent(tracer, layer, sequences, initial_state=None, mask=None, training=
     """
     _refuse(tracer, layer, training)
     x, mask = tracer.symbol(sequences), _boolean(tracer, mask)
+    initial_state = _first_states(tracer, [layer], initial_state)
     if all(map(node_form, _cells(layer))):
         output, states = _by_nodes(tracer, [layer], x, initial_state, mask)
         if layer.return_sequences and layer.go_backwards:
@@ -32,6 +33,7 @@ def recurrent(tracer, layer, sequences, initial_state=None, mask=None, training=
     else:
         output, states = _by_scan(tracer, layer, x, initial_state, mask)
     output, *states = [cast(tracer, y, layer.compute_dtype) for y in (output, *states)]
+    _keep(tracer, [layer], states)
     if not layer.return_state:
         return output
     return output, *keras.tree.pack_sequence_as(layer.state_size, states)
@@ -45,8 +47,10 @@ def bidirectional(tracer, layer, sequences, initial_state=None, mask=None, train
     if _one_node(layers, mask):
         for each in layers:
             _refuse(tracer, each, training)
+        initial_state = _first_states(tracer, layers, initial_state)
         output, states = _by_nodes(tracer, layers, tracer.symbol(sequences), initial_state, mask)
         output, *states = [cast(tracer, y, layer.compute_dtype) for y in (output, *states)]
+        _keep(tracer, layers, states)
         if layer.merge_mode != "concat":
             widths = [each.units for each in layers]
             halves = split_lengths(tracer, output, widths, len(output.sizes) - 1)
@@ -116,18 +120,27 @@ def _two_layers(layers, sequences, states, mask):
 
 def _refuse(tracer, layer, training):
     kind = type(layer).__name__
-    if layer.stateful:
-        raise ExportError(
-            f"{tracer.where()}: {kind} with stateful=True keeps its state between calls, which a "
-            "file cannot; build it with stateful=False and return_state=True, and pass the state "
-            "in as initial_state"
-        )
     dropped = any(getattr(c, n, 0) for c in _cells(layer) for n in ("dropout", "recurrent_dropout"))
     if training and dropped:
         raise ExportError(
             f"{tracer.where()}: {kind} was called with training=True, and a file has no dropout; "
             "call it without training=True"
         )
+
+
+def _first_states(tracer, layers, given):
+    """The given states. Without any, what stateful layers have kept, or None."""
+    if given is not None or not all(layer.stateful for layer in layers):
+        return given
+    states = keras.tree.map_structure(tracer.states.read, [list(layer.states) for layer in layers])
+    return states[0] if len(layers) == 1 else keras.tree.flatten(states)
+
+
+def _keep(tracer, layers, states):
+    """Stateful layers keep their last states."""
+    variables = keras.tree.flatten([list(layer.states) for layer in layers if layer.stateful])
+    for variable, state in zip(variables, states, strict=bool(variables)):
+        tracer.states.replace(variable, cast(tracer, state, variable.dtype))
 
 
 def _cells(layer):
