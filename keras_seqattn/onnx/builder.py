@@ -375,7 +375,14 @@ def _read_variable(variable):
 
 
 def _attributes(attributes):
-    return {k: v for k, v in (attributes or {}).items() if v is not None}
+    """The attributes that are not None. Lists of ints are typed, because finding it is slow."""
+    given = {k: v for k, v in (attributes or {}).items() if v is not None}
+    lists = {k: ir.AttrInt64s(k, v) for k, v in given.items() if _is_list_of_ints(v)}
+    return given | lists
+
+
+def _is_list_of_ints(x):
+    return isinstance(x, (list, tuple)) and all(type(n) is int for n in x)
 
 
 def _keras_dtype(dtype):

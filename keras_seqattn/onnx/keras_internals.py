@@ -66,6 +66,8 @@ def intercept(symbolic_call, functions, assign):
         # Keras converts the sizes in a shape to plain ints.
         standardized = _keeping_sizes(_backend.standardize_shape)
         _replace(stack, _backend, "standardize_shape", standardized)
+        converted = _keeping_tensors(_backend.convert_to_tensor)
+        _replace(stack, _backend, "convert_to_tensor", converted)
         for name, wrapper in functions.items():
             replacement = wrapper(getattr(keras.ops, name))
             for namespace in _OPS_NAMESPACES:
@@ -115,6 +117,17 @@ def _keeping_sizes(original):
             return original(shape)
         plain = original([1 if is_dynamic(n) else n for n in shape])
         return tuple(n if is_dynamic(n) else p for n, p in zip(shape, plain, strict=True))
+
+    return traced
+
+
+def _keeping_tensors(original):
+    """Some functions of Keras convert their arguments before they ask if one is symbolic."""
+
+    def traced(x, dtype=None, *args, **kwargs):
+        if not isinstance(x, keras.KerasTensor):
+            return original(x, dtype, *args, **kwargs)
+        return x if dtype is None else keras.ops.cast(x, dtype)
 
     return traced
 

@@ -118,7 +118,7 @@ class Layouts:
                 ]
                 insert(producer, "Reshape", inputs, name=made.name, outputs=[made])
             else:
-                perm = {"perm": to_first(rank)}
+                perm = {"perm": ir.AttrInt64s("perm", to_first(rank))}
                 insert(before, "Transpose", [value], perm, name=made.name, outputs=[made])
             self.first[value] = made
         return self.first[value]
@@ -149,9 +149,9 @@ class Layouts:
     def reordered(self, node, vector, order):
         """A vector with its elements in another order."""
         if vector.const_value is not None:
-            return self.integers(node, "channels_first", vector.const_value.numpy()[order])
+            return self.integers(node, "lengths", vector.const_value.numpy()[order])
         order = self.integers(node, "order", order)
-        name = f"{node.name}/channels_first_shape"
+        name = f"{node.name}/lengths"
         value = ir.Value(name=name, shape=vector.shape, type=vector.type)
         insert(node, "Gather", [vector, order], {"axis": 0}, name=name, outputs=[value])
         return value
@@ -179,7 +179,7 @@ class Layouts:
         insert(node, node.op_type, inputs, attributes, node.domain, name=node.name, outputs=made)
         for old, new in zip(node.outputs, made, strict=True):
             last = ir.Value(name=old.name, shape=old.shape, type=old.type)
-            perm = {"perm": to_last(len(old.shape))}
+            perm = {"perm": ir.AttrInt64s("perm", to_last(len(old.shape)))}
             insert(node, "Transpose", [new], perm, name=f"{old.name}/channels_last", outputs=[last])
             ir.convenience.replace_all_uses_with(old, last, replace_graph_outputs=True)
             self.first[last] = new

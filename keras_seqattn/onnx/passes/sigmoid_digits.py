@@ -7,8 +7,9 @@ error a thousand times larger: gated delta and state-space layers with small hea
 as one.
 
 Pattern: float32 Sigmoid, or QuickGelu with alpha 1.
-Condition: after products and reshapes, at least one reader is not a matrix product, a convolution,
-    a sum or the output of the graph. (A feed-forward layer has only these.)
+Condition: after products and operators that move values, at least one reader is not a matrix
+    product, a convolution, a sum, a mean or the output of the graph. (A feed-forward layer and a
+    convolutional network have only these.)
 Rewrite: 1 / (1 + exp(-x)), or x divided by that sum.
 """
 
@@ -19,9 +20,10 @@ from keras_seqattn.onnx.passes.building import constant, insert, like, replace_n
 from keras_seqattn.onnx.passes.matching import is_op
 
 # These operators add many values, so the errors of small values do not count.
-_SUMS = {"Add", "Conv", "FusedMatMul", "Gemm", "MatMul", "Sum"}
+_SUMS = {"Add", "AveragePool", "Conv", "ConvTranspose", "FusedMatMul", "Gemm",
+         "GlobalAveragePool", "MatMul", "ReduceMean", "ReduceSum", "Sum"}  # fmt: skip
 # These operators pass the error on and do not change it.
-_PASSED_ON = {"Mul", "Reshape"}
+_PASSED_ON = {"Concat", "MaxPool", "Mul", "Pad", "Reshape", "Squeeze", "Transpose"}
 
 
 def apply(graph):
