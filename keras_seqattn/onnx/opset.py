@@ -10,7 +10,7 @@ from keras_seqattn.errors import ExportError
 # Before this version, axes were attributes, and a softmax flattened its input.
 _LOWEST = 13
 # The version since which an operator means the same with the same inputs and attributes.
-_CHANGED = {"AveragePool": 19, "GridSample": 20, "GroupNormalization": 21, "Resize": 19,
+_CHANGED = {"AveragePool": 19, "DFT": 20, "GridSample": 20, "GroupNormalization": 21, "Resize": 19,
             "RoiAlign": 16}  # fmt: skip
 # The same for some values of attributes.
 _VALUES = {

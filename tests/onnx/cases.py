@@ -14,7 +14,8 @@ def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1
     Args:
         cases: dict of name -> function of keras.ops or layer, of the inputs.
         feeds: tuples of arrays of the inputs. Each one is a call of the model.
-        fixed: the axes, from the end, whose sizes are fixed. All others are dynamic.
+        fixed: the axes, from the end, whose sizes are fixed; or a list of them for each input.
+            All others are dynamic.
         target: name of the target.
         rtol, atol: tolerances of floats. The defaults allow the rounding of float32 in sums of a
             few numbers. Integers and bools are equal.
@@ -22,13 +23,14 @@ def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1
     Returns:
         The `onnx_ir.Model`.
     """
+    fixed = fixed if isinstance(fixed, list) else [fixed] * len(feeds[0])
     inputs = [
         keras.Input(
-            batch_shape=[n if i - a.ndim in fixed else None for i, n in enumerate(a.shape)],
+            batch_shape=[n if i - a.ndim in known else None for i, n in enumerate(a.shape)],
             dtype=str(a.dtype),
             name=f"x{index}",
         )
-        for index, a in enumerate(feeds[0])
+        for index, (a, known) in enumerate(zip(feeds[0], fixed, strict=True))
     ]
     outputs = {}
     for name, function in cases.items():
@@ -40,7 +42,8 @@ def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1
     names = [output.name for output in session.get_outputs()]
     failures = []
     for arrays in feeds:
-        expected = model([keras.ops.convert_to_tensor(a) for a in arrays], training=False)
+        # Some operations of Keras on PyTorch change their arguments, so each gets a copy.
+        expected = model([keras.ops.convert_to_tensor(a.copy()) for a in arrays], training=False)
         feed = {value.name: a for value, a in zip(session.get_inputs(), arrays, strict=True)}
         actual = dict(zip(names, session.run(None, feed), strict=True))
         for name, value in expected.items():

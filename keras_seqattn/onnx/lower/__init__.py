@@ -8,8 +8,9 @@ def load_tables():
     # A later table overrides an earlier one.
     from keras_seqattn.onnx.lower import elementwise, shaping, algebra, attention  # noqa: F401, I001
     from keras_seqattn.onnx.lower import branch, cache, recurrent, scan  # noqa: F401
+    from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
+    from keras_seqattn.onnx.lower import fourier, spectrograms, windows  # noqa: F401
     from keras_seqattn.onnx.lower import convolution, normalization, pooling  # noqa: F401
-    from keras_seqattn.onnx.lower import image, preprocessing, resampling, windows  # noqa: F401
 
 
 __all__ = ["load_tables", "lowers"]
