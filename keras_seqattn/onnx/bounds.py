@@ -1,4 +1,4 @@
-"""Between which numbers the integers of a value are, so that they wrap only where they may overflow.
+"""Between which numbers the integers of a value are: they wrap only where they may overflow.
 
 Integers are int64 in the graph, and Keras computes with narrower types, which wrap: 200 + 100 is 44
 in uint8. A value that may leave its type is cast to that type and back. Sizes, masks, positions and
@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from keras_seqattn.onnx.sizes import is_dynamic
 
-# dtype -> the least and the greatest integer. uint64 is kept in the bits of int64: values from 2**63
-# on are negative there. They add and multiply rightly, but compare and divide as negative numbers.
+# dtype -> the least and the greatest integer. uint64 is kept in the bits of int64: values from
+# 2**63 on are negative there. They add and multiply rightly, but compare and divide as negative
+# numbers.
 LIMITS = {
     name: (int(np.iinfo(name).min), int(np.iinfo(name).max))
     for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")

@@ -14,6 +14,7 @@ import threading
 import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
+from keras.src.activations.activations import Mish as _Mish
 from keras.src.layers import layer as _layer_module
 from keras.src.layers.preprocessing.image_preprocessing import (
     base_image_preprocessing_layer as _image_layers,
@@ -68,6 +69,8 @@ def intercept(symbolic_call, functions, assign):
         _replace(stack, _backend, "standardize_shape", standardized)
         converted = _keeping_tensors(_backend.convert_to_tensor)
         _replace(stack, _backend, "convert_to_tensor", converted)
+        # keras.activations.mish calls its backend, where other activations call keras.ops.
+        _replace(stack, _Mish, "static_call", _mish(_Mish.static_call))
         for name, wrapper in functions.items():
             replacement = wrapper(getattr(keras.ops, name))
             for namespace in _OPS_NAMESPACES:
@@ -132,6 +135,13 @@ def _keeping_tensors(original):
     return traced
 
 
+def _mish(original):
+    def traced(x):
+        return _Mish().symbolic_call(x) if isinstance(x, keras.KerasTensor) else original(x)
+
+    return traced
+
+
 def _operator(original, function):
     def traced(variable, other):
         if isinstance(other, keras.KerasTensor):
@@ -142,13 +152,14 @@ def _operator(original, function):
 
 
 def _replace(stack, owner, name, value):
-    inherited = name not in vars(owner)
-    original = getattr(owner, name)
-    setattr(owner, name, _in_this_thread(value, original))
-    if inherited:
+    stored = vars(owner).get(name)
+    replacement = _in_this_thread(value, getattr(owner, name))
+    is_static = isinstance(stored, staticmethod)
+    setattr(owner, name, staticmethod(replacement) if is_static else replacement)
+    if stored is None:
         stack.callback(delattr, owner, name)
     else:
-        stack.callback(setattr, owner, name, original)
+        stack.callback(setattr, owner, name, stored)
 
 
 def _in_this_thread(value, original):

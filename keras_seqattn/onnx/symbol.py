@@ -56,6 +56,15 @@ class Symbol(keras.KerasTensor):
     def __jax_array__(self):
         raise AttributeError("__jax_array__")
 
+    # Tensors of all backends compare element by element. KerasTensor compares identities.
+    def __eq__(self, other):
+        return keras.ops.equal(self, other) if _is_operand(other) else NotImplemented
+
+    def __ne__(self, other):
+        return keras.ops.not_equal(self, other) if _is_operand(other) else NotImplemented
+
+    __hash__ = keras.KerasTensor.__hash__
+
     def view(self, dtype):
         """The same ONNX value with another Keras dtype, which has all integers in its bounds."""
         return Symbol(self.value, self.sizes, dtype, self.number, self.bounds)
@@ -66,6 +75,10 @@ class Symbol(keras.KerasTensor):
         if self.reshaped_from is not self:
             twin.reshaped_from = self.reshaped_from
         return twin
+
+
+def _is_operand(x):
+    return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
 
 
 def lazy_initializer(name, shape, dtype, read):

@@ -106,6 +106,10 @@ class Tracer(GraphBuilder):
             lambda n, same: self._followed(operation, n, same, dynamic), spec, other
         )
 
+    def output_dtype(self, operation, args, kwargs):
+        """The dtype of the one result, which Keras infers, for sizes that cannot be followed."""
+        return _inferred(operation, args, kwargs, lambda n: n)[1]
+
     def _followed(self, operation, size, same, dynamic):
         """The Size of an axis of a result, for which Keras gave an int.
 

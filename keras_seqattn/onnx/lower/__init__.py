@@ -7,6 +7,8 @@ def load_tables():
     """Import every table, which registers its lowerings."""
     # A later table overrides an earlier one.
     from keras_seqattn.onnx.lower import elementwise, shaping, algebra, attention  # noqa: F401, I001
+    from keras_seqattn.onnx.lower import activations, integers, reductions, special  # noqa: F401
+    from keras_seqattn.onnx.lower import losses, products, series, statistics  # noqa: F401
     from keras_seqattn.onnx.lower import branch, cache, recurrent, scan  # noqa: F401
     from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
     from keras_seqattn.onnx.lower import fourier, spectrograms, windows  # noqa: F401

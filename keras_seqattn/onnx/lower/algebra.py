@@ -1,4 +1,4 @@
-"""Lowerings that combine many elements: matrix products, reductions, norms, softmax."""
+"""Lowerings that combine many elements: matrix products, norms, softmax."""
 
 import math
 
@@ -6,16 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx.lower.elementwise import binary, cast, of_numbers, operands
+from keras_seqattn.onnx.lower.elementwise import (
+    binary,
+    in_result_dtype,
+    of_numbers,
+    operands,
+)
+from keras_seqattn.onnx.lower.reductions import axes_of
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.lower.shaping import reshape
+from keras_seqattn.onnx.lower.shaping import reshape, transpose
 from keras_seqattn.onnx.symbol import Symbol, lazy_initializer
-
-REDUCE = {
-    "Sum": "ReduceSum", "Mean": "ReduceMean", "Max": "ReduceMax", "Amax": "ReduceMax",
-    "Min": "ReduceMin", "Amin": "ReduceMin", "Prod": "ReduceProd", "Logsumexp": "ReduceLogSumExp",
-}  # fmt: skip
 
 
 @lowers("Matmul")
@@ -105,95 +105,30 @@ def flat_weight(tracer, weight, shape):
     return Symbol(value, shape, weight.dtype)
 
 
-def reduction(onnx_name):
-    def lowering(tracer, operation, x):
-        x = tracer.symbol(x)
-        sizes, dtype = tracer.output_spec(operation, (x,), {})
-        axes = _axes(operation.axis)
-        x = cast(tracer, x, dtype)
-        keep = {"keepdims": int(bool(operation.keepdims))}
-        inputs = [x, _axes_input(tracer, axes)]
-        return of_numbers(tracer, onnx_name, inputs, keep, sizes=sizes, dtype=dtype)
-
-    return lowering
-
-
-for _keras_name, _onnx_name in REDUCE.items():
-    lowers(_keras_name)(reduction(_onnx_name))
-
-
-def _axes(axis):
-    if axis is None:
-        return None
-    return [axis] if isinstance(axis, (int, np.integer)) else list(axis)
-
-
-def _axes_input(tracer, axes):
-    return None if axes is None else tracer.constant(np.array(axes, np.int64))
-
-
-@lowers("Any", "All")
-def any_all(tracer, operation, x):
-    """Logical reductions. ONNX has none, so this takes the maximum or the minimum of 0 and 1."""
-    sizes, _ = tracer.output_spec(operation, (x,), {})
-    name = "ReduceMax" if type(operation).__name__ == "Any" else "ReduceMin"
-    x = cast(tracer, cast(tracer, x, "bool"), "int32")
-    keep = {"keepdims": int(bool(operation.keepdims))}
-    axes = _axes_input(tracer, _axes(operation.axis))
-    return cast(tracer, tracer.emit(name, [x, axes], keep, sizes=sizes, dtype="int32"), "bool")
-
-
-@lowers("Argmax", "Argmin")
-def arg_reduce(tracer, operation, x):
-    sizes, dtype = tracer.output_spec(operation, (x,), {})
-    if operation.axis is None:
-        raise ExportError(f"{tracer.where()}: ops.argmax needs an axis to be exported")
-    name = "ArgMax" if type(operation).__name__ == "Argmax" else "ArgMin"
-    attributes = {"axis": operation.axis, "keepdims": int(bool(operation.keepdims))}
-    return of_numbers(tracer, name, [x], attributes, sizes=sizes, dtype=dtype)
-
-
-@lowers("Var", "Std")
-def variance(tracer, operation, x):
-    sizes, dtype = tracer.output_spec(operation, (x,), {})
-    x = cast(tracer, tracer.symbol(x), dtype)
-    axes = _axes_input(tracer, _axes(operation.axis))
-    keep = [
-        1 if operation.axis is None or i in [a % len(x.sizes) for a in _axes(operation.axis)] else n
-        for i, n in enumerate(x.sizes)
-    ]
-    mean = tracer.emit("ReduceMean", [x, axes], {"keepdims": 1}, sizes=keep, dtype=dtype)
-    centred = tracer.emit("Sub", [x, mean], sizes=x.sizes, dtype=dtype)
-    squared = tracer.emit("Mul", [centred, centred], sizes=x.sizes, dtype=dtype)
-    attributes = {"keepdims": int(bool(operation.keepdims))}
-    result = tracer.emit("ReduceMean", [squared, axes], attributes, sizes=sizes, dtype=dtype)
-    if type(operation).__name__ == "Std":
-        return tracer.emit("Sqrt", [result], sizes=sizes, dtype=dtype)
-    return result
-
-
-@lowers("Cumsum")
-def cumsum(tracer, operation, x):
-    if operation.axis is None:
-        raise ExportError(f"{tracer.where()}: ops.cumsum needs an axis to be exported")
-    sizes, dtype = tracer.output_spec(operation, (x,), {})
-    axis = tracer.constant(np.int64(operation.axis))
-    return tracer.emit("CumSum", [cast(tracer, x, dtype), axis], sizes=sizes, dtype=dtype)
-
-
 @lowers("Softmax", "LogSoftmax")
 def softmax(tracer, operation, x):
-    if not isinstance(operation.axis, int):
-        raise ExportError(f"{tracer.where()}: softmax over several axes cannot be exported")
-    return tracer.emit(
-        type(operation).__name__, [x], {"axis": operation.axis}, sizes=x.sizes, dtype=x.dtype
-    )
+    """Over several axes, or all, these become one axis for the node."""
+    x = in_result_dtype(tracer, operation, x)
+    rank = len(x.sizes)
+    axes = range(rank) if operation.axis is None else axes_of(operation.axis)
+    if len(axes) == 1:
+        attributes = {"axis": operation.axis if isinstance(operation.axis, int) else axes[0]}
+        return tracer.emit(type(operation).__name__, [x], attributes, sizes=x.sizes, dtype=x.dtype)
+    axes = sorted(axis % rank for axis in axes)
+    order = [axis for axis in range(rank) if axis not in axes] + axes
+    moved = transpose(tracer, x, order)
+    lead = moved.sizes[: rank - len(axes)]
+    joined = reshape(tracer, moved, (*lead, math.prod(moved.sizes[len(lead) :])))
+    spec = {"sizes": joined.sizes, "dtype": x.dtype}
+    result = tracer.emit(type(operation).__name__, [joined], {"axis": -1}, **spec)
+    result = reshape(tracer, result, moved.sizes)
+    return transpose(tracer, result, np.argsort(order).tolist())
 
 
 @lowers(keras.layers.Softmax)
 def masked_softmax(tracer, layer, inputs, mask=None):
     """The Softmax layer of Keras. Masked positions get 0, even if all positions are masked."""
-    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    axis = layer.axis if isinstance(layer.axis, int) else tuple(layer.axis)
     if mask is None:
         return ops.softmax(inputs, axis=axis)
     mask = ops.cast(mask, "bool")

@@ -1,40 +1,77 @@
-"""Lowerings that work element by element: arithmetic, comparisons, activations, casts."""
+"""Lowerings that work element by element: casts, arithmetic of floats, comparisons, logic."""
 
 import math
 
 import keras
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx.bounds import LIMITS, fits
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.symbol import DTYPES
+from keras_seqattn.onnx.symbol import DTYPES, Symbol
 
 UNARY = {
-    "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arcsin": "Asin", "Arctan": "Atan",
-    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor",
-    "Log": "Log", "Negative": "Neg", "Reciprocal": "Reciprocal", "Relu": "Relu", "Round": "Round",
-    "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus",
-    "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
+    "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arccosh": "Acosh", "Arcsin": "Asin",
+    "Arcsinh": "Asinh", "Arctan": "Atan", "Arctanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos",
+    "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Fabs": "Abs", "Floor": "Floor", "Log": "Log",
+    "Negative": "Neg", "Reciprocal": "Reciprocal", "Relu": "Relu", "Sigmoid": "Sigmoid",
+    "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt",
+    "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
 BINARY = {
     "Add": "Add", "Divide": "Div", "Maximum": "Max", "Minimum": "Min", "Multiply": "Mul",
-    "Power": "Pow", "Subtract": "Sub", "TrueDivide": "Div",
+    "Subtract": "Sub", "TrueDivide": "Div",
 }  # fmt: skip
 COMPARE = {
     "Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less",
     "LessEqual": "LessOrEqual",
 }  # fmt: skip
 LOGICAL = {"LogicalAnd": "And", "LogicalNot": "Not", "LogicalOr": "Or", "LogicalXor": "Xor"}
-OF_FLOATS = {"Isinf": "IsInf", "Isnan": "IsNaN"}
+OF_FLOATS = {
+    "Isinf": ("IsInf", {}),
+    "Isnan": ("IsNaN", {}),
+    "Isneginf": ("IsInf", {"detect_positive": 0}),
+    "Isposinf": ("IsInf", {"detect_negative": 0}),
+}
+# Keras says that these give the type of their argument. Of integers, they give floats.
+_GIVE_FLOATS = set(
+    """Celu Elu Erf Erfc Erfinv Gelu HardShrink HardSigmoid HardSilu LeakyRelu LogSigmoid LogSoftmax
+    Logsumexp Normalize Reciprocal Relu6 Rsqrt Selu Sigmoid Silu Softmax Softplus Softsign
+    SoftShrink SparsePlus SparseSigmoid Sparsemax Squareplus TanhShrink""".split()
+)
+_WIDER = {"int32": "int64", "float32": "float64"}
 
 
 def cast(tracer, x, dtype):
-    """`x` in another dtype. Casts between integers do nothing, because the file has only int64."""
+    """`x` in another dtype.
+
+    A cast between integers is a node only if a value may not fit: then it wraps. A float that does
+    not fit into an integer type of 8 or 16 bits becomes what the backend makes of it: JAX takes the
+    nearest integer of the type, and 0 for NaN, others wrap. For larger types, only JAX defines it.
+    """
     if x.dtype == dtype:
         return x
     if "int" in x.dtype and "int" in dtype:
-        return x.view(dtype)
+        if fits(x.bounds, dtype):
+            return x.view(dtype)
+        return tracer.wrapped(Symbol(x.value, x.sizes, dtype))
+    if "float" in x.dtype and dtype in ("int8", "int16", "uint8", "uint16"):
+        return _narrow(tracer, x, dtype)
+    return tracer.emit("Cast", [x], {"to": int(DTYPES[dtype])}, sizes=x.sizes, dtype=dtype)
+
+
+def _narrow(tracer, x, dtype):
+    if keras.backend.backend() != "jax":
+        return cast(tracer, cast(tracer, x, "int64"), dtype)
+    low, high = LIMITS[dtype]
+    if x.dtype == "float16":  # whose largest number is less than the largest integer
+        x = cast(tracer, x, "float32")
+    bounds = [tracer.constant(float(n), x.dtype) for n in (low, high)]
+    nan = tracer.emit("IsNaN", [x], sizes=x.sizes, dtype="bool")
+    zero = tracer.constant(0.0, x.dtype)
+    x = tracer.emit("Where", [nan, zero, x], sizes=x.sizes, dtype=x.dtype)
+    x = tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Cast", [x], {"to": int(DTYPES[dtype])}, sizes=x.sizes, dtype=dtype)
 
 
@@ -55,35 +92,76 @@ def operands(tracer, args, dtype):
     return [cast(tracer, tracer.symbol(a, dtype), dtype) for a in args]
 
 
+def dtype_of(x):
+    """The dtype of an argument, or the Python type of a number."""
+    return keras.backend.standardize_dtype(x.dtype) if hasattr(x, "dtype") else type(x)
+
+
 def common_dtype(args):
     """The dtype in which Keras would compare or combine the arguments."""
-    standard = keras.backend.standardize_dtype
-    types = [standard(a.dtype) if hasattr(a, "dtype") else type(a) for a in args]
-    return keras.backend.result_type(*types)
+    return keras.backend.result_type(*map(dtype_of, args))
+
+
+def result_dtype(tracer, operation, args):
+    """The dtype of the result as the backend computes it.
+
+    Keras's own rules differ from what its backends do in two ways. Some functions of floats say
+    that they keep integers. And with PyTorch, they say that 64 bits become 32.
+    """
+    dtype = tracer.output_dtype(operation, args, {})
+    given = [x.dtype for x in keras.tree.flatten(args) if isinstance(x, Symbol)]
+    floats = [d for d in given if "float" in d]
+    if type(operation).__name__ in _GIVE_FLOATS:
+        return floats[0] if floats else keras.config.floatx()
+    if keras.backend.backend() == "torch" and _WIDER.get(dtype) in given:
+        return _WIDER[dtype]
+    return dtype
+
+
+def result_spec(tracer, operation, args):
+    """(sizes, dtype) of the result, with the dtype of `result_dtype`."""
+    return tracer.output_spec(operation, args, {})[0], result_dtype(tracer, operation, args)
 
 
 def in_result_dtype(tracer, operation, x):
     """`x` in the dtype of Keras's result. Keras may change the dtype of integers and bools."""
-    return cast(tracer, tracer.symbol(x), tracer.output_spec(operation, (x,), {})[1])
+    return cast(tracer, tracer.symbol(x), result_dtype(tracer, operation, (x,)))
+
+
+def through_ops(*names):
+    """Register `function(operation, *xs)`, which computes with keras.ops, as a lowering.
+
+    It gets its operands as Symbols in the dtype of the result.
+    """
+
+    def register(function):
+        @lowers(*names)
+        def lowering(tracer, operation, *xs):
+            dtype = result_dtype(tracer, operation, xs)
+            xs = operands(tracer, xs, "int32" if dtype == "bool" else dtype)
+            return cast(tracer, function(operation, *xs), dtype)
+
+        return function
+
+    return register
 
 
 def unary(onnx_name):
     def lowering(tracer, operation, x):
-        dtype = tracer.output_spec(operation, (x,), {})[1]
         x = in_result_dtype(tracer, operation, x)
-        return of_numbers(tracer, onnx_name, [x], sizes=x.sizes, dtype=dtype)
+        return of_numbers(tracer, onnx_name, [x], sizes=x.sizes, dtype=x.dtype)
 
     return lowering
 
 
-def of_floats(onnx_name):
+def of_floats(onnx_name, attributes=None):
     """A test of floats. It has an answer for integers, too."""
 
     def lowering(tracer, operation, x):
         x = tracer.symbol(x)
         if "float" not in x.dtype:
             x = cast(tracer, x, "float32")
-        return tracer.emit(onnx_name, [x], sizes=x.sizes, dtype="bool")
+        return tracer.emit(onnx_name, [x], attributes, sizes=x.sizes, dtype="bool")
 
     return lowering
 
@@ -100,7 +178,7 @@ def of_numbers(tracer, onnx_name, xs, attributes=None, *, sizes, dtype):
 
 def binary(onnx_name):
     def lowering(tracer, operation, x1, x2):
-        sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
+        sizes, dtype = result_spec(tracer, operation, (x1, x2))
         both = operands(tracer, (x1, x2), dtype)
         return of_numbers(tracer, onnx_name, both, sizes=sizes, dtype=dtype)
 
@@ -110,11 +188,18 @@ def binary(onnx_name):
 def compare(onnx_name):
     def lowering(tracer, operation, x1, x2):
         sizes, _ = tracer.output_spec(operation, (x1, x2), {})
-        dtype = common_dtype((x1, x2))
-        both = operands(tracer, (x1, x2), "int32" if dtype == "bool" else dtype)
+        types = [dtype_of(x) for x in (x1, x2)]
+        whole = not any("float" in str(t) for t in types)
+        # Integers of any types are compared as they are, all in int64.
+        dtype = "int64" if whole else _widest(common_dtype((x1, x2)), types)
+        both = operands(tracer, (x1, x2), dtype)
         return tracer.emit(onnx_name, both, sizes=sizes, dtype="bool")
 
     return lowering
+
+
+def _widest(dtype, types):
+    return _WIDER[dtype] if _WIDER.get(dtype) in types else dtype
 
 
 def logical(onnx_name):
@@ -125,15 +210,11 @@ def logical(onnx_name):
     return lowering
 
 
-for _table, _make in (
-    (UNARY, unary),
-    (BINARY, binary),
-    (COMPARE, compare),
-    (LOGICAL, logical),
-    (OF_FLOATS, of_floats),
-):
+for _table, _make in ((UNARY, unary), (BINARY, binary), (COMPARE, compare), (LOGICAL, logical)):
     for _keras_name, _onnx_name in _table.items():
         lowers(_keras_name)(_make(_onnx_name))
+for _keras_name, (_onnx_name, _attributes) in OF_FLOATS.items():
+    lowers(_keras_name)(of_floats(_onnx_name, _attributes))
 
 
 @lowers("NotEqual")
@@ -142,31 +223,11 @@ def not_equal(tracer, operation, x1, x2):
     return tracer.emit("Not", [equal], sizes=equal.sizes, dtype="bool")
 
 
-@lowers("FloorDivide")
-def floor_divide(tracer, operation, x1, x2):
-    sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
-    a, b = operands(tracer, (x1, x2), dtype)
-    if "int" not in dtype:
-        quotient = tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)
-        return tracer.emit("Floor", [quotient], sizes=sizes, dtype=dtype)
-    # The integer Div of ONNX truncates. If the remainder is not 0 and has the other sign, the
-    # result is one less.
-    remainder = tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
-    floored = tracer.emit("Sub", [a, remainder], sizes=sizes, dtype=dtype)
-    return tracer.emit("Div", [floored, b], sizes=sizes, dtype=dtype)
-
-
-@lowers("Mod")
-def mod(tracer, operation, x1, x2):
-    sizes, dtype = tracer.output_spec(operation, (x1, x2), {})
-    a, b = operands(tracer, (x1, x2), dtype)
-    if "int" in dtype:
-        return tracer.emit("Mod", [a, b], sizes=sizes, dtype=dtype)
-    quotient = tracer.emit(
-        "Floor", [tracer.emit("Div", [a, b], sizes=sizes, dtype=dtype)], sizes=sizes, dtype=dtype
-    )
-    whole = tracer.emit("Mul", [quotient, b], sizes=sizes, dtype=dtype)
-    return tracer.emit("Sub", [a, whole], sizes=sizes, dtype=dtype)
+@lowers("Isfinite")
+def isfinite(tracer, operation, x):
+    nan, inf = (of_floats(name)(tracer, operation, x) for name in ("IsNaN", "IsInf"))
+    either = tracer.emit("Or", [nan, inf], sizes=nan.sizes, dtype="bool")
+    return tracer.emit("Not", [either], sizes=nan.sizes, dtype="bool")
 
 
 @lowers("Square")
@@ -196,17 +257,35 @@ def log1p(tracer, operation, x):
     return tracer.emit("Log", [more], sizes=x.sizes, dtype=x.dtype)
 
 
+@lowers("Log2", "Log10")
+def log_base(tracer, operation, x):
+    x = in_result_dtype(tracer, operation, x)
+    base = 2.0 if type(operation).__name__ == "Log2" else 10.0
+    log = tracer.emit("Log", [x], sizes=x.sizes, dtype=x.dtype)
+    scale = tracer.constant(np.float64(1 / math.log(base)), x.dtype)
+    return tracer.emit("Mul", [log, scale], sizes=x.sizes, dtype=x.dtype)
+
+
 @lowers("Clip")
 def clip(tracer, operation, x):
-    """As in Keras, bounds are rounded to the dtype of the result."""
+    """As in Keras, bounds are rounded to the dtype of the result. A bound may be None or a tensor.
+
+    ONNX's Clip accepts only scalars.
+    """
     x = in_result_dtype(tracer, operation, x)
-    bounds = operands(tracer, (operation.x_min, operation.x_max), x.dtype)
-    return of_numbers(tracer, "Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+    given = (operation.x_min, operation.x_max)
+    bounds = [None if b is None else operands(tracer, [b], x.dtype)[0] for b in given]
+    if all(b is None or b.sizes == () for b in bounds):
+        return of_numbers(tracer, "Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+    for name, bound in zip(("maximum", "minimum"), bounds, strict=True):
+        if bound is not None:
+            x = getattr(keras.ops, name)(x, bound)
+    return x
 
 
 @lowers("Where")
 def where(tracer, operation, condition, x1, x2):
-    sizes, dtype = tracer.output_spec(operation, (condition, x1, x2), {})
+    sizes, dtype = result_spec(tracer, operation, (condition, x1, x2))
     condition = cast(tracer, tracer.symbol(condition), "bool")
     # The Where of onnxruntime does not accept bools.
     chosen = "int32" if dtype == "bool" else dtype
@@ -215,9 +294,40 @@ def where(tracer, operation, condition, x1, x2):
     return cast(tracer, out, dtype)
 
 
-@lowers("Cast", "SaturateCast")
+@lowers("Cast")
 def cast_operation(tracer, operation, x):
     return cast(tracer, x, keras.backend.standardize_dtype(operation.dtype))
+
+
+@lowers("SaturateCast")
+def saturate_cast(tracer, operation, x):
+    """A cast that takes the nearest value of the new type for values outside of it."""
+    dtype = keras.backend.standardize_dtype(operation.dtype)
+    if x.dtype == "bool" or (dtype not in LIMITS and "int" in x.dtype):
+        return cast(tracer, x, dtype)
+    limits = [_representable(n, x.dtype) for n in _range(dtype)]
+    bounds = operands(tracer, limits, x.dtype)
+    x = tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
+    return cast(tracer, x, dtype)
+
+
+def _range(dtype):
+    """(least, greatest) number of a dtype."""
+    if dtype in LIMITS or dtype == "bool":
+        return LIMITS.get(dtype, (0, 1))
+    high = ml_dtypes.finfo(dtype).max
+    return -high, high
+
+
+def _representable(limit, dtype):
+    """The number of a dtype that is nearest to a limit and not beyond it."""
+    low, high = _range(dtype)
+    if dtype in LIMITS:
+        return min(max(limit, low), high)
+    kind = DTYPES[dtype].numpy()
+    number = np.asarray(min(max(float(limit), float(low)), float(high)), kind)
+    beyond = abs(float(number)) > abs(limit)
+    return np.nextafter(number, np.asarray(0, kind)) if beyond else number
 
 
 @lowers("ConvertToTensor")
@@ -225,98 +335,16 @@ def convert_to_tensor(tracer, operation, x):
     return cast(tracer, x, operation.dtype) if operation.dtype else x
 
 
-@lowers("StopGradient", "Copy")
+@lowers("StopGradient", "Copy", "Conj", "Conjugate", "Real")
 def identity(tracer, operation, x):
     return x
 
 
-@lowers("Gelu")
-def gelu(tracer, operation, x):
-    approximate = "tanh" if operation.approximate else "none"
-    return tracer.emit("Gelu", [x], {"approximate": approximate}, sizes=x.sizes, dtype=x.dtype)
+@lowers("Imag")
+def imag(tracer, operation, x):
+    return keras.ops.zeros_like(x)
 
 
-@lowers("Silu")
-def silu(tracer, operation, x):
-    """SiLU. QuickGelu with alpha 1 is the same function, and has the fastest kernel."""
-    if tracer.target.supports("QuickGelu"):
-        return tracer.emit(
-            "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
-        )
-    gate = tracer.emit("Sigmoid", [x], sizes=x.sizes, dtype=x.dtype)
-    return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("ReLU")
-def relu_activation(tracer, operation, x):
-    """`keras.activations.relu`, which has its own class."""
-    if operation.threshold or (operation.negative_slope and operation.max_value is not None):
-        raise ExportError(
-            f"{tracer.where()}: relu with a threshold, or with both a slope and a maximum, cannot "
-            "be exported"
-        )
-    if operation.negative_slope:
-        return leaky_relu(tracer, operation, x)
-    if operation.max_value is not None:
-        bounds = [tracer.constant(float(b), x.dtype) for b in (0, operation.max_value)]
-        return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
-    return tracer.emit("Relu", [x], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("HardSilu")
-def hard_silu(tracer, operation, x):
-    gate = hard_sigmoid(tracer, operation, x)
-    return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Relu6")
-def relu6(tracer, operation, x):
-    bounds = [tracer.constant(0.0, x.dtype), tracer.constant(6.0, x.dtype)]
-    return tracer.emit("Clip", [x, *bounds], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("LeakyRelu")
-def leaky_relu(tracer, operation, x):
-    slope = {"alpha": operation.negative_slope}
-    return tracer.emit("LeakyRelu", [x], slope, sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Elu")
-def elu(tracer, operation, x):
-    return tracer.emit("Elu", [x], {"alpha": operation.alpha}, sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Selu")
-def selu(tracer, operation, x):
-    return tracer.emit("Selu", [x], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("HardSigmoid")
-def hard_sigmoid(tracer, operation, x):
-    """Keras's hard sigmoid is relu6(x + 3) / 6."""
-    slope = {"alpha": 1 / 6, "beta": 0.5}
-    return tracer.emit("HardSigmoid", [x], slope, sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("LogSigmoid")
-def log_sigmoid(tracer, operation, x):
-    """log sigmoid(x) = -softplus(-x). This form does not overflow."""
-    negative = tracer.emit("Neg", [x], sizes=x.sizes, dtype=x.dtype)
-    plus = tracer.emit("Softplus", [negative], sizes=x.sizes, dtype=x.dtype)
-    return tracer.emit("Neg", [plus], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Isfinite")
-def isfinite(tracer, operation, x):
-    nan, inf = (of_floats(name)(tracer, operation, x) for name in ("IsNaN", "IsInf"))
-    either = tracer.emit("Or", [nan, inf], sizes=nan.sizes, dtype="bool")
-    return tracer.emit("Not", [either], sizes=nan.sizes, dtype="bool")
-
-
-@lowers("Log2", "Log10")
-def log_base(tracer, operation, x):
-    x = in_result_dtype(tracer, operation, x)
-    base = 2.0 if type(operation).__name__ == "Log2" else 10.0
-    log = tracer.emit("Log", [x], sizes=x.sizes, dtype=x.dtype)
-    scale = tracer.constant(np.float64(1 / math.log(base)), x.dtype)
-    return tracer.emit("Mul", [log, scale], sizes=x.sizes, dtype=x.dtype)
+@lowers("Isreal")
+def isreal(tracer, operation, x):
+    return keras.ops.ones_like(x, dtype="bool")

@@ -165,7 +165,7 @@ TABLES = [
             ),
             meshgrid=(
                 lambda v, vp: ops.meshgrid(v, vp),
-                lambda v, vi: ops.meshgrid(v, ops.sin(vp), indexing="ij"),
+                lambda v, vp: ops.meshgrid(v, ops.sin(vp), indexing="ij"),
             ),
             moveaxis=(lambda x: ops.moveaxis(x, 0, -1), lambda x: ops.moveaxis(x, (0, 1), (2, 0))),
             ndim=lambda x: x * ops.ndim(x),
