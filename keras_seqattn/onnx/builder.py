@@ -133,19 +133,24 @@ class GraphBuilder:
         """The sizes in a shape or a range, as ints.
 
         Args:
-            shape: ints, scalar Symbols and None. None stays None.
+            shape: ints, scalar Symbols and None. None stays None. An integer that was not computed
+                from sizes becomes a Size that equals no other one.
             what: str, the purpose of the numbers, for the message.
 
         Raises:
-            ExportError: a number depends on values of a tensor, not on its shape.
+            ExportError: a number is no whole number.
         """
-        numbers = [n.number if isinstance(n, Symbol) else n for n in shape]
-        if any(n is None and given is not None for n, given in zip(numbers, shape, strict=True)):
-            raise ExportError(
-                f"{self.where()}: {what} depends on values, not on shapes; compute it from "
-                "ops.shape(x) with whole numbers (+, -, *, //, %, ops.minimum, ops.maximum)"
-            )
-        return numbers
+        for n in shape:
+            if isinstance(n, Symbol) and n.number is None:
+                if n.sizes or "int" not in n.dtype:
+                    raise ExportError(
+                        f"{self.where()}: {what} is a {n.dtype} of shape {n.shape}; give a whole "
+                        "number, for example ops.cast(n, 'int32')"
+                    )
+                n.number = dynamic.unknown()
+            if isinstance(n, Symbol):
+                self.register_number(n, n.number)
+        return [n.number if isinstance(n, Symbol) else n for n in shape]
 
     def scalar(self, number):
         """The Symbol of a registered dynamic size, or None."""
@@ -194,7 +199,8 @@ class GraphBuilder:
             )
             self.graph.register_initializer(value)
             dtype, known = _keras_dtype(array.dtype), bounds.of_array(array)
-            self._initializers[key] = Symbol(value, array.shape, dtype, bounds=known)
+            number = int(array) if array.dtype.kind == "i" and not array.shape else None
+            self._initializers[key] = Symbol(value, array.shape, dtype, number, known)
         return self._initializers[key]
 
     def _check_no_stand_in(self, array):
@@ -240,9 +246,18 @@ class GraphBuilder:
             return self.constant(np.asarray(x), dtype)
         return self.constant(keras.ops.convert_to_numpy(x), dtype)
 
+    def tensor(self, x):
+        """A Symbol as `symbol` gives it, in the dtype that Keras gives the value."""
+        if isinstance(x, (Symbol, keras.Variable)):
+            return self.symbol(x)
+        if is_dynamic(x):
+            return self._known_scalar(x)
+        x = keras.ops.convert_to_tensor(x)
+        return self.symbol(x).view(keras.backend.standardize_dtype(x.dtype))
+
     def vector(self, numbers):
         """A 1-D int64 Symbol from ints, Sizes and scalar Symbols."""
-        numbers = [self._known_scalar(n) if is_dynamic(n) else n for n in numbers]
+        numbers = [self._known_scalar(n) if is_dynamic(n) else _plain(n) for n in numbers]
         if all(isinstance(n, (int, np.integer)) for n in numbers):
             return self.constant(np.array(numbers, np.int64))
         parts = []
@@ -364,6 +379,12 @@ class GraphBuilder:
         return self.emit(
             "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
         )
+
+
+def _plain(n):
+    """A number as a plain int, if a Symbol is known to be one."""
+    known = isinstance(n, Symbol) and isinstance(n.number, int) and not is_dynamic(n.number)
+    return n.number if known else n
 
 
 def _is_initializer(x):

@@ -22,6 +22,7 @@ from keras_seqattn.onnx.declared import (
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
 from keras_seqattn.onnx.index_limits import with_index_limits
 from keras_seqattn.onnx.lower import load_tables
+from keras_seqattn.onnx.lower.random import RANDOM
 from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.passes.matching import inputs_of_role
@@ -137,6 +138,8 @@ def _build(model, target, given):
         raise ExportError(f"{model.name} makes no graph: {reason(error)}") from error
     if joined:
         graph.metadata_props[EQUAL_LENGTHS] = joined
+    if tracer.draws:
+        graph.metadata_props[RANDOM] = tracer.graph.metadata_props.pop(RANDOM)
     return graph
 
 

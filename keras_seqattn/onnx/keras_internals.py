@@ -45,12 +45,13 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, assign):
+def intercept(symbolic_call, functions, draws, assign):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
+        draws: the same for functions of `keras.random`.
         assign: wrapper(original) for the method with which a variable gets a new value.
     """
 
@@ -77,6 +78,9 @@ def intercept(symbolic_call, functions, assign):
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
         _replace(stack, keras.Variable, "assign", assign(keras.Variable.assign))
+        for name, wrapper in draws.items():
+            # The functions of keras.random check their arguments, and then call these.
+            _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))

@@ -115,7 +115,10 @@ def dimension(index):
 
 def unknown():
     """A Size that equals no other one, for a part whose length depends on values."""
-    samples = np.random.default_rng().integers(1, 1 << 20, len(dimension(0).samples))
+    random = np.random.default_rng()
+    # Small values, too: `min(n, 5)` is no constant.
+    samples = random.integers(1, 1 << 20, len(dimension(0).samples))
+    samples[:_SMALL] = random.permutation(_SMALL)
     return Size(_STAND_INS[0] >> 10, samples)
 
 

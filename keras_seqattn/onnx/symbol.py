@@ -80,6 +80,43 @@ class Symbol(keras.KerasTensor):
 def _is_operand(x):
     return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
 
+    # Python asks for these where code decides by a value. While a model is traced, there is none.
+
+    def __bool__(self):
+        return bool(self._known("`if`, `while`, `and`, `or` or `not`", "ops.cond, ops.while_loop"))
+
+    def __int__(self):
+        return self._known("int()", "ops.cast, or ops.while_loop for a loop that it bounds")
+
+    def __index__(self):
+        return self._known("an index or range()", "ops.take, or ops.fori_loop for a loop")
+
+    def __float__(self):
+        return float(self._known("float()", "ops.cast"))
+
+    def __len__(self):
+        return self._length("len()", "ops.shape")
+
+    def __iter__(self):
+        return (self[i] for i in range(self._length("a loop over a tensor", "ops.map or ops.scan")))
+
+    def _known(self, use, instead):
+        """The value as a plain int."""
+        if self.number is None or is_dynamic(self.number):
+            raise ExportError(
+                f"{self.name}: {use} of Python needs the value of a tensor, which is known only at "
+                f"run time; use {instead} or ops.where"
+            )
+        return int(self.number)
+
+    def _length(self, use, instead):
+        """The size of the first axis as a plain int."""
+        if not self.sizes or is_dynamic(self.sizes[0]):
+            raise ExportError(
+                f"{self.name}: {use} needs a first axis of fixed length; use {instead}"
+            )
+        return self.sizes[0]
+
 
 def lazy_initializer(name, shape, dtype, read):
     """An initializer whose array is made by `read()` when it is written, and is not kept."""

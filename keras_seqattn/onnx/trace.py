@@ -11,6 +11,7 @@ from keras_seqattn.onnx.builder import GraphBuilder
 from keras_seqattn.onnx.functions import replaced_functions
 from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
+from keras_seqattn.onnx.lower.random import replaced_draws
 from keras_seqattn.onnx.refusals import PLACE
 from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
 from keras_seqattn.onnx.states import TracedStates
@@ -22,6 +23,7 @@ class Tracer(GraphBuilder):
 
     Attributes:
         progress: how many calls have begun.
+        draws: how many random tensors are drawn in the graph.
         stopped_at: the innermost layer and operation of the call that failed, or None.
         unequal: sizes that differ where the tensors of that call would be aligned, as pairs.
         states: `TracedStates` of the model that is traced.
@@ -30,7 +32,7 @@ class Tracer(GraphBuilder):
     def __init__(self, target):
         super().__init__(target)
         self.progress, self.stopped_at, self.unequal = 0, None, []
-        self.states = None
+        self.states, self.draws = None, 0
 
     # ---- the hook
 
@@ -136,8 +138,9 @@ class Tracer(GraphBuilder):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
         self._root = model
         self.states = TracedStates(self, model)
-        functions = replaced_functions(self)
-        with keras_internals.intercept(self.symbolic_call, functions, self.states.assigned):
+        functions, draws = replaced_functions(self), replaced_draws(self)
+        assign = self.states.assigned
+        with keras_internals.intercept(self.symbolic_call, functions, draws, assign):
             return model(inputs, training=False)
 
 

@@ -13,6 +13,8 @@ def load_tables():
     from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
     from keras_seqattn.onnx.lower import fourier, spectrograms, windows  # noqa: F401
     from keras_seqattn.onnx.lower import convolution, normalization, pooling  # noqa: F401
+    from keras_seqattn.onnx.lower import filling, indexing, joining, linalg, loops, moving  # noqa: F401
+    from keras_seqattn.onnx.lower import norms, random, scatter, sorting, spectral  # noqa: F401
 
 
 __all__ = ["load_tables", "lowers"]

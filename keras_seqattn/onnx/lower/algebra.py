@@ -137,9 +137,3 @@ def masked_softmax(tracer, layer, inputs, mask=None):
     return ops.where(mask, probabilities, 0.0)
 
 
-@lowers("TopK")
-def top_k(tracer, operation, x):
-    specs = tracer.output_spec(operation, (x,), {})
-    k = tracer.constant(np.array([operation.k]))
-    attributes = {"sorted": int(operation.sorted)}
-    return tuple(tracer.emit("TopK", [x, k], attributes, outputs=[(s, d) for s, d in specs]))

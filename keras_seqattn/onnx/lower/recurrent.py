@@ -8,11 +8,11 @@ from keras import ops
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.lower.elementwise import cast
+from keras_seqattn.onnx.lower.joining import split_lengths
 from keras_seqattn.onnx.lower.recurrent_node import node_form, run_node
 from keras_seqattn.onnx.lower.recurrent_padding import PaddedSequences
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.scan import scan
-from keras_seqattn.onnx.lower.shaping import split_lengths
 
 
 @lowers(keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)

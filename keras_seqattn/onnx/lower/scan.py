@@ -30,7 +30,7 @@ def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outp
             for x in xs
         ]
         new, outputs = step(carried, slices)
-        new = [_same(tracer, n, s) for n, s in zip(new, states, strict=True)]
+        new = [same_state(tracer, n, s) for n, s in zip(new, states, strict=True)]
         for symbol in (*new, *outputs):
             body.outputs.append(body_result(tracer, body, symbol))
     stacked = [((*y.sizes[:axis], length, *y.sizes[axis:]), y.dtype) for y in outputs]
@@ -55,7 +55,7 @@ def body_result(tracer, body, symbol):
     return symbol.value
 
 
-def _same(tracer, new, state):
+def same_state(tracer, new, state):
     """A new state in the dtype of the old one. It must have the same shape."""
     if new.sizes != state.sizes:
         raise ExportError(
@@ -69,19 +69,19 @@ def _same(tracer, new, state):
 def scan_operation(tracer, operation, f, init, xs=None):
     """`keras.ops.scan`. `init`, `xs` and the results of `f` may be nested."""
     tree = keras.tree
-    states = [tracer.symbol(x) for x in tree.flatten(init)]
+    states = [tracer.tensor(x) for x in tree.flatten(init)]
     if xs is None:
         slices = [tracer.filled([operation.length], 0, "int32")]
     else:
-        slices = [tracer.symbol(x) for x in tree.flatten(xs)]
+        slices = [tracer.tensor(x) for x in tree.flatten(xs)]
     made = None
 
     def step(states, slices):
         nonlocal made
         x = None if xs is None else tree.pack_sequence_as(xs, slices)
         carry, made = f(tree.pack_sequence_as(init, states), x)
-        outputs = [tracer.symbol(y) for y in tree.flatten(made) if y is not None]
-        return [tracer.symbol(c) for c in tree.flatten(carry)], outputs
+        outputs = [tracer.tensor(y) for y in tree.flatten(made) if y is not None]
+        return [tracer.tensor(c) for c in tree.flatten(carry)], outputs
 
     reverse = {name: operation.reverse for name in ("reverse_inputs", "reverse_outputs")}
     states, outputs = scan(tracer, step, states, slices, **reverse)

@@ -1,14 +1,13 @@
-"""Lowerings that only move elements: reshapes, slices, gathers, joins, fills."""
+"""Lowerings that change the shape of a tensor, or the order of its axes."""
 
 import math
 
 import numpy as np
+from keras import ops
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx.lower.elementwise import cast, operands
 from keras_seqattn.onnx.lower.registry import lowers
-from keras_seqattn.onnx.sizes import computed, is_dynamic
-from keras_seqattn.onnx.symbol import Symbol
+from keras_seqattn.onnx.sizes import is_dynamic
 
 
 def reshape(tracer, x, sizes, entries=None):
@@ -67,6 +66,17 @@ def reshape_operation(tracer, operation, x):
     return reshape(tracer, x, sizes, entries)
 
 
+@lowers("Ravel")
+def ravel(tracer, operation, x):
+    return reshape(tracer, x, (math.prod(x.sizes),))
+
+
+def unsqueeze(tracer, x, axis):
+    """`x` with a new axis of length 1 at a place."""
+    sizes = (*x.sizes[:axis], 1, *x.sizes[axis:])
+    return tracer.emit("Unsqueeze", [x, tracer.constant([axis])], sizes=sizes, dtype=x.dtype)
+
+
 @lowers("ExpandDims")
 def expand_dims(tracer, operation, x):
     sizes, dtype = tracer.output_spec(operation, (x,), {})
@@ -119,275 +129,67 @@ def moveaxis(tracer, operation, x):
     return transpose(tracer, x, rest)
 
 
-@lowers("Concatenate")
-def concatenate(tracer, operation, xs):
-    sizes, dtype = tracer.output_spec(operation, (xs,), {})
-    axis = operation.axis % len(sizes)
-    return tracer.emit(
-        "Concat", operands(tracer, xs, dtype), {"axis": axis}, sizes=sizes, dtype=dtype
-    )
-
-
-@lowers("Stack")
-def stack(tracer, operation, xs):
-    sizes, dtype = tracer.output_spec(operation, (xs,), {})
-    axis = operation.axis % len(sizes)
-    one = [1 if i == axis else n for i, n in enumerate(sizes)]
-    where = tracer.constant(np.array([axis]))
-    parts = [
-        tracer.emit("Unsqueeze", [x, where], sizes=one, dtype=dtype)
-        for x in operands(tracer, xs, dtype)
-    ]
-    return tracer.emit("Concat", parts, {"axis": axis}, sizes=sizes, dtype=dtype)
-
-
-@lowers("Split")
-def split(tracer, operation, x):
-    axis = operation.axis % len(x.sizes)
-    sections, total = operation.indices_or_sections, x.sizes[axis]
-    if isinstance(sections, int):
-        if is_dynamic(total):
-            return _equal_parts(tracer, x, sections, axis)
-        return split_lengths(tracer, x, [total // sections] * sections, axis)
-    edges = [0, *[int(s) for s in sections], total]
-    if is_dynamic(total) or edges != sorted(edges) or edges[1] < 0:
-        return _slices(tracer, x, edges[1:-1], axis)
-    return split_lengths(tracer, x, [b - a for a, b in zip(edges, edges[1:], strict=False)], axis)
-
-
-def _equal_parts(tracer, x, count, axis):
-    size = x.sizes[axis] // count
-    sizes = (*x.sizes[:axis], size, *x.sizes[axis + 1 :])
-    attributes = {"axis": axis, "num_outputs": count}
-    return tracer.emit("Split", [x], attributes, outputs=[(sizes, x.dtype)] * count)
-
-
-def _slices(tracer, x, edges, axis):
-    """The parts between edges. An edge may count from the end, or be after the end."""
-    before = [slice(None)] * axis
-    bounds = zip([None, *edges], [*edges, None], strict=True)
-    return [_slice(tracer, x, [*before, slice(a, b)]) for a, b in bounds]
-
-
-def split_lengths(tracer, x, lengths, axis):
-    """Cut `x` into parts of the given static lengths."""
-    outputs = [((*x.sizes[:axis], n, *x.sizes[axis + 1 :]), x.dtype) for n in lengths]
-    parts = tracer.constant(np.array(lengths, np.int64))
-    return tracer.emit("Split", [x, parts], {"axis": axis}, outputs=outputs)
-
-
-@lowers("Unstack")
-def unstack(tracer, operation, x):
-    axis = operation.axis % len(x.sizes)
-    if is_dynamic(x.sizes[axis]):
-        raise ExportError(f"{tracer.where()}: ops.unstack needs an axis whose length is fixed")
-    return [_index(tracer, x, i, axis) for i in range(x.sizes[axis])]
+def expanded(tracer, x, like):
+    """`x` broadcast to the shape of another Symbol."""
+    if x.sizes == like.sizes:
+        return x
+    shape = tracer.vector([tracer.size(like, axis) for axis in range(len(like.sizes))])
+    return tracer.emit("Expand", [x, shape], sizes=like.sizes, dtype=x.dtype)
 
 
 @lowers("BroadcastTo")
 def broadcast_to(tracer, operation, x):
-    sizes = tracer.numbers(operation.shape, "the size of a tensor")
-    return tracer.emit("Expand", [x, tracer.vector(operation.shape)], sizes=sizes, dtype=x.dtype)
+    """PyTorch keeps an axis for which -1 is given. The other backends refuse -1."""
+    x, lead = tracer.symbol(x), len(operation.shape) - len(x.sizes)
+    shape = [
+        tracer.size(x, axis - lead) if isinstance(n, int) and n == -1 else n
+        for axis, n in enumerate(operation.shape)
+    ]
+    sizes = tracer.numbers(shape, "the size of a tensor")
+    return tracer.emit("Expand", [x, tracer.vector(shape)], sizes=sizes, dtype=x.dtype)
 
 
-@lowers("Tile")
-def tile(tracer, operation, x):
-    sizes, dtype = tracer.output_spec(operation, (x,), {})
-    repeats = (
-        operation.repeats if isinstance(operation.repeats, (list, tuple)) else [operation.repeats]
-    )
-    repeats = [1] * (len(x.sizes) - len(repeats)) + list(repeats)
-    return tracer.emit("Tile", [x, tracer.vector(repeats)], sizes=sizes, dtype=dtype)
+@lowers("Meshgrid")
+def meshgrid(tracer, operation, *xs):
+    flat = [ravel(tracer, operation, tracer.tensor(x)) for x in xs]
+    order = list(range(len(flat)))
+    if operation.indexing == "xy" and len(flat) > 1:
+        order[:2] = 1, 0
+    shape = [tracer.size(flat[i], 0) for i in order]
+    sizes = [flat[i].sizes[0] for i in order]
+    grids = []
+    for i, x in enumerate(flat):
+        column = reshape(tracer, x, [sizes[a] if order[a] == i else 1 for a in range(len(order))])
+        inputs = [column, tracer.vector(shape)]
+        grids.append(tracer.emit("Expand", inputs, sizes=sizes, dtype=x.dtype))
+    return grids
 
 
-@lowers("Repeat")
-def repeat(tracer, operation, x):
-    """Repeat elements along an axis: a new axis of that length is merged with the axis before."""
-    count = operation.repeats
-    if operation.axis is None or not isinstance(count, (int, np.integer, Symbol)):
-        raise ExportError(
-            f"{tracer.where()}: ops.repeat needs an axis and one count to be exported"
-        )
-    (number,) = tracer.numbers([count], "the count of ops.repeat")
-    axis = operation.axis % len(x.sizes)
-    inner = (*x.sizes[: axis + 1], 1, *x.sizes[axis + 1 :])
-    wide = (*x.sizes[: axis + 1], number, *x.sizes[axis + 1 :])
-    where = tracer.constant(np.array([axis + 1]))
-    expanded = tracer.emit("Unsqueeze", [x, where], sizes=inner, dtype=x.dtype)
-    counts = tracer.vector([count if i == axis + 1 else 1 for i in range(len(wide))])
-    expanded = tracer.emit("Expand", [expanded, counts], sizes=wide, dtype=x.dtype)
-    sizes = (*x.sizes[:axis], x.sizes[axis] * number, *x.sizes[axis + 1 :])
-    return reshape(tracer, expanded, sizes)
+@lowers("Rearrange")
+def rearrange(tracer, operation, x, pattern, **lengths):
+    """`ops.rearrange`: axes are split, brought into their new order, and merged."""
+    before, after = (_axes(side) for side in pattern.split("->"))
+    known = {**lengths}
+    for axis, group in enumerate(before):
+        unknown = [name for name in group if name not in lengths]
+        size = tracer.size(x, axis)
+        for name in unknown:
+            known[name] = size // math.prod([lengths[n] for n in group if n in lengths])
+    names = [name for group in before for name in group]
+    order = [names.index(name) for group in after for name in group]
+    x = ops.transpose(ops.reshape(x, [known[name] for name in names]), order)
+    return ops.reshape(x, [math.prod(known[name] for name in group) for group in after])
 
 
-@lowers("Pad")
-def pad(tracer, operation, x, constant_values=None):
-    if operation.mode not in ("constant", "reflect", "edge"):
-        raise ExportError(f"{tracer.where()}: ops.pad mode {operation.mode!r} cannot be exported")
-    widths = operation.pad_width
-    widths = list(widths) * len(x.sizes) if len(widths) == 1 else list(widths)
-    before, after = (
-        tracer.numbers(side, "a width of ops.pad") for side in zip(*widths, strict=True)
-    )
-    sizes = [n + a + b for n, a, b in zip(x.sizes, before, after, strict=True)]
-    pads = tracer.vector([a for a, _ in widths] + [b for _, b in widths])
-    inputs = [x, pads]
-    if operation.mode == "constant" and constant_values is not None:
-        inputs.append(cast(tracer, tracer.symbol(constant_values, x.dtype), x.dtype))
-    return tracer.emit("Pad", inputs, {"mode": operation.mode}, sizes=sizes, dtype=x.dtype)
-
-
-@lowers("Tril", "Triu")
-def triangle(tracer, operation, x):
-    upper = int(type(operation).__name__ == "Triu")
-    k = tracer.constant(np.int64(operation.k))
-    return tracer.emit("Trilu", [x, k], {"upper": upper}, sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Flip")
-def flip(tracer, operation, x):
-    axes = range(len(x.sizes)) if operation.axis is None else np.atleast_1d(operation.axis).tolist()
-    minus = np.full(len(axes), -1, np.int64)
-    start, end, steps = (
-        tracer.constant(a) for a in (minus, np.full(len(axes), np.iinfo(np.int64).min + 1), minus)
-    )
-    where = tracer.constant(np.array(list(axes), np.int64))
-    return tracer.emit("Slice", [x, start, end, where, steps], sizes=x.sizes, dtype=x.dtype)
-
-
-@lowers("Take")
-def take(tracer, operation, x, indices):
-    sizes, dtype = tracer.output_spec(operation, (x, indices), {})
-    x, indices = tracer.symbol(x), tracer.symbol(indices)
-    if operation.axis is None:
-        x = reshape(tracer, x, (math.prod(x.sizes),))
-    axis = (operation.axis or 0) % len(x.sizes)
-    return tracer.emit("Gather", [x, indices], {"axis": axis}, sizes=sizes, dtype=dtype)
-
-
-@lowers("TakeAlongAxis")
-def take_along_axis(tracer, operation, x, indices):
-    x, indices = tracer.symbol(x), tracer.symbol(indices)
-    axis = operation.axis % len(x.sizes)
-    return tracer.emit(
-        "GatherElements", [x, indices], {"axis": axis}, sizes=indices.sizes, dtype=x.dtype
-    )
-
-
-def _index(tracer, x, position, axis):
-    sizes = (*x.sizes[:axis], *x.sizes[axis + 1 :])
-    position = tracer.symbol(position)
-    return tracer.emit("Gather", [x, position], {"axis": axis}, sizes=sizes, dtype=x.dtype)
-
-
-@lowers("GetItem")
-def get_item(tracer, operation, x, key):
-    key = list(key) if isinstance(key, (tuple, list)) else [key]
-    used = sum(k is not None and k is not Ellipsis for k in key)
-    if Ellipsis in [k if k is Ellipsis else None for k in key]:
-        at = next(i for i, k in enumerate(key) if k is Ellipsis)
-        key[at : at + 1] = [slice(None)] * (len(x.sizes) - used)
-    else:
-        key += [slice(None)] * (len(x.sizes) - used)
-    x = _slice(tracer, x, [k for k in key if k is not None])
-    axis = 0
-    for k in key:
-        if k is None:
-            sizes = (*x.sizes[:axis], 1, *x.sizes[axis:])
-            x = tracer.emit(
-                "Unsqueeze", [x, tracer.constant(np.array([axis]))], sizes=sizes, dtype=x.dtype
-            )
-        elif not isinstance(k, slice):
-            x = _index(tracer, x, k, axis)
-            continue
-        axis += 1
-    return x
-
-
-def _slice(tracer, x, key):
-    """The slices in `key`, as one Slice node."""
-    starts, ends, axes, steps, sizes = [], [], [], [], list(x.sizes)
-    for axis, k in enumerate(key):
-        if not isinstance(k, slice) or k == slice(None):
-            continue
-        step = k.step or 1
-        start = k.start if k.start is not None else (0 if step > 0 else -1)
-        end = (
-            k.stop
-            if k.stop is not None
-            else (np.iinfo(np.int64).max if step > 0 else np.iinfo(np.int64).min + 1)
-        )
-        starts.append(start), ends.append(end), axes.append(axis), steps.append(step)
-        sizes[axis] = _sliced_size(tracer, x.sizes[axis], k)
-    if not axes:
-        return x
-    operands_ = [tracer.vector(v) for v in (starts, ends, axes, steps)]
-    return tracer.emit("Slice", [x, *operands_], sizes=sizes, dtype=x.dtype)
-
-
-def _sliced_size(tracer, size, k):
-    numbers = tracer.numbers((k.start, k.stop, k.step), "a bound of a slice")
-    given = [n for n in numbers if n is not None]
-
-    def length(size, *given):
-        bounds = iter(given)
-        parts = (None if n is None else next(bounds) for n in numbers)
-        return len(range(*slice(*parts).indices(size)))
-
-    return computed(length, size, *given)
-
-
-@lowers("Slice")
-def slice_operation(tracer, operation, inputs, start_indices):
-    starts = start_indices if isinstance(start_indices, (list, tuple)) else None
-    starts = tracer.symbol(start_indices) if starts is None else tracer.vector(starts)
-    lengths = tracer.numbers(operation.shape, "the length of ops.slice")
-    length = tracer.vector(operation.shape)
-    ends = tracer.emit("Add", [starts, length], sizes=(len(lengths),), dtype="int64")
-    axes = tracer.constant(np.arange(len(lengths)))
-    return tracer.emit("Slice", [inputs, starts, ends, axes], sizes=lengths, dtype=inputs.dtype)
-
-
-@lowers("Arange")
-def arange(tracer, operation, start, stop=None, step=None):
-    if stop is None:
-        start, stop = 0, start
-    step = 1 if step is None else step
-    numbers = tracer.numbers((start, stop, step), "a bound of ops.arange")
-    if not all(isinstance(n, (int, np.integer)) for n in numbers):
-        if any(map(is_dynamic, numbers)):
-            raise ExportError(
-                f"{tracer.where()}: ops.arange with a dynamic length needs whole numbers"
-            )
-        return tracer.constant(np.arange(*numbers), operation.dtype or "float32")
-    sizes = (computed(_range_length, *numbers),)
-    dtype = operation.dtype or "int32"
-    bounds = [tracer.symbol(n) for n in (start, stop, step)]
-    return cast(tracer, tracer.emit("Range", bounds, sizes=sizes, dtype="int32"), dtype)
-
-
-def _range_length(first, last, stride):
-    # len(range(...)) would overflow for products of two sizes.
-    return max(0, -((first - last) // stride))
-
-
-@lowers("OnesLike", "ZerosLike", "FullLike")
-def like(tracer, operation, x, fill_value=None):
-    name = type(operation).__name__
-    content = {"OnesLike": 1, "ZerosLike": 0}.get(name, fill_value)
-    dtype = operation.dtype or x.dtype
-    return tracer.filled([tracer.size(x, a) for a in range(len(x.sizes))], content, dtype)
-
-
-@lowers("OneHot")
-def one_hot(tracer, operation, x):
-    """Values that are no class give zeros. ONNX's OneHot would count negatives from the end."""
-    sizes, dtype = tracer.output_spec(operation, (x,), {})
-    x = cast(tracer, tracer.symbol(x), "int32")
-    axis = operation.axis % len(sizes)
-    apart = tracer.constant(np.array([axis]))
-    inner = (*x.sizes[:axis], 1, *x.sizes[axis:])
-    x = tracer.emit("Unsqueeze", [x, apart], sizes=inner, dtype=x.dtype)
-    classes = np.arange(operation.num_classes).reshape(-1, *[1] * (len(sizes) - axis - 1))
-    equal = tracer.emit("Equal", [x, tracer.constant(classes)], sizes=sizes, dtype="bool")
-    return cast(tracer, equal, dtype)
+def _axes(side):
+    """`"b (h d) c"` -> [["b"], ["h", "d"], ["c"]]."""
+    groups, inside = [], False
+    for word in side.replace("(", " ( ").replace(")", " ) ").split():
+        if word == "(":
+            groups.append([])
+        elif word != ")" and inside:
+            groups[-1].append(word)
+        elif word != ")":
+            groups.append([word])
+        inside = word != ")" and (inside or word == "(")
+    return groups
