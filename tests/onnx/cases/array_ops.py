@@ -110,7 +110,7 @@ TABLES = [
             hstack=(lambda x, z: ops.hstack([x, z]), lambda v, vp: ops.hstack([v, vp])),
             vsplit=lambda r: ops.vsplit(r[0], 2),
             vstack=(lambda x, y: ops.vstack([x, y]), lambda v, vp: ops.vstack([v, vp])),
-            empty=lambda x: ops.empty(ops.shape(x)) * 0 + x,
+            empty=lambda x: ops.zeros_like(ops.empty(ops.shape(x))),
             expand_dims=(lambda x: ops.expand_dims(x, 1), lambda x: ops.expand_dims(x, (0, -1))),
             eye=(
                 lambda x: ops.eye(7) * x[0, 0],

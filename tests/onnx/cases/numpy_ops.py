@@ -52,7 +52,7 @@ def _listed(table):
 TABLES = [
     _of("x", "n", "i", "f", "b")(
         "abs absolute ceil floor round sign square isfinite isinf isnan isneginf isposinf"
-        " logical_not nan_to_num ones_like zeros_like empty_like copy size trunc real imag conj"
+        " logical_not nan_to_num ones_like zeros_like copy size trunc real imag conj"
         " conjugate angle isreal stop_gradient signbit fabs ravel"
     ),
     _of("x", "n", "i", "b")(
@@ -92,6 +92,7 @@ TABLES = [
                 lambda x: ops.isclose(x, x + 1e-7),
                 lambda n, o: ops.isclose(n, o, equal_nan=True),
             ),
+            empty_like=lambda i: ops.zeros_like(ops.empty_like(i)),
             array=(lambda x: ops.array(x), lambda i: ops.array(i, dtype="float32")),
             average=(
                 lambda x: ops.average(x),
