@@ -14,10 +14,6 @@ from tests.helpers import randomise
 from tests.onnx.cases.inputs import INPUTS, SIZES, arrays
 
 
-def _same(x):
-    return x
-
-
 @dataclasses.dataclass
 class Case:
     """One use of a function.
@@ -27,7 +23,6 @@ class Case:
         function: of the inputs.
         inputs: names in `INPUTS`.
         tolerance: of the difference, relative to the largest magnitude (at least 1).
-        runs: the sizes with which it is run.
         layer: the layer that the function calls, or None. It is built on symbolic inputs, and then
             its weights are drawn.
     """
@@ -36,31 +31,26 @@ class Case:
     function: object
     inputs: tuple
     tolerance: float = 1e-4
-    runs: tuple = SIZES
     layer: object = None
 
-    def in_keras(self, sizes):
-        """list of arrays: what Keras gives for one run. Any error of Keras is raised."""
-        given = arrays(self.inputs, sizes)
-        tensors = {name: keras.ops.convert_to_tensor(a) for name, a in given.items()}
+    def __call__(self, tensors):
+        """list of tensors: what Keras computes of tensors by name. It raises errors of Keras."""
         if self.layer is not None:
             # As `predict` does it: some layers compute something else in training.
-            results = self._model(tensors, training=False)
-            return _flat(results, keras.ops.convert_to_numpy)
-        results = self.function(*[tensors[name] for name in self.inputs])
-        return _flat(results, keras.ops.convert_to_numpy)
+            return _flat(self._model({n: tensors[n] for n in self.inputs}, training=False))
+        return _flat(self.function(*[tensors[name] for name in self.inputs]))
 
     @functools.cached_property
     def _model(self):
         """The model of a layer, with drawn weights."""
         tensors = {name: INPUTS[name].tensor(name) for name in self.inputs}
-        model = keras.Model(tensors, _flat(self.function(*tensors.values()), _same))
+        model = keras.Model(tensors, _flat(self.function(*tensors.values())))
         return randomise(model)
 
 
-def _flat(results, convert):
+def _flat(results):
     """The tensors in what a function returns. Sizes that are ints are none."""
-    return [convert(x) for x in keras.tree.flatten(results) if not isinstance(x, int)]
+    return [x for x in keras.tree.flatten(results) if not isinstance(x, int)]
 
 
 class _Layer(keras.layers.Layer):
@@ -72,7 +62,7 @@ class _Layer(keras.layers.Layer):
 
     def call(self, tensors):
         return {
-            case.name: _flat(case.function(*[tensors[n] for n in case.inputs]), _same)
+            case.name: _flat(case.function(*[tensors[n] for n in case.inputs]))
             for case in self.cases
         }
 
@@ -100,32 +90,69 @@ class Outcome:
     text: str = ""
 
 
-def outcomes(cases, target="ort"):
-    """dict of name -> `Outcome` of cases that are exported in one model, if they can be."""
+def outcomes(cases, runs=SIZES, target="ort"):
+    """dict of name -> `Outcome` of cases that are exported in one model, if they can be.
+
+    Args:
+        cases: list of `Case`.
+        runs: list of sizes by the names of dimensions.
+        target: of the export.
+    """
     expected, found = {}, {}
-    for case in cases:
+    for sizes in runs:
+        able = [case for case in cases if case.name not in found]
+        for name, result in _in_keras(able, sizes).items():
+            if isinstance(result, Exception):
+                text = f"{type(result).__name__}: {str(result)[:200]}"
+                found[name] = Outcome("not in Keras", text=text)
+            else:
+                expected.setdefault(name, []).append(result)
+    able = [case for case in cases if case.name not in found]
+    return found | (_compared(able, expected, runs, target) if able else {})
+
+
+def _in_keras(cases, sizes):
+    """dict of name -> list of arrays that Keras gives, or the exception that it raises."""
+    names = {name for case in cases for name in case.inputs}
+    given = {n: keras.ops.convert_to_tensor(a) for n, a in arrays(names, sizes).items()}
+    compile_ = _compiled if keras.backend.backend() == "jax" else None
+    if compile_ is not None:
         try:
-            expected[case.name] = [case.in_keras(sizes) for sizes in case.runs]
-        except Exception as error:
-            text = f"{type(error).__name__}: {str(error)[:200]}"
-            found[case.name] = Outcome("not in Keras", text=text)
-    able = [case for case in cases if case.name in expected]
-    if able:
-        found |= _compared(able, expected, target)
-    return found
+            return compile_(cases, given)
+        except Exception:
+            if len(cases) > 1:
+                halves = cases[: len(cases) // 2], cases[len(cases) // 2 :]
+                return _in_keras(halves[0], sizes) | _in_keras(halves[1], sizes)
+    return {case.name: _tried(case, given) for case in cases}
 
 
-def _compared(cases, expected, target):
+def _compiled(cases, given):
+    """JAX would compile each operation for each shape. It compiles all cases together."""
+    import jax
+
+    results = jax.jit(lambda tensors: {case.name: case(tensors) for case in cases})(given)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, results)
+
+
+def _tried(case, given):
+    try:
+        return [keras.ops.convert_to_numpy(x) for x in case(given)]
+    except Exception as error:
+        return error
+
+
+def _compared(cases, expected, runs, target):
     state = "not in Keras"
     try:
         model = _model(cases, expected)
         state = "error"
         session = _session(model, target)
-        results = [session.run(None, _feeds(session, sizes)) for sizes in SIZES]
+        results = [session.run(None, _feeds(session, sizes)) for sizes in runs]
     except Exception as error:
         if len(cases) > 1:
             halves = cases[: len(cases) // 2], cases[len(cases) // 2 :]
-            return _compared(halves[0], expected, target) | _compared(halves[1], expected, target)
+            found = [_compared(half, expected, runs, target) for half in halves]
+            return found[0] | found[1]
         state = "refused" if isinstance(error, ExportError) else state
         return {cases[0].name: Outcome(state, text=f"{type(error).__name__}: {str(error)[:300]}")}
     names = [o.name for o in session.get_outputs()]
@@ -146,7 +173,7 @@ def _model(cases, expected):
     names = sorted({n for case in cases for n in case.inputs})
     tensors = {n: INPUTS[n].tensor(n) for n in names}
     if all(case.layer is not None for case in cases):
-        made = {c.name: _flat(c.function(*[tensors[n] for n in c.inputs]), _same) for c in cases}
+        made = {c.name: _flat(c.function(*[tensors[n] for n in c.inputs])) for c in cases}
     else:
         layer = _Layer(cases, {c.name: expected[c.name][0] for c in cases}, name="cases")
         made = layer(tensors)

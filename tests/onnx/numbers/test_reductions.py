@@ -142,9 +142,11 @@ PRODUCTS = {
     "kron": lambda x, m, v, i: ops.kron(x[0], m),
     "cross": lambda x, m, v, i: ops.cross(x[..., :3], x[..., 3:6], axis=-1),
     "average_weights": lambda x, m, v, i: ops.average(x, axis=-1, weights=v),
-    "average_weights_same": lambda x, m, v, i: ops.average(x, axis=1, weights=ops.abs(x))
-    if keras.backend.backend() != "torch"  # which sums the weights over the last axis
-    else ops.average(x, axis=-1, weights=ops.abs(x)),
+    "average_weights_same": lambda x, m, v, i: (
+        ops.average(x, axis=1, weights=ops.abs(x))
+        if keras.backend.backend() != "torch"  # which sums the weights over the last axis
+        else ops.average(x, axis=-1, weights=ops.abs(x))
+    ),
     "correlate": lambda x, m, v, i: ops.correlate(v, v[:3]),
     "correlate_same": lambda x, m, v, i: ops.correlate(v, v[:3], mode="same"),
     "correlate_full": lambda x, m, v, i: ops.correlate(v, v[:4], mode="full"),

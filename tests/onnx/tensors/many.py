@@ -57,7 +57,9 @@ def _exported(cases, shapes, arrays, target):
             made |= {f"{name}_{i}": y for i, y in enumerate(parts)}
         return made
 
-    spec = {f"{name}_{i}": keras.KerasTensor((None,)) for name in cases for i in range(counts[name])}
+    spec = {
+        f"{name}_{i}": keras.KerasTensor((None,)) for name in cases for i in range(counts[name])
+    }
     inputs = [
         keras.Input(batch_shape=shape, dtype=str(a.dtype), name=f"x{i}")
         for i, (shape, a) in enumerate(zip(shapes, arrays, strict=True))

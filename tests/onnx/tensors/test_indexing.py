@@ -98,4 +98,6 @@ def test_takes():
 @pytest.mark.skipif(BACKEND == "torch", reason="there, Keras computes a length of -1")
 def test_slices_of_what_is_left():
     check_all({"rest": lambda x, i, n, m: ops.slice(x, (0, 1, 2), (-1, -1, 3))}, SHAPES, SMALL)
+
+
 DEV = {"keys": ([KEYS, BACKWARD, TENSORS, MASKS, MORE_MASKS, TAKES], SHAPES, (SMALL, LARGE))}

@@ -48,7 +48,10 @@ MOVES = {
     "fliplr": lambda x, v, i, n: (ops.fliplr(x), ops.flipud(x), ops.flip(x, axis=(0, -1))),
     "tile": lambda x, v, i, n: (ops.tile(v, (2, 3)), ops.tile(x, 2), ops.tile(x, (2, 1, 1, 3))),
     "tile_size": lambda x, v, i, n: ops.tile(v, (ops.shape(x)[0], 1)),
-    "repeat": lambda x, v, i, n: (ops.repeat(x, 2, axis=-2), ops.repeat(i, np.array([2, 0, 3]), axis=1)),
+    "repeat": lambda x, v, i, n: (
+        ops.repeat(x, 2, axis=-2),
+        ops.repeat(i, np.array([2, 0, 3]), axis=1),
+    ),
     "repeat_flat": lambda x, v, i, n: (ops.repeat(x, 3), ops.repeat(i, np.array([2]), axis=0)),
     "repeat_number": lambda x, v, i, n: ops.repeat(v, n, axis=0),
     "swap": lambda x, v, i, n: (ops.swapaxes(x, -1, 0), ops.moveaxis(x, -1, 0), ops.ravel(x)),
