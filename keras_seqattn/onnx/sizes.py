@@ -27,6 +27,9 @@ _ELEMENTWISE = {min: np.minimum, max: np.maximum}
 _ELEMENTWISE |= {
     f: f for f in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod)
 }
+# Two expressions of one length that are equal for its multiples of 64 agree at so many points.
+# Expressions of independent lengths hardly ever agree.
+_OFTEN = 1 / 80
 # A constant, such as n - n + 3, is not a Size. Constants are found among values up to this one.
 _LARGEST_CONSTANT = 1 << 33
 # A constant that holds a number near a stand-in, or near a large part of one, is a leak. Other
@@ -163,6 +166,33 @@ def _is_integer(x):
 def at_other_lengths(size):
     """int, the value of a size if all lengths were different ones."""
     return int(size.samples[-1]) if is_dynamic(size) else size
+
+
+def joined(sizes):
+    """The Sizes that have to be equal where shapes meet, although they are not equal everywhere.
+
+    A length that is halved and doubled again is the same only if it is even. A model that joins
+    both, such as a U-Net, works for such lengths only, for an expression of one length and another
+    of the same.
+
+    Args:
+        sizes: Sizes.
+
+    Returns:
+        dict of Size -> the first Size that it equals at many points.
+    """
+    same, kept = {}, []
+    for size in sizes:
+        found = next((k for k in kept if k != size and _meet(k, size)), None)
+        if found is not None:
+            same[size] = found
+        elif size not in kept:
+            kept.append(size)
+    return same
+
+
+def _meet(first, other):
+    return (first.samples == other.samples).mean() >= _OFTEN
 
 
 def leaks(array, sizes):

@@ -13,7 +13,7 @@ from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
 from keras_seqattn.onnx.lower.random import replaced_draws
 from keras_seqattn.onnx.refusals import PLACE
-from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic
+from keras_seqattn.onnx.sizes import at_other_lengths, is_dynamic, joined
 from keras_seqattn.onnx.states import TracedStates
 from keras_seqattn.onnx.symbol import Symbol
 
@@ -156,11 +156,34 @@ def _unequal(args, kwargs):
 
 
 def _inferred(operation, args, kwargs, number):
-    """The specs that Keras infers if each size is replaced by `number(size)`."""
+    """The specs that Keras infers if each size is replaced by `number(size)`.
+
+    If the shapes do not fit each other, sizes that may be equal are taken for equal, except on an
+    axis along which tensors are joined. At run time, onnxruntime refuses what Keras refuses.
+    """
+    try:
+        return _specs(operation, args, kwargs, lambda axis, n: number(n))
+    except ValueError:
+        tensors = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Symbol)]
+        same = joined(n for x in tensors for n in x.sizes if is_dynamic(n))
+        if not same:
+            raise
+        along = getattr(operation, "axis", None) if isinstance(args[0], (list, tuple)) else None
+        along = along % len(tensors[0].sizes) if isinstance(along, int) else None
+        return _specs(
+            operation,
+            args,
+            kwargs,
+            lambda axis, n: number(n if axis == along else same.get(n, n)),
+        )
+
+
+def _specs(operation, args, kwargs, number):
+    """The specs that Keras infers if each size is replaced by `number(axis, size)`."""
 
     def plain(x):
         if isinstance(x, Symbol):
-            return keras.KerasTensor([number(n) for n in x.sizes], x.dtype)
+            return keras.KerasTensor([number(a, n) for a, n in enumerate(x.sizes)], x.dtype)
         return x
 
     args, kwargs = keras.tree.map_structure(plain, (args, kwargs))

@@ -18,7 +18,7 @@ pictures), and at the inputs and outputs of the model.
 
 import onnx_ir as ir
 
-from keras_seqattn.onnx.passes.building import insert, integer_constant
+from keras_seqattn.onnx.passes.building import constant, insert, integer_constant
 from keras_seqattn.onnx.passes.layout_rules import RULES, is_elementwise
 from keras_seqattn.onnx.passes.matching import is_op
 from keras_seqattn.onnx.symbol import lazy_initializer
@@ -101,22 +101,20 @@ class Layouts:
             self.first[result] = node.inputs[0]
 
     def _has_first(self, value):
-        return value in self.first or _is_unit_reshape(value.producer())
+        return value in self.first or _takes_a_shape(value.producer())
 
     def first_of(self, value, before):
-        """The value with the channels first. If it is not known, a node before `before` makes it.
-        Such a node is a Reshape where only axes of length 1 move."""
+        """The value with the channels first. If it is not known, a node before `before` makes it: a
+        Transpose, or the same node as that of the value, if only its shape has to change."""
         if value not in self.first:
             rank = len(value.shape)
             shape = ir.Shape([value.shape[axis] for axis in to_first(rank)])
             made = ir.Value(name=f"{value.name}/channels_first", shape=shape, type=value.type)
             producer = value.producer()
-            if _is_unit_reshape(producer):
-                inputs = [
-                    producer.inputs[0],
-                    self.reordered(producer, producer.inputs[1], to_first(rank)),
-                ]
-                insert(producer, "Reshape", inputs, name=made.name, outputs=[made])
+            if _takes_a_shape(producer):
+                lengths = self.reordered(producer, producer.inputs[1], to_first(rank))
+                inputs = [producer.inputs[0], lengths]
+                insert(producer, producer.op_type, inputs, name=made.name, outputs=[made])
             else:
                 perm = {"perm": ir.AttrInt64s("perm", to_first(rank))}
                 insert(before, "Transpose", [value], perm, name=made.name, outputs=[made])
@@ -148,13 +146,18 @@ class Layouts:
 
     def reordered(self, node, vector, order):
         """A vector with its elements in another order."""
-        if vector.const_value is not None:
-            return self.integers(node, "lengths", vector.const_value.numpy()[order])
-        order = self.integers(node, "order", order)
-        name = f"{node.name}/lengths"
-        value = ir.Value(name=name, shape=vector.shape, type=vector.type)
-        insert(node, "Gather", [vector, order], {"axis": 0}, name=name, outputs=[value])
-        return value
+        order = list(order)
+        key = (vector, *order)
+        if key not in self._constants:
+            name = f"{vector.name}/channels_first_{len(order)}"
+            if vector.const_value is not None:
+                made = constant(self.graph, name, vector.const_value.numpy()[order])
+            else:
+                made = ir.Value(name=name, shape=vector.shape, type=vector.type)
+                inputs = [vector, self.integers(node, "order", order)]
+                insert(node, "Gather", inputs, {"axis": 0}, name=name, outputs=[made])
+            self._constants[key] = made
+        return self._constants[key]
 
     def is_wanted_first(self, value):
         """Whether a node that needs the channels first comes after elementwise nodes, or none."""
@@ -192,10 +195,14 @@ def _is_to_first(node):
     return list(node.attributes["perm"].as_ints()) == to_first(len(node.inputs[0].shape))
 
 
-def _is_unit_reshape(node):
-    """Whether a Reshape makes a picture of one place, whose shape may be written in any order."""
+def _takes_a_shape(node):
+    """Whether a node gives the same elements for a shape in another order: an Expand of one number,
+    or a Reshape to pictures of one place."""
+    if is_op(node, "Expand"):
+        return all(n == 1 for n in node.inputs[0].shape)
     if not is_op(node, "Reshape") or len(node.outputs[0].shape) < 3:
         return False
     shape = node.inputs[1].const_value
     middle = list(node.outputs[0].shape)[1:-1]
+    # A zero copies the length of the axis with the same number.
     return shape is not None and all(n == 1 for n in middle) and 0 not in shape.numpy()[1:]
