@@ -1,5 +1,6 @@
 """Lowerings of activations: functions of single elements that networks have between layers."""
 
+import keras
 from keras import ops
 
 from keras_seqattn.onnx.lower.elementwise import in_result_dtype, through_ops
@@ -103,15 +104,16 @@ def mish(operation, x):
     return x * ops.tanh(ops.softplus(x))
 
 
-@through_ops("HardShrink")
-def hard_shrink(operation, x):
-    """ONNX's Shrink would make 0 of NaN."""
-    return ops.where(ops.absolute(x) <= operation.threshold, 0, x)
-
-
-@through_ops("SoftShrink")
-def soft_shrink(operation, x):
-    return x - ops.clip(x, -operation.threshold, operation.threshold)
+@lowers("HardShrink", "SoftShrink")
+def shrink(tracer, operation, x):
+    """0 around 0. The node makes 0 of NaN, as TensorFlow and JAX do; PyTorch keeps NaN."""
+    x = in_result_dtype(tracer, operation, x)
+    limit, soft = float(operation.threshold), type(operation).__name__ == "SoftShrink"
+    attributes = {"lambd": limit, "bias": limit * soft}
+    result = tracer.emit("Shrink", [x], attributes, sizes=x.sizes, dtype=x.dtype)
+    if keras.backend.backend() == "torch":
+        return ops.where(ops.isnan(x), x, result)
+    return result
 
 
 @through_ops("HardTanh")

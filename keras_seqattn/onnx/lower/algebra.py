@@ -27,6 +27,7 @@ def matmul(tracer, operation, x1, x2):
 
 @lowers("Einsum")
 def einsum(tracer, operation, *xs):
+    operation = type(operation)(operation.subscripts.replace(" ", ""))
     sizes, dtype = tracer.output_spec(operation, xs, {})
     xs = operands(tracer, xs, dtype)
     as_product = _projection(operation.subscripts, xs)
@@ -46,7 +47,7 @@ def _projection(subscripts, xs):
         or xs[1].value.const_value is None
     ):
         return None
-    inputs, output = subscripts.replace(" ", "").split("->")
+    inputs, output = subscripts.split("->")
     left, right = inputs.split(",")
     shared = [c for c in left if c in right]
     n = len(shared)

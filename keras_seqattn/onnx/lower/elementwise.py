@@ -99,7 +99,10 @@ def dtype_of(x):
 
 def common_dtype(args):
     """The dtype in which Keras would compare or combine the arguments."""
-    return keras.backend.result_type(*map(dtype_of, args))
+    types = [dtype_of(x) for x in args]
+    dtype = keras.backend.result_type(*types)
+    # With PyTorch, Keras says that 64 bits become 32.
+    return _WIDER[dtype] if _WIDER.get(dtype) in types else dtype
 
 
 def result_dtype(tracer, operation, args):
@@ -191,15 +194,11 @@ def compare(onnx_name):
         types = [dtype_of(x) for x in (x1, x2)]
         whole = not any("float" in str(t) for t in types)
         # Integers of any types are compared as they are, all in int64.
-        dtype = "int64" if whole else _widest(common_dtype((x1, x2)), types)
+        dtype = "int64" if whole else common_dtype((x1, x2))
         both = operands(tracer, (x1, x2), dtype)
         return tracer.emit(onnx_name, both, sizes=sizes, dtype="bool")
 
     return lowering
-
-
-def _widest(dtype, types):
-    return _WIDER[dtype] if _WIDER.get(dtype) in types else dtype
 
 
 def logical(onnx_name):

@@ -4,19 +4,25 @@ import math
 
 from keras import ops
 
-from keras_seqattn.onnx.lower.elementwise import cast, operands, result_dtype
+from keras_seqattn.onnx.lower.elementwise import (
+    cast,
+    common_dtype,
+    operands,
+    result_dtype,
+    through_ops,
+)
 from keras_seqattn.onnx.lower.reductions import axes_of, flat
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
 
 
 def of_operands(*names):
-    """Register `function(tracer, operation, a, b)`, whose operands have the dtype of the result."""
+    """Register `function(tracer, operation, a, b)`, whose operands get one dtype."""
 
     def register(function):
         @lowers(*names)
         def lowering(tracer, operation, x1, x2):
-            dtype = result_dtype(tracer, operation, (x1, x2))
+            dtype = common_dtype((x1, x2))
             a, b = operands(tracer, (x1, x2), "int32" if dtype == "bool" else dtype)
             return cast(tracer, function(tracer, operation, a, b), dtype)
 
@@ -109,8 +115,8 @@ def trace(tracer, operation, x):
     return cast(tracer, ops.sum(ops.where(chosen, x, 0), axis=(-2, -1)), dtype)
 
 
-@of_operands("CDist")
-def cdist(tracer, operation, a, b):
+@through_ops("CDist")
+def cdist(operation, a, b):
     """Euclidean distances between all pairs of rows."""
     gap = ops.expand_dims(a, -2) - ops.expand_dims(b, -3)
     return ops.sqrt(ops.sum(ops.square(gap), axis=-1))

@@ -109,8 +109,10 @@ def sinc(operation, x):
 
 @through_ops("Angle")
 def angle(operation, x):
-    """Of real numbers: pi for negative ones."""
-    return ops.where(ops.isnan(x), x, ops.where(x < 0, math.pi, 0.0))
+    """Of real numbers: pi for negative ones, with JAX also for -0. NaN stays, but in TensorFlow."""
+    backend = keras.backend.backend()
+    turned = ops.where(_is_negative(x) if backend == "jax" else x < 0, math.pi, 0.0)
+    return turned if backend == "tensorflow" else ops.where(ops.isnan(x), x, turned)
 
 
 @through_ops("Arctan2")
@@ -133,6 +135,9 @@ def hypot(operation, x, y):
     x, y = ops.absolute(x), ops.absolute(y)
     low, high = ops.minimum(x, y), ops.maximum(x, y)
     length = ops.where(ops.equal(high, 0), 0, high * ops.sqrt(ops.square(low / high) + 1))
+    # With infinity, NaN is a number of any size, but in TensorFlow.
+    if keras.backend.backend() == "tensorflow":
+        return ops.where(ops.isinf(high), high, length)
     return ops.where(ops.logical_or(ops.isinf(x), ops.isinf(y)), math.inf, length)
 
 
@@ -158,8 +163,10 @@ def ldexp(operation, x, exponent):
 
 @through_ops("Heaviside")
 def heaviside(operation, x, at_zero):
-    step = ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
-    return step
+    """NaN counts as 0, and in PyTorch as negative."""
+    if keras.backend.backend() == "torch":
+        return ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
+    return ops.where(x > 0, 1, ops.where(x < 0, 0, at_zero))
 
 
 @through_ops("Fmax")
@@ -208,28 +215,32 @@ def nextafter(operation, x, towards):
     return ops.where(ops.isnan(x + towards), math.nan, moved)
 
 
-@lowers("Isclose")
-def isclose(tracer, operation, x1, x2, rtol=1e-5, atol=1e-8):
-    x1, x2 = _compared(tracer, x1, x2)
+def _near(tracer, x1, x2, rtol, atol, equal_nan, infinities):
+    """|x1 - x2| <= atol + rtol |x2|. If `infinities`, they are near to themselves alone."""
+    dtype = common_dtype((x1, x2))
+    x1, x2 = operands(tracer, (x1, x2), "int32" if dtype == "bool" else dtype)
     if "float" not in x1.dtype:
         return ops.equal(x1, x2)
     near = ops.absolute(x1 - x2) <= atol + rtol * ops.absolute(x2)
-    near = ops.logical_and(near, ops.logical_and(ops.isfinite(x1), ops.isfinite(x2)))
-    near = ops.logical_or(near, ops.equal(x1, x2))
-    if operation.equal_nan:
+    if infinities:
+        finite = ops.logical_and(ops.isfinite(x1), ops.isfinite(x2))
+        near = ops.logical_or(ops.logical_and(near, finite), ops.equal(x1, x2))
+    if equal_nan:
         near = ops.logical_or(near, ops.logical_and(ops.isnan(x1), ops.isnan(x2)))
     return near
 
 
-def _compared(tracer, x1, x2):
-    dtype = common_dtype((x1, x2))
-    return operands(tracer, (x1, x2), "int32" if dtype == "bool" else dtype)
+@lowers("Isclose")
+def isclose(tracer, operation, x1, x2, rtol=1e-5, atol=1e-8):
+    """With TensorFlow, an infinity is not near to itself, and all are near to it."""
+    infinities = keras.backend.backend() != "tensorflow"
+    return _near(tracer, x1, x2, rtol, atol, operation.equal_nan, infinities)
 
 
 @lowers("AllClose")
 def allclose(tracer, operation, x1, x2):
-    near = ops.isclose(x1, x2, operation.rtol, operation.atol, operation.equal_nan)
-    return ops.all(near)
+    settings = operation.rtol, operation.atol, operation.equal_nan
+    return ops.all(_near(tracer, x1, x2, *settings, True))
 
 
 @lowers("Select")

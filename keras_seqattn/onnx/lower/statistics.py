@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import ExportError
@@ -10,7 +9,6 @@ from keras_seqattn.onnx.lower.elementwise import cast, operands, result_dtype
 from keras_seqattn.onnx.lower.reductions import axes_of, flat
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape, transpose
-from keras_seqattn.onnx.sizes import computed
 
 
 @lowers("Average")
@@ -191,16 +189,8 @@ def correlate(tracer, operation, x1, x2):
         return ops.flip(result)
     if operation.mode != "same":
         return result
-    most = computed(max, n, m)
-    start = computed(lambda full, part: (full - part) // 2, length, most)
-    return (
-        result[start : start + most]
-        if not hasattr(most, "samples")
-        else _cut(tracer, result, start, most)
-    )
-
-
-def _cut(tracer, x, start, length):
-    ends = [tracer.vector([n]) for n in (start, start + length)]
-    axes = tracer.constant(np.array([0]))
-    return tracer.emit("Slice", [x, *ends, axes], sizes=(length,), dtype=x.dtype)
+    # A part of the result that is as long as the longer operand, from its middle.
+    n, m = (ops.shape(x)[0] for x in (x1, x2))
+    most = max(n, m) if isinstance(n, int) and isinstance(m, int) else ops.maximum(n, m)
+    start = (n + m - 1 - most) // 2
+    return result[start : start + most]

@@ -17,8 +17,8 @@ def differences(functions, *runs, target="portable"):
 
     Args:
         functions: dict of name -> function of the inputs by name, which returns a tensor.
-        runs: dicts of name -> array, the inputs of each run. Axes that differ between runs, and the
-            first one of each array, are dynamic.
+        runs: dicts of name -> array, the inputs of each run. Axes that differ between runs are
+            dynamic.
         target: of the export.
     """
     expected = [_eager(functions, run) for run in runs]
@@ -42,9 +42,8 @@ def _eager(functions, run):
 def _exported(functions, runs, results, target):
     inputs = {}
     for name, array in runs[0].items():
-        shapes = [run[name].shape for run in runs]
-        fixed = [n if len(set(n)) == 1 else None for n in map(list, zip(*shapes, strict=True))]
-        shape = [None if n is None or i == 0 else n[0] for i, n in enumerate(fixed)]
+        shapes = zip(*(run[name].shape for run in runs), strict=True)
+        shape = [n[0] if len(set(n)) == 1 else None for n in shapes]
         inputs[name] = keras.Input(batch_shape=shape, dtype=str(array.dtype), name=name)
 
     def all_of_them(*tensors):
