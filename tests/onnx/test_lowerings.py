@@ -209,11 +209,23 @@ def test_an_operation_without_lowering_says_where_and_what_to_do():
         run_both(lambda x: ops.view_as_real(ops.view_as_complex(x[..., :2])), [X])
 
 
-def test_a_size_that_depends_on_values_is_refused():
-    ids = keras.Input((5,), dtype="int32")
-    count = Apply(lambda i: ops.arange(ops.max(i)), keras.KerasTensor((None,)), name="count")
-    with pytest.raises(ExportError, match="count: a bound of ops.arange depends on values"):
-        build_graph(keras.Model(ids, count(ids)), "portable")
+def _sized(function):
+    """The graph of a function of whole numbers that gives a vector of any length."""
+    ids = keras.Input((5,), dtype="int32", name="ids")
+    sized = Apply(function, keras.KerasTensor((None,)), name="sized")
+    return build_graph(keras.Model(ids, sized(ids)), "portable")
+
+
+def test_a_size_may_depend_on_values():
+    graph = _sized(lambda i: ops.arange(ops.max(i)) * ops.ones((ops.max(i),), "int32"))
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
+    (actual,) = session.run(None, {"ids": np.array([[1, 4, 0, 2, 3]], "int32")})
+    np.testing.assert_array_equal(actual, np.arange(4))
+
+
+def test_a_size_that_is_no_whole_number_is_refused():
+    with pytest.raises(ExportError, match="sized: the size of a tensor is a float32"):
+        _sized(lambda i: ops.ones((ops.cast(ops.max(i), "float32"),)))
 
 
 MIXED = {

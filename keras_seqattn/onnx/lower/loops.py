@@ -112,24 +112,23 @@ def associative_scan(tracer, operation, f, elems):
     """
     xs = [tracer.tensor(x) for x in tree.flatten(elems)]
     axis = operation.axis % len(xs[0].sizes)
-    lead = (slice(None),) * axis
-    first, rest = (slice(-1, None), slice(-1)) if operation.reverse else (slice(1), slice(1, None))
+
+    def packed(parts):
+        return tree.pack_sequence_as(elems, [ops.expand_dims(x, axis) for x in parts])
 
     def step(states, slices):
-        one = [ops.expand_dims(x, axis) for x in slices]
-        made = f(tree.pack_sequence_as(elems, states), tree.pack_sequence_as(elems, one))
-        new = _flat_like(tracer, elems, made)
-        return new, [ops.squeeze(y, axis) for y in new]
+        is_later, *states = states
+        made = _flat_like(tracer, elems, f(packed(states), packed(slices)))
+        # The first element stays as it is. A Scan of the others could be empty, which onnxruntime
+        # does not support.
+        new = [
+            ops.where(is_later, ops.squeeze(y, axis), x) for y, x in zip(made, slices, strict=True)
+        ]
+        return [tracer.constant(True), *new], new
 
-    starts = [x[(*lead, first)] for x in xs]
-    others = [x[(*lead, rest)] for x in xs]
-    reverse = {"reverse_inputs": operation.reverse, "reverse_outputs": operation.reverse}
-    _, scanned = scan(tracer, step, starts, others, axis=axis, **reverse)
-    ordered = [
-        [y, s] if operation.reverse else [s, y] for s, y in zip(starts, scanned, strict=True)
-    ]
-    results = [
-        tracer.emit("Concat", both, {"axis": axis}, sizes=x.sizes, dtype=x.dtype)
-        for both, x in zip(ordered, xs, strict=True)
-    ]
-    return tree.pack_sequence_as(elems, results)
+    # Along another axis than the first, an empty Scan would end the process.
+    front = [ops.moveaxis(x, axis, 0) for x in xs]
+    starts = [tracer.constant(False), *(ops.zeros_like(ops.sum(x, axis=0)) for x in front)]
+    reverse = {name: operation.reverse for name in ("reverse_inputs", "reverse_outputs")}
+    _, scanned = scan(tracer, step, starts, front, **reverse)
+    return tree.pack_sequence_as(elems, [ops.moveaxis(y, 0, axis) for y in scanned])

@@ -1,6 +1,7 @@
 """Lowerings that sort, search and count: each sort is one TopK, which keeps the order of ties.
 
-The TopK of onnxruntime takes NaN for the largest number, as Keras does.
+The TopK of onnxruntime takes NaN for the largest number, as Keras does on JAX and PyTorch. The sort
+of TensorFlow has no defined result with NaN.
 """
 
 import math
@@ -74,7 +75,8 @@ def argpartition(tracer, operation, x):
     """The positions of the kth + 1 smallest in ascending order, then the others as they stand.
 
     Except on JAX, Keras compares only the whole parts of the numbers. It leaves the order within
-    both parts open.
+    both parts open. On TensorFlow, it repeats positions where numbers are equal or below 0; the
+    file does not.
     """
     if keras.backend.backend() != "jax":
         x = cast(tracer, x, "int32")
@@ -105,7 +107,7 @@ def digitize(tracer, operation, x, bins):
     if keras.backend.backend() == "jax":
         # Only there, bins may be descending.
         rising = ops.less_equal(bins[:1], bins[-1:])
-        down = ops.greater_equal(bins, ops.expand_dims(x, -1))
+        down = ops.greater(bins, ops.expand_dims(x, -1))
         down = ops.sum(ops.cast(down, "int32"), axis=-1)
         return ops.where(rising, _count_before(tracer, bins, x, "right"), down)
     return _count_before(tracer, bins, x, "right")

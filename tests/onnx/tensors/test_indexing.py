@@ -67,12 +67,13 @@ def test_keys():
 def test_a_key_is_few_nodes():
     def nodes(function):
         graph = check_all({"key": function}, SHAPES, SMALL)
-        return [node.op_type for node in graph]
+        # Whole numbers of an input become int64.
+        return [node.op_type for node in graph if node.op_type != "Cast"]
 
     assert nodes(lambda x, i, n, m: x[:, ::2, 1:3]) == ["Slice"]
     if BACKEND != "tensorflow":
         assert nodes(lambda x, i, n, m: x[:, i[0]]) == ["Gather", "Gather"]
-        assert nodes(lambda x, i, n, m: x[m[0]]) == ["Gather", "Compress"]
+        assert nodes(lambda x, i, n, m: x[m[:, 0]]) == ["Gather", "Compress"]
 
 
 TAKES = {
@@ -98,6 +99,3 @@ def test_takes():
 @pytest.mark.skipif(BACKEND == "torch", reason="there, Keras computes a length of -1")
 def test_slices_of_what_is_left():
     check_all({"rest": lambda x, i, n, m: ops.slice(x, (0, 1, 2), (-1, -1, 3))}, SHAPES, SMALL)
-
-
-DEV = {"keys": ([KEYS, BACKWARD, TENSORS, MASKS, MORE_MASKS, TAKES], SHAPES, (SMALL, LARGE))}

@@ -6,6 +6,8 @@ import pytest
 from keras import ops
 
 from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import build_graph
+from tests.onnx.apply import Apply
 from tests.onnx.tensors.many import check_all
 
 RANDOM = np.random.default_rng(12)
@@ -94,7 +96,7 @@ FILLS = {
         ops.full_like(x, v[0]),
         ops.zeros_like(i),
         ops.ones_like(i, dtype="float32"),
-        ops.empty_like(x) * 0,
+        ops.zeros_like(ops.empty_like(x)),
         ops.zeros((n, 2)),
     ),
     "diag": lambda x, v, i, n: (ops.diag(v), ops.diag(v, 2), ops.diag(v, -1), ops.diag(i[0], 1)),
@@ -114,12 +116,37 @@ FILLS = {
 }
 
 
-def _portable(table):
-    return {name: f for name, f in table.items() if name not in UNSUPPORTED.get(BACKEND, ())}
+@pytest.mark.parametrize("target", ["portable"] if BACKEND == "jax" else ["portable", "ort"])
+def test_shapes(target):
+    cases = JOINS | SPLITS | MOVES | COUNTS | PADS | FILLS
+    check_all(cases, SHAPES, SMALL, LARGE, target=target)
 
 
-# What Keras itself refuses, or where eager and symbolic calls of Keras differ.
-UNSUPPORTED = {"torch": (), "jax": (), "tensorflow": ()}
-DEV = {
-    "shaping": ([JOINS, SPLITS, MOVES, COUNTS, PADS, FILLS], SHAPES, (SMALL, LARGE)),
+# The modes that are not on every backend.
+MODES = {
+    "torch": {"replicate", "circular"},
+    "tensorflow": set(),
+    "jax": {"edge", "wrap"},
 }
+
+
+@pytest.mark.parametrize("mode", sorted(MODES[BACKEND]))
+def test_other_modes_of_padding(mode):
+    function = {mode: lambda x, v, i, n: ops.pad(x, ((0, 0), (2, 3), (1, 1)), mode=mode)}
+    check_all(function, SHAPES, SMALL)
+
+
+def test_padding_that_onnx_does_not_have_is_refused():
+    with pytest.raises(ExportError, match="apply: ops.pad with mode 'mean'.*ops.concatenate"):
+        _refused(lambda x: ops.pad(x, ((0, 0), (1, 1)), mode="mean"))
+
+
+def test_bits_read_as_another_type_are_refused():
+    with pytest.raises(ExportError, match="ops.view of float32 as int32.*ops.cast"):
+        _refused(lambda x: ops.view(x, "int32"))
+
+
+def _refused(function):
+    x = keras.Input((7,))
+    spec = keras.KerasTensor((None, 7))
+    build_graph(keras.Model(x, Apply(function, spec, name="apply")(x)))
