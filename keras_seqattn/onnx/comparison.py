@@ -1,6 +1,7 @@
 """Compares an exported file with its Keras model. Each comparison is a `Case`."""
 
 import functools
+import itertools
 import math
 import threading
 import warnings
@@ -13,10 +14,12 @@ from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.declared import named_inputs, named_outputs, output_name
-from keras_seqattn.onnx.inputs import InputGenerator, padding_mask
+from keras_seqattn.onnx.draws import SPREADS, padding_mask
+from keras_seqattn.onnx.inputs import InputGenerator
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
 from keras_seqattn.onnx.states import KeptStates
+from keras_seqattn.onnx.ties import without_ties
 from keras_seqattn.runtime.values import empty_past
 
 # Filters of warnings are global in a process. If two threads change them, the last one to finish
@@ -34,6 +37,10 @@ class Comparison:
         session: onnxruntime.InferenceSession of the file.
         precision: Precision that judges the results.
         lengths: lengths of the inputs of full passes. None chooses them.
+
+    Attributes:
+        left_out: list of str, what was not compared because the model does not run on it. It is
+            complete after `jobs`.
     """
 
     def __init__(self, model, session, precision, lengths=None):
@@ -50,6 +57,7 @@ class Comparison:
         self._call = model_function(model)
         # Results that were computed to see whether the model accepts a shape, kept for comparison.
         self._tried = {}
+        self.left_out, self._refusal = [], None
 
     def _check_inputs(self):
         file = {port.name for port in self.ports.inputs}
@@ -68,16 +76,19 @@ class Comparison:
         """
         # Models of our families accept what their configuration says. Other models are tried.
         takes = None if isinstance(self.model, SequenceModel) else self._takes
+        if takes and self.generator.has_free_integers:
+            self._choose_spread()
         cases = self.generator.cases(takes)
         if not cases:
             raise InputError(
                 f"{self.model.name} accepts none of the lengths that were tried: {self._refusal}. "
                 "Give the lengths for the comparison with lengths=[...]"
             )
+        full = self._full_if_taken if takes else self.full
         for batch, length, side in cases:
-            yield lambda b=batch, n=length, s=side: self.full(b, n, s)
-        if takes and self._lengths_differ() and self._takes(cases[-1][0], 7, apart=True):
-            yield lambda: self.full(cases[-1][0], 7, None, apart=True)
+            yield lambda b=batch, n=length, s=side: full(b, n, s)
+        if takes:
+            yield from self._further(cases)
         if self.pasts:
             # Padding on the right of a prompt is in the middle of the row after a step.
             sides = getattr(self.model, "padding_sides", ("left", "right"))
@@ -85,39 +96,105 @@ class Comparison:
                 yield lambda b=batch, s=side: self.cached(b, 7, self.generator.steps(), s)
             yield self.greedy
 
-    def _takes(self, batch, length, apart=False):
-        """Whether Keras can run the model on inputs of a length."""
-        inputs = self._inputs(batch, length, None, apart)
+    def _choose_spread(self):
+        """Find the widest range of integers that nothing limits on which Keras and the file run.
+
+        An integer may be an index, or a number of classes, in a way that only a try shows.
+        """
+        batch, fixed = self.generator.batches()[0], not self.generator.is_long()
+        beyond = None
+        lengths = [None] if fixed else self.generator.wanted_lengths()[1:3] or [1]
+        for length, spread in itertools.product(lengths, SPREADS):
+            self.generator.spread, self.generator.turn = spread, 0
+            if not self._takes(batch, length):
+                continue
+            if self._file_takes(self._tried[batch, length, (), False][0]):
+                if beyond:
+                    self.left_out.append(f"integers beyond {spread}: {beyond}")
+                return
+            beyond = self._refusal
+            del self._tried[batch, length, (), False]
+
+    def _file_takes(self, inputs):
+        """Whether onnxruntime can run the file on inputs on which Keras can run the model."""
         try:
-            self._tried[batch, length, apart] = inputs, self.keras(inputs)
-        except InputError as error:
+            self.ort(inputs)
+        except BundleError as error:
             self._refusal = error
             return False
         return True
 
-    def _lengths_differ(self):
-        """Whether the inputs of the file have different dynamic lengths."""
-        axes = [[n for n in port.axes[1:] if isinstance(n, str)] for port in self.ports.inputs]
-        return len({tuple(lengths) for lengths in axes if lengths}) > 1
+    def _further(self, cases):
+        """Functions for more cases of a model that may be any: each dimension has its own size, and
+        a row has no key."""
+        lengths = sorted({n for _, n, _ in cases if n is not None})
+        if lengths and not self.generator.has_given_lengths:
+            missing = [n for n in self.generator.wanted_lengths() if n not in lengths]
+            self._leave_out(*(f"length {n}" for n in missing))
+        batch = cases[-1][0]
+        for choices in self.generator.independent_sizes(lengths):
+            taken = [sizes for sizes in choices if self._takes(batch, lengths[0], sizes)]
+            for sizes in taken:
+                yield lambda s=sizes: self.full(batch, lengths[0], sizes=s)
+            if taken:
+                break
+            self._leave_out("dimensions of different sizes")
+        if self.generator.has_mask:
+            length = lengths[min(1, len(lengths) - 1)] if lengths else None
+            if self._takes(batch, length, keyless=True):
+                yield lambda: self.full(batch, length, keyless=True)
+            else:
+                self._leave_out("a row without any key")
 
-    def full(self, batch, length, side, apart=False):
-        """One pass over whole sequences. For `apart`, see `InputGenerator.inputs`."""
-        tried = None if side else self._tried.pop((batch, length, apart), None)
-        inputs = tried[0] if tried else self._inputs(batch, length, side, apart)
+    def _leave_out(self, *what):
+        for text in what:
+            self.left_out.append(f"{text}: {self._refusal}")
+
+    def _takes(self, batch, length, sizes=None, keyless=False):
+        """Whether Keras can run the model on inputs of a length."""
+        inputs = self._inputs(batch, length, None, sizes, keyless)
+        try:
+            result = inputs, self.keras(inputs)
+        except InputError as error:
+            self._refusal = error
+            return False
+        self._tried[batch, length, tuple((sizes or {}).items()), keyless] = result
+        return True
+
+    def _full_if_taken(self, batch, length, side):
+        """The same as `full`, or None if Keras refuses these values of inputs."""
+        try:
+            return self.full(batch, length, side)
+        except InputError as error:
+            if self.generator.has_given_lengths:
+                raise
+            self._refusal = error
+            self._leave_out(f"batch {batch}, length {length}")
+            return None
+
+    def full(self, batch, length, side=None, sizes=None, keyless=False):
+        """One pass over whole sequences. For the arguments, see `InputGenerator.inputs`."""
+        key = batch, length, tuple((sizes or {}).items()), keyless
+        tried = None if side else self._tried.pop(key, None)
+        inputs = tried[0] if tried else self._inputs(batch, length, side, sizes, keyless)
         expected = tried[1] if tried else self.keras(inputs)
-        name = f"batch {batch}" + ("" if length is None else f", length {length}") + padded(side)
-        name += " and less" if apart else ""
+        lengths = sizes or ({} if length is None else {"length": length})
+        name = ", ".join([f"batch {batch}", *(f"{n} {size}" for n, size in lengths.items())])
+        name += padded(side) + (", one row without any key" if keyless else "")
         masks = self.generator.masks(inputs)
-        case = compare(name, expected, self.ort(inputs), self.precision, masks)
+        actual = self.ort(inputs)
+        case = compare(name, expected, actual, self.precision, masks)
+        if case.error > self.precision.tolerance:
+            actual = without_ties(self.session.path, inputs, expected, actual)
+            case = compare(name, expected, actual, self.precision, masks)
         above = math.isfinite(case.error) and case.error > self.precision.tolerance
         if self.precision.exact and above and not self.states.variables:
             case.rounding = self._rounding(inputs, expected, masks)
         return case
 
-    def _inputs(self, batch, length, side, apart):
+    def _inputs(self, *how):
         """Inputs and states by name, as for `InputGenerator.inputs`."""
-        inputs = self.generator.inputs(batch, length, side, apart)
-        return inputs | self.states.draw(self.generator.random)
+        return self.generator.inputs(*how) | self.states.draw(self.generator.random)
 
     def _rounding(self, inputs, expected, masks):
         """How far the outputs of Keras move if weights and inputs change in their last bit."""

@@ -135,7 +135,7 @@ def _port(value):
 def _foreign(model):
     tensors = named_inputs(model)
     # The declared type may be bfloat16. A target without bfloat16 uses float32 for it.
-    guessed = [port_names.guess(Port(name, dtype=x.dtype)) for name, x in tensors.items()]
+    guessed = [_unlimited(port_names.guess(Port(n, dtype=x.dtype))) for n, x in tensors.items()]
     grows = any(port.role == "cache" for port in guessed)
     # A buffer of fixed size also has places for tokens that do not exist yet.
     is_static = any(port.role == "slot" for port in guessed)
@@ -146,6 +146,15 @@ def _foreign(model):
     ]
     totals = port_names.TOTALS if of_mask == port_names.TOTAL else {}
     return Ports(tuple(ports), (), totals=totals)
+
+
+def _unlimited(port):
+    """A port whose mask may hold what Keras accepts: any number that is not 0 means a token, or the
+    numbers are added to scores."""
+    if port.role not in ("mask", "source_mask", "global_mask"):
+        return port
+    role = port.role if port.is_integer or port.dtype == "bool" else "data"
+    return dataclasses.replace(port, role=role, least=None, below=None)
 
 
 def _axes(port, shape, of_mask):

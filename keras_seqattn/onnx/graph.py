@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
+from keras_seqattn.models.functional import PortModel
 from keras_seqattn.onnx.arguments import check_model
 from keras_seqattn.onnx.bounds import LENGTH
 from keras_seqattn.onnx.called_model import CalledModel, with_inputs
@@ -20,6 +21,7 @@ from keras_seqattn.onnx.declared import (
     with_outputs,
 )
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
+from keras_seqattn.onnx.index_limits import with_index_limits
 from keras_seqattn.onnx.lower import load_tables
 from keras_seqattn.onnx.lower.random import RANDOM
 from keras_seqattn.onnx.opset import check_opset, lower_opset
@@ -130,6 +132,8 @@ def _build(model, target, given):
         _declare_outputs(tracer, outputs, ports)
         ports = _with_states(tracer, ports)
         ports = with_outputs(model, ports, tracer.graph.outputs, given)
+        if not isinstance(model, PortModel):
+            ports = with_index_limits(ports, tracer.graph)
         graph = _finished(tracer, target, ports)
     except SeqAttnError:
         raise

@@ -61,6 +61,7 @@ class Report:
         equal_lengths: str, which inputs have one length, and which layer needs that. It is empty if
             each input has its own length.
         judgement: Precision that judges the cases. The default is the precision of the file.
+        left_out: list of str, what was not compared because the model does not run on it, and why.
     """
 
     precision: str
@@ -69,6 +70,7 @@ class Report:
     rehearsed: list = dataclasses.field(default_factory=list)
     equal_lengths: str = ""
     judgement: Precision | None = None
+    left_out: list = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         if self.judgement is None:
@@ -121,7 +123,8 @@ class Report:
                 [a for a, _ in agreements], weights=[max(r, 1) for _, r in agreements]
             )
             text += f", same token preferred in {share:.0%} of random contexts"
-        return text + (f"; {self.equal_lengths}" if self.equal_lengths else "")
+        text += f"; {self.equal_lengths}" if self.equal_lengths else ""
+        return text + (f"; left out: {'; '.join(self.left_out)}" if self.left_out else "")
 
     def to_dict(self):
         """dict for parity.json."""
@@ -132,6 +135,7 @@ class Report:
             "worst": self.worst,
             "rehearsed": self.rehearsed,
             "equal_lengths": self.equal_lengths,
+            "left_out": self.left_out,
             "cases": [dataclasses.asdict(case) for case in self.cases],
         }
 

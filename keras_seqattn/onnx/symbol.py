@@ -69,16 +69,16 @@ class Symbol(keras.KerasTensor):
         """The same ONNX value with another Keras dtype, which has all integers in its bounds."""
         return Symbol(self.value, self.sizes, dtype, self.number, self.bounds)
 
-
-def _is_operand(x):
-    return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
-
     def without_mask(self):
         """The same ONNX value without the mask that a layer attached."""
         twin = self.view(self.dtype)
         if self.reshaped_from is not self:
             twin.reshaped_from = self.reshaped_from
         return twin
+
+
+def _is_operand(x):
+    return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
 
     # Python asks for these where code decides by a value. While a model is traced, there is none.
 

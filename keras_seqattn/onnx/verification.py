@@ -30,11 +30,15 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input
     """Compare an exported file or bundle with the Keras model from which it was made.
 
     The cases are batch sizes 1 and 3 and several lengths, including length 1, with padding on
-    either side. For decoders there are also a prefill with cached steps, compared with the full
-    pass, and greedy tokens. If a model does not accept a length, the next accepted length is
-    compared; the names of the cases say which. A bundle is opened as in
+    either side. Each dynamic dimension also has a size of its own (1, 2 or 7), and a row is without
+    any key where there is a mask. Integers that no port limits are drawn over the widest range on
+    which the model runs. What a model does not accept is left out, and the report says so; of
+    lengths, the next accepted one is compared. For decoders there are also a prefill with cached
+    steps, compared with the full pass, and greedy tokens. A bundle is opened as in
     `keras_seqattn.runtime.load`, and all its parts are used once.
 
+    Of numbers that are equal, or differ by rounding, Keras and onnxruntime may take either as the
+    largest: both indices are right.
     NaN and infinities are equal if both sides have the same. If Keras gives nothing else, nothing
     is proven, and the report is not ok.
 
@@ -83,12 +87,16 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input
         )
     judgement = judged_by(PRECISIONS[precision], model)
     make = Comparison if len(sessions) == 1 else Seq2SeqComparison
-    jobs = list(make(model, *sessions, judgement, lengths).jobs())
+    comparison = make(model, *sessions, judgement, lengths)
+    jobs = list(comparison.jobs())
     cases = []
     for i, job in enumerate(jobs):
-        cases.append(job())
+        if (case := job()) is not None:
+            cases.append(case)
         if progress is not None:
             progress(i + 1, len(jobs))
     rehearsed = rehearse(loaded) if loaded else []
     joined = properties.get(EQUAL_LENGTHS, "")
-    return Report(precision, judgement.tolerance, cases, rehearsed, joined, judgement)
+    return Report(
+        precision, judgement.tolerance, cases, rehearsed, joined, judgement, comparison.left_out
+    )

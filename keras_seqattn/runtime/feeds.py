@@ -46,7 +46,8 @@ def _check_values(port, array, vocabulary_size):
     """Check that an input holds only values that its role and its range allow."""
     if port.role in ("tokens", "targets") and vocabulary_size is not None:
         check_token_ids(array, vocabulary_size, port.name)
-    if port.role in _MASKS and not np.isin(array, (0, 1)).all():
+    is_limited = port.role in _MASKS and (port.least, port.below) == (0, 2)
+    if is_limited and not np.isin(array, (0, 1)).all():
         raise InputError(f"{port.name} must hold 0 and 1 only")
     if port.is_integer:
         _check_range(port, array)

@@ -28,7 +28,7 @@ class Session(onnxruntime.InferenceSession):
 
     def __init__(self, path, *arguments, **settings):
         super().__init__(str(path), *arguments, **settings)
-        self._path = path
+        self.path = path
         self._process = os.getpid()
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Session(onnxruntime.InferenceSession):
             yield
         except Exception as error:  # errors of onnxruntime have no common public base class
             raise InputError(
-                f"{self._path}: the graph cannot run these inputs: {first_line(error)}"
+                f"{self.path}: the graph cannot run these inputs: {first_line(error)}"
             ) from None
 
 

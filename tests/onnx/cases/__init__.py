@@ -1,0 +1,1 @@
+"""Cases for every function of keras.ops and every layer of keras.layers, and what runs them."""
