@@ -22,7 +22,7 @@ def input_struct(model):
     """
     try:
         return model.input
-    except (AttributeError, ValueError) as error:
+    except Exception as error:  # Keras has no inputs, or a subclass has code of its own
         raise ExportError(
             f"{model.name} has no declared inputs; build it as a functional model on keras.Input"
         ) from error

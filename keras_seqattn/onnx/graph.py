@@ -26,7 +26,7 @@ from keras_seqattn.onnx.lower.random import RANDOM
 from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.passes.matching import inputs_of_role
-from keras_seqattn.onnx.refusals import reason, without_stand_ins
+from keras_seqattn.onnx.refusals import reason, untraceable, without_stand_ins
 from keras_seqattn.onnx.symbol import Symbol
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.trace import Tracer
@@ -123,7 +123,7 @@ def _build(model, target, given):
         for error in (separate, tried[-1]):
             if isinstance(error, SeqAttnError):
                 raise type(error)(without_stand_ins(str(error))) from None
-        text = without_stand_ins(reason(separate))
+        text = without_stand_ins(untraceable(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     try:
         _declare_outputs(tracer, outputs, ports)

@@ -45,14 +45,14 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, draws, assign):
+def intercept(symbolic_call, functions, draws, methods):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
         draws: the same for functions of `keras.random`.
-        assign: wrapper(original) for the method with which a variable gets a new value.
+        methods: list of (class, name, wrapper(original)) for methods to replace.
     """
 
     def hook(self, *args, **kwargs):
@@ -77,7 +77,8 @@ def intercept(symbolic_call, functions, draws, assign):
             for namespace in _OPS_NAMESPACES:
                 if hasattr(namespace, name):
                     _replace(stack, namespace, name, replacement)
-        _replace(stack, keras.Variable, "assign", assign(keras.Variable.assign))
+        for owner, name, wrapper in methods:
+            _replace(stack, owner, name, wrapper(getattr(owner, name)))
         for name, wrapper in draws.items():
             # The functions of keras.random check their arguments, and then call these.
             _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))

@@ -8,6 +8,9 @@ from keras_seqattn.onnx.keras_internals import all_layers, metric_variables
 from keras_seqattn.ports import Port
 from keras_seqattn.ports.names import follower, kept_names
 
+# The name of the variables of keras.random.SeedGenerator.
+_SEED = "seed_generator_state"
+
 
 def state_variables(model):
     """dict of name of an input -> the variable that a stateful recurrent layer keeps there."""
@@ -36,6 +39,7 @@ class TracedStates:
         self._ignored = {id(v) for v in metric_variables(model)}
         self._current = {}
         self._ports = {}
+        self._model, self._made = model, []
 
     def read(self, variable):
         """The state as a Symbol: an input of the graph, or what an earlier call has left."""
@@ -60,12 +64,33 @@ class TracedStates:
         """dict of name of an output -> Symbol with the new state. No other output has the name."""
         return {port.follows: self._current[key] for key, port in self._ports.items()}
 
+    def made(self, original):
+        """The wrapper of `keras.Variable.__init__`, which notes what a layer makes in its call."""
+
+        def traced(variable, *args, **kwargs):
+            self._made.append((self._tracer.where(), variable))
+            return original(variable, *args, **kwargs)
+
+        return traced
+
+    def check_weights(self):
+        """Raises:
+        ExportError: a layer made a weight in its call and did not keep it.
+        """
+        kept = {id(v) for v in self._model.variables} if self._made else ()
+        for where, variable in self._made:
+            if id(variable) not in kept and variable.name != _SEED:
+                raise ExportError(
+                    f"{where}: it makes the weight {variable.path} in its call, so that each call "
+                    "has other weights; make the layer or the weight in __init__ or build"
+                )
+
     def assigned(self, original):
         """The wrapper of `keras.Variable.assign`: code of a layer must not change the model."""
 
         def traced(variable, value):
             # The state of random numbers says nothing about the numbers that a file draws.
-            if id(variable) in self._ignored or variable.name == "seed_generator_state":
+            if id(variable) in self._ignored or variable.name == _SEED:
                 return value
             raise ExportError(
                 f"{self._tracer.where()}: it gives its variable {variable.name} a new value at "

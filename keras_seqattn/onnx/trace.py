@@ -33,6 +33,8 @@ class Tracer(GraphBuilder):
         super().__init__(target)
         self.progress, self.stopped_at, self.unequal = 0, None, []
         self.states, self.draws = None, 0
+        # The layers and operations whose lowerings are running, outermost first.
+        self._lowering = []
 
     # ---- the hook
 
@@ -70,8 +72,26 @@ class Tracer(GraphBuilder):
             if scoped:
                 self._scope.pop()
 
+    def _lowered_call(self, lowering):
+        """The wrapper of `call` of a layer that has a lowering, for subclasses that call it."""
+
+        def wrapper(original):
+            def traced(layer, *args, **kwargs):
+                if any(layer is x for x in self._lowering) or not _has_symbol(args, kwargs):
+                    return original(layer, *args, **kwargs)
+                return self._lower(lowering, layer, args, kwargs)
+
+            return traced
+
+        return wrapper
+
     def _lower(self, lowering, operation, args, kwargs):
-        result = lowering(self, operation, *args, **kwargs)
+        # A lowering may use the definition that it replaces.
+        self._lowering.append(operation)
+        try:
+            result = lowering(self, operation, *args, **kwargs)
+        finally:
+            self._lowering.pop()
         self._track_number(operation, args, result)
         if isinstance(operation, keras.Layer):
             return result
@@ -139,9 +159,19 @@ class Tracer(GraphBuilder):
         self._root = model
         self.states = TracedStates(self, model)
         functions, draws = replaced_functions(self), replaced_draws(self)
-        assign = self.states.assigned
-        with keras_internals.intercept(self.symbolic_call, functions, draws, assign):
-            return model(inputs, training=False)
+        methods = [
+            (keras.Variable, "__init__", self.states.made),
+            (keras.Variable, "assign", self.states.assigned),
+            *((cls, "call", self._lowered_call(how)) for cls, how in registry.layers_of_keras()),
+        ]
+        with keras_internals.intercept(self.symbolic_call, functions, draws, methods):
+            outputs = model(inputs, training=False)
+        self.states.check_weights()
+        return outputs
+
+
+def _has_symbol(args, kwargs):
+    return any(isinstance(x, Symbol) for x in keras.tree.flatten((args, kwargs)))
 
 
 def _unequal(args, kwargs):

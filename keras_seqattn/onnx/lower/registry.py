@@ -79,3 +79,12 @@ def find(operation):
     if keras_internals.is_keras_operation(operation) and not isinstance(operation, keras.Layer):
         return _BY_NAME.get(cls.__name__)
     return None
+
+
+def layers_of_keras():
+    """list of (class, lowering) for the layers of Keras that have a `call` of their own."""
+    return [
+        (cls, lowering)
+        for cls, lowering in _BY_CLASS.items()
+        if cls.__module__.startswith("keras.src.") and "call" in vars(cls)
+    ]
