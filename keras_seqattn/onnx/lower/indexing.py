@@ -243,7 +243,7 @@ def slice_operation(tracer, operation, inputs, start_indices):
     starts = [_start(tracer, inputs, *at) for at in zip(range(rank), start_indices, lengths)]  # noqa: B905
     ends = [
         _END
-        if n == -1 and not isinstance(n, Symbol)
+        if not isinstance(n, Symbol) and n == -1
         else ops.add(s, n)
         if isinstance(s, Symbol) or isinstance(n, Symbol)
         else int(s) + int(n)
