@@ -98,14 +98,17 @@ def intercept(symbolic_call, functions, draws, methods):
 class _Operations:
     """`keras.ops` with the modules of a backend, so that it can take the place of one."""
 
-    def __init__(self):
-        self.__name__ = "keras.ops"
-        self.image, self.random = keras.ops.image, keras.random
-        for name in _FLAT_MODULES:
-            setattr(self, name, keras.ops)
+    __name__ = "keras.ops"
+    image, random = keras.ops.image, keras.random
 
     def __getattr__(self, name):
-        return getattr(keras.ops, name)
+        return self if name in _FLAT_MODULES else getattr(keras.ops, name)
+
+    def one_hot(self, x, num_classes, axis=-1, dtype=None, **settings):
+        """On PyTorch, the function of the backend gives integers, unlike that of keras.ops."""
+        if dtype is None and keras.backend.backend() == "torch":
+            dtype = "int64"
+        return keras.ops.one_hot(x, num_classes, axis=axis, dtype=dtype, **settings)
 
 
 _OPERATIONS = _Operations()
