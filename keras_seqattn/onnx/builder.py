@@ -98,7 +98,9 @@ class GraphBuilder:
         given = DTYPES[symbol.dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
         sizes, dtype = symbol.sizes, symbol.dtype
         value = symbol.value
-        if given != DTYPES[dtype]:
+        if _is_wrapped(value, given):
+            value = value.producer().inputs[0]
+        elif given != DTYPES[dtype]:
             value = self.emit("Cast", [symbol], {"to": int(given)}, sizes=sizes, dtype=dtype).value
             value.type = ir.TensorType(given)
         elif value.producer() is None or value.is_graph_output():
@@ -389,6 +391,15 @@ def _plain(n):
 
 def _is_initializer(x):
     return isinstance(x, Symbol) and x.value.const_value is not None
+
+
+def _is_wrapped(value, kind):
+    """Whether a value is the result of `wrapped` for a type, so that its input will do."""
+    node = value.producer()
+    if node is None or node.op_type != "Cast":
+        return False
+    narrow = node.inputs[0]
+    return narrow.dtype == kind and narrow.producer() is not None and not narrow.is_graph_output()
 
 
 def _read_variable(variable):

@@ -135,9 +135,9 @@ def hypot(operation, x, y):
     x, y = ops.absolute(x), ops.absolute(y)
     low, high = ops.minimum(x, y), ops.maximum(x, y)
     length = ops.where(ops.equal(high, 0), 0, high * ops.sqrt(ops.square(low / high) + 1))
-    # With infinity, NaN is a number of any size, but in TensorFlow.
+    # With an infinity, NaN is a number of any size. In TensorFlow, the quotient counts.
     if keras.backend.backend() == "tensorflow":
-        return ops.where(ops.isinf(high), high, length)
+        return length
     return ops.where(ops.logical_or(ops.isinf(x), ops.isinf(y)), math.inf, length)
 
 

@@ -2,7 +2,10 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
+
+from tests.onnx.numbers.together import differences
 
 RANDOM = np.random.default_rng(3)
 NAN, INF = np.nan, np.inf
