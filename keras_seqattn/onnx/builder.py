@@ -31,6 +31,8 @@ class GraphBuilder:
         # Where new nodes are added: the graph, or the body of a loop inside it.
         self._block = self.graph
         self._names = {}
+        # The names of the outputs of nodes with several. No later node may have one of them.
+        self._parts = set()
         self._scope = []
         # The classes of the calls that are being lowered, outermost first.
         self._operations = ["the model"]
@@ -288,10 +290,12 @@ class GraphBuilder:
         """
         specs = [(sizes, dtype)] if outputs is None else outputs
         name = self.unique_name("/".join([*self._scope, op_type]))
-        values = []
-        for i, spec in enumerate(specs):
-            suffix = "" if len(specs) == 1 else f"_{i}"
-            values.append(self._new_value(f"{name}{suffix}", spec))
+        while name in self._parts:
+            name = self.unique_name("/".join([*self._scope, op_type]))
+        names = [name] if len(specs) == 1 else [f"{name}_{i}" for i in range(len(specs))]
+        if len(names) > 1:
+            self._parts.update(names)
+        values = [self._new_value(n, spec) for n, spec in zip(names, specs, strict=True)]
         operands = [None if x is None else x.value for x in inputs]
         while operands and operands[-1] is None:
             operands.pop()

@@ -14,6 +14,7 @@ import threading
 import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
+from keras.src import random as _src_random
 from keras.src.activations.activations import Mish as _Mish
 from keras.src.layers import layer as _layer_module
 from keras.src.layers.preprocessing.image_preprocessing import (
@@ -80,8 +81,10 @@ def intercept(symbolic_call, functions, draws, methods):
         for owner, name, wrapper in methods:
             _replace(stack, owner, name, wrapper(getattr(owner, name)))
         for name, wrapper in draws.items():
-            # The functions of keras.random check their arguments, and then call these.
-            _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))
+            # Those of keras.random call those of the backend, but some convert tensors before.
+            for namespace in (_backend.random, keras.random, _src_random):
+                if hasattr(namespace, name):
+                    _replace(stack, namespace, name, wrapper(getattr(namespace, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))
