@@ -85,6 +85,14 @@ def hard_silu(tracer, operation, x):
     return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
 
 
+@lowers("Relu")
+def relu(tracer, operation, x):
+    """onnxruntime has no Relu of int64, and all integers are int64 here."""
+    if "int" in x.dtype:
+        return ops.maximum(x, 0)
+    return tracer.emit("Relu", [x], sizes=x.sizes, dtype=x.dtype)
+
+
 @lowers("Relu6")
 def relu6(tracer, operation, x):
     return _clip(tracer, in_result_dtype(tracer, operation, x), 0, 6)
