@@ -43,6 +43,10 @@ def floats(*shape, name="x"):
     return keras.Input(shape, name=name)
 
 
+def _apart(n, m):
+    return ops.cast(n - m, "float32")
+
+
 # Functions of Keras and of the file, and the inputs that show that they differ.
 FAULTS = {
     "negative": (lambda n: n + 1, lambda n: ops.abs(n) + 1, [whole(None)]),
@@ -50,9 +54,9 @@ FAULTS = {
     "small_type": (lambda n: n + 0, lambda n: ops.minimum(n, 200), [whole(5, dtype="uint8")]),
     "flag_0": (lambda n: ops.cast(n, "float32"), lambda n: ops.cast(n, "float32") * 0 + 1,
                [keras.Input((5,), dtype="bool", name="n")]),
-    "sizes": (lambda x, y: x + 0.0, lambda x, y: x + ops.cast(ops.shape(x)[1] - ops.shape(y)[1], "float32"),
+    "sizes": (lambda x, y: x + 0.0, lambda x, y: x + _apart(ops.shape(x)[1], ops.shape(y)[1]),
               [floats(None, 3), floats(None, 3, name="y")]),
-    "height": (lambda x: x + 0.0, lambda x: x + ops.cast(ops.shape(x)[1] - ops.shape(x)[2], "float32"),
+    "height": (lambda x: x + 0.0, lambda x: x + _apart(*ops.shape(x)[1:3]),
                [floats(None, None, 3)]),
     "no_key": (lambda x, f: x + 0.0, lambda x, f: ops.where(ops.any(f, -1, keepdims=True), x, 0.0),
                [floats(5), keras.Input((5,), dtype="bool", name="f")]),
