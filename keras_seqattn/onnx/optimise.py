@@ -10,6 +10,7 @@ from keras_seqattn.onnx.passes import (
     bias_gelu,
     bounded_masks,
     compact_padding,
+    missing_kernels,
     packed_projections,
     residual_sum,
     sigmoid_digits,
@@ -36,6 +37,7 @@ _PASSES = (
 def optimise(model, target):
     """Simplify the graph of `model` in place for a target."""
     widen_floats.apply(model.graph, target)
+    missing_kernels.apply(model.graph)
     clean = Sequential(RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass())
     clean(model)
     for rewrite, needs in _PASSES:
