@@ -12,6 +12,7 @@ from keras_seqattn.onnx.passes import (
     channels_first,
     compact_padding,
     folded_weights,
+    missing_kernels,
     packed_projections,
     padded_windows,
     residual_sum,
@@ -42,6 +43,7 @@ _PASSES = (
 def optimise(model, target):
     """Simplify the graph of `model` in place for a target."""
     widen_floats.apply(model.graph, target)
+    missing_kernels.apply(model.graph)
     clean = Sequential(RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass())
     clean(model)
     for rewrite, needs in _PASSES:

@@ -43,7 +43,7 @@ for _keras_name, (_onnx_name, _attributes) in ACTIVATIONS.items():
 def silu(tracer, operation, x):
     """SiLU. QuickGelu with alpha 1 is the same function, and has the fastest kernel."""
     x = in_result_dtype(tracer, operation, x)
-    if tracer.target.supports("QuickGelu") and x.dtype != "float64":
+    if tracer.target.supports("QuickGelu"):
         return tracer.emit(
             "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
         )

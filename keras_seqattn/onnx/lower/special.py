@@ -163,10 +163,12 @@ def ldexp(operation, x, exponent):
 
 @through_ops("Heaviside")
 def heaviside(operation, x, at_zero):
-    """NaN counts as 0, and in PyTorch as negative."""
-    if keras.backend.backend() == "torch":
-        return ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
-    return ops.where(x > 0, 1, ops.where(x < 0, 0, at_zero))
+    """NaN stays NaN in JAX. It counts as 0 in TensorFlow, and as negative in PyTorch."""
+    backend = keras.backend.backend()
+    step = ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
+    if backend == "torch":
+        return step
+    return ops.where(ops.isnan(x), x if backend == "jax" else at_zero, step)
 
 
 @through_ops("Fmax")
