@@ -174,6 +174,8 @@ class InputGenerator:
             return self._global_mask(shape, port.most_ones or 1)
         least, below = port.least or 0, port.below or self._smallest_table
         below = 2 if port.dtype == "bool" else max(below, least + 1)
+        if port.dtype == "string":
+            return self.random.choice(self._words(), shape).astype(object)
         if not port.is_integer and port.dtype != "bool":
             return self.random.normal(size=shape)
         if (least, below) == (0, 2):
@@ -183,6 +185,11 @@ class InputGenerator:
             # If 0 is padding, a row of zeros only would see no token, as in `_flags`.
             ids[..., :1] = np.maximum(ids[..., :1], 1)
         return ids
+
+    def _words(self):
+        """The words that the model knows, and one that it does not know."""
+        lookups = [x for x in all_layers(self.model) if isinstance(x, keras.layers.StringLookup)]
+        return ["?!", *(word for lookup in lookups for word in lookup.get_vocabulary())]
 
     def _flags(self, shape):
         """Values 0 and 1, mostly 1. They may be a mask, so each query must see at least one key:
@@ -204,7 +211,10 @@ class InputGenerator:
 
     def for_keras(self, inputs):
         """The same inputs with the structure and the types that the Keras model needs."""
-        arrays = [inputs[n].astype(t.dtype) for n, t in self.tensors.items()]
+        arrays = [
+            inputs[n] if t.dtype == "string" else inputs[n].astype(t.dtype)
+            for n, t in self.tensors.items()
+        ]
         struct = self.model.input
         if is_dict_of_tensors(struct):
             return dict(zip(self.tensors, arrays, strict=True))
@@ -225,4 +235,6 @@ def padding_mask(shape, side):
 
 def _file_dtype(dtype):
     """The NumPy type of an input in the file. All integers in the file are int64."""
+    if dtype == "string":
+        return "object"
     return "int64" if "int" in dtype else "float32" if dtype == "bfloat16" else dtype
