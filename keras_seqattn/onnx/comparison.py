@@ -364,6 +364,8 @@ def run_keras(model, call, inputs):
 def run_session(session, inputs):
     """The outputs of a session by name. The inputs get the types that the session declares."""
     types = {port.name: port.dtype for port in session.ports.inputs}
+    # onnxruntime takes texts as objects of Python.
+    types = {n: object if kind == "string" else kind for n, kind in types.items()}
     inputs = {n: np.asarray(x).astype(types.get(n, x.dtype), copy=False) for n, x in inputs.items()}
     try:
         values = session.run(None, inputs)

@@ -1,4 +1,4 @@
-"""Lookups and hashes of integers, against Keras."""
+"""Lookups and hashes of integers and texts, against Keras."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx import build_graph
+from keras_seqattn.onnx import build_graph, export
 from tests.onnx.cases import check_cases
 
 # JAX has no int64 unless it is told so.
@@ -79,6 +79,59 @@ def test_hashes_of_integers():
     check_cases(cases, (x[: len(x) // 3 * 3].reshape(-1, 3),))
     floats = np.random.default_rng(2).normal(size=(4, 5)).astype("float32") * 100
     check_cases({"floats": layers.Hashing(11)}, (floats,))
+
+
+WORDS = np.array([["apple", "", "pear"], ["plum", "ünicode", "Apple"]], object)
+
+
+def _run(layer, array, dtype):
+    """The result of a layer in a file, and of the layer itself."""
+    x = keras.Input(array.shape[1:], dtype=dtype, name="x")
+    graph = build_graph(keras.Model(x, layer(x)), "portable")
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
+    return session.run(None, {"x": array})[0]
+
+
+SETTINGS = [
+    {},
+    {"mask_token": ""},
+    {"output_mode": "one_hot"},
+    {"output_mode": "multi_hot"},
+    {"output_mode": "tf_idf", "idf_weights": [0.1, 0.2, 0.3]},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "_".join(s) or "usual")
+def test_string_lookup_is_a_file_with_texts(settings):
+    layer = layers.StringLookup(vocabulary=["apple", "pear", "ünicode"], **settings)
+    # Keras calls models with texts only on TensorFlow, but the layer on all backends.
+    expected = keras.ops.convert_to_numpy(layer(WORDS))
+    np.testing.assert_array_equal(_run(layer, WORDS, "string"), expected)
+
+
+def test_inverse_string_lookup():
+    layer = layers.StringLookup(vocabulary=["apple", "pear"], invert=True, mask_token="-")
+    actual = _run(layer, np.array([[0, 1, 2], [3, 2, 9]]).astype(DTYPE), DTYPE)
+    assert actual.tolist() == [["-", "[UNK]", "apple"], ["pear", "apple", "[UNK]"]]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras runs no texts here")
+def test_a_model_of_texts_is_verified(tmp_path):
+    x = keras.Input((3,), dtype="string", name="words")
+    layer = layers.StringLookup(vocabulary=["apple", "pear"], mask_token="")
+    y = layers.Embedding(5, 4)(layer(x))
+    report = export(keras.Model(x, y), tmp_path / "words.onnx")
+    assert report.ok and report.summary().startswith("onnxruntime agrees with Keras")
+
+
+def test_what_cannot_be_looked_up_is_refused():
+    x = keras.Input((1,), dtype="string")
+    text = layers.TextVectorization(vocabulary=["a"], name="text")
+    with pytest.raises(ExportError, match="text: TextVectorization cannot be exported"):
+        build_graph(keras.Model(x, text(x)))
+    several = layers.StringLookup(vocabulary=["a"], num_oov_indices=2, name="several")
+    with pytest.raises(ExportError, match="several: a hash of the dtype string"):
+        build_graph(keras.Model(x, several(x)))
 
 
 def test_what_cannot_be_hashed_is_refused():
