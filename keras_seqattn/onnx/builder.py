@@ -32,6 +32,8 @@ class GraphBuilder:
         # Where new nodes are added: the graph, or the body of a loop inside it.
         self._block = self.graph
         self._names = {}
+        # The names of the outputs of nodes with several. No later node may have one of them.
+        self._parts = set()
         self._scope = []
         # The classes of the calls that are being lowered, outermost first.
         self._operations = ["the model"]
@@ -99,7 +101,9 @@ class GraphBuilder:
         given = DTYPES[symbol.dtype] if file_dtype is None else BOUNDARY_DTYPES[file_dtype]
         sizes, dtype = symbol.sizes, symbol.dtype
         value = symbol.value
-        if given != DTYPES[dtype]:
+        if _is_wrapped(value, given):
+            value = value.producer().inputs[0]
+        elif given != DTYPES[dtype]:
             value = self.emit("Cast", [symbol], {"to": int(given)}, sizes=sizes, dtype=dtype).value
             value.type = ir.TensorType(given)
         elif value.producer() is None or value.is_graph_output():
@@ -288,10 +292,12 @@ class GraphBuilder:
         specs = [(sizes, dtype)] if outputs is None else outputs
         self._import(domain, op_type)
         name = self.unique_name("/".join([*self._scope, op_type]))
-        values = []
-        for i, spec in enumerate(specs):
-            suffix = "" if len(specs) == 1 else f"_{i}"
-            values.append(self._new_value(f"{name}{suffix}", spec))
+        while name in self._parts:
+            name = self.unique_name("/".join([*self._scope, op_type]))
+        names = [name] if len(specs) == 1 else [f"{name}_{i}" for i in range(len(specs))]
+        if len(names) > 1:
+            self._parts.update(names)
+        values = [self._new_value(n, spec) for n, spec in zip(names, specs, strict=True)]
         operands = [None if x is None else x.value for x in inputs]
         while operands and operands[-1] is None:
             operands.pop()
@@ -417,6 +423,15 @@ def _plain(n):
 
 def _is_initializer(x):
     return isinstance(x, Symbol) and x.value.const_value is not None
+
+
+def _is_wrapped(value, kind):
+    """Whether a value is the result of `wrapped` for a type, so that its input will do."""
+    node = value.producer()
+    if node is None or node.op_type != "Cast":
+        return False
+    narrow = node.inputs[0]
+    return narrow.dtype == kind and narrow.producer() is not None and not narrow.is_graph_output()
 
 
 def _read_variable(variable):

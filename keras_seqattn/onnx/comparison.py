@@ -3,28 +3,24 @@
 import functools
 import itertools
 import math
-import threading
-import warnings
 
 import keras
 import numpy as np
 
-from keras_seqattn.errors import BundleError, ExportError, InputError, SeqAttnError
-from keras_seqattn.models.compiled import compiled
+from keras_seqattn.errors import BundleError, ExportError, InputError
 from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.onnx import moments
 from keras_seqattn.onnx.declared import named_inputs, named_outputs, output_name
 from keras_seqattn.onnx.draws import SPREADS, padding_mask
 from keras_seqattn.onnx.inputs import InputGenerator
-from keras_seqattn.onnx.refusals import reason
+from keras_seqattn.onnx.lower.random import RANDOM
 from keras_seqattn.onnx.report import Case, difference
+from keras_seqattn.onnx.sides import model_function, run_keras, run_session
 from keras_seqattn.onnx.states import KeptStates
 from keras_seqattn.onnx.ties import without_ties
 from keras_seqattn.runtime.values import empty_past
 
-# Filters of warnings are global in a process. If two threads change them, the last one to finish
-# would restore the wrong filters.
-_FILTERING = threading.RLock()
 # How often the last bits are changed, to measure how far this moves the results of Keras.
 _CHANGES = 3
 
@@ -181,6 +177,8 @@ class Comparison:
         lengths = sizes or ({} if length is None else {"length": length})
         name = ", ".join([f"batch {batch}", *(f"{n} {size}" for n, size in lengths.items())])
         name += padded(side) + (", one row without any key" if keyless else "")
+        if self._is_random:
+            return self._of_moments(name, inputs, expected)
         masks = self.generator.masks(inputs)
         actual = self.ort(inputs)
         case = compare(name, expected, actual, self.precision, masks)
@@ -191,6 +189,22 @@ class Comparison:
         if self.precision.exact and above and not self.states.variables:
             case.rounding = self._rounding(inputs, expected, masks)
         return case
+
+    @property
+    def _is_random(self):
+        return RANDOM in self.session.get_modelmeta().custom_metadata_map
+
+    def _of_moments(self, name, inputs, first):
+        """The `Case` of a file that draws random numbers: their moments over several runs."""
+        runs = [first, *(self.keras(inputs) for _ in range(moments.RUNS - 1))]
+        files = [self.ort(inputs) for _ in range(moments.RUNS)]
+        errors = [
+            moments.apart(
+                *(np.stack([x[k] for x in xs]).astype(np.float64) for xs in (runs, files)), 1e-4
+            )
+            for k in first
+        ]
+        return Case(f"{name}, moments of {moments.RUNS} runs", max(errors))
 
     def _inputs(self, *how):
         """Inputs and states by name, as for `InputGenerator.inputs`."""
@@ -346,52 +360,3 @@ def empty_pasts(pasts, batch):
 def padded(side):
     """What the name of a case says about padding."""
     return f", {side} padding" if side else ""
-
-
-def run_keras(model, call, inputs):
-    """The result of Keras. A model may refuse inputs with any error.
-
-    Raises:
-        InputError: the model raised an error.
-    """
-    try:
-        return without_gradients(call)
-    except SeqAttnError:
-        raise
-    except Exception as error:  # of Keras, of its backend, or of a user's layer
-        shapes = ", ".join(f"{name} {x.shape}" for name, x in inputs.items())
-        raise InputError(f"Keras cannot run {model.name} on {shapes}: {reason(error)}") from error
-
-
-def run_session(session, inputs):
-    """The outputs of a session by name. The inputs get the types that the session declares."""
-    types = {port.name: port.dtype for port in session.ports.inputs}
-    inputs = {n: np.asarray(x).astype(types.get(n, x.dtype), copy=False) for n, x in inputs.items()}
-    try:
-        values = session.run(None, inputs)
-    except Exception as error:  # errors of onnxruntime have no common public base class
-        raise BundleError(f"onnxruntime cannot run the file: {reason(error)}") from error
-    return dict(zip((o.name for o in session.get_outputs()), values, strict=True))
-
-
-def model_function(model):
-    """A function that calls the model. JAX would compile each operation for each shape. Here it
-    compiles the whole model, once for all verifications.
-    """
-    if keras.backend.backend() != "jax" or not isinstance(model, PortModel):
-        return lambda inputs: model(inputs, training=False)
-    if not hasattr(model, "_compiled"):
-        model._compiled = compiled(model)
-    return lambda inputs: model._compiled({}, inputs)
-
-
-def without_gradients(function):
-    """Run Keras only for its numbers: no gradients, and no warning about an axis of length 1."""
-    with _FILTERING, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are using a softmax over axis")
-        if keras.backend.backend() != "torch":
-            return function()
-        import torch
-
-        with torch.no_grad():
-            return function()

@@ -228,6 +228,8 @@ class InputGenerator:
             return draws.global_mask(self.random, shape, port.most_ones or 1)
         if port.dtype == "bool":
             return draws.flags(self.random, shape, self.turn - 1)
+        if port.dtype == "string":
+            return self.random.choice(self._words(), shape).astype(object)
         if not port.is_integer:
             return self.random.normal(size=shape)
         ids = self._integers(port, shape)
@@ -248,9 +250,17 @@ class InputGenerator:
         least = max(self.spread[0], type_.min if port.least is None else port.least)
         return draws.integers(self.random, shape, least, min(self.spread[1], type_.max + 1))
 
+    def _words(self):
+        """The words that the model knows, and one that it does not know."""
+        lookups = [x for x in all_layers(self.model) if isinstance(x, keras.layers.StringLookup)]
+        return ["?!", *(word for lookup in lookups for word in lookup.get_vocabulary())]
+
     def for_keras(self, inputs):
         """The same inputs with the structure and the types that the Keras model needs."""
-        arrays = [inputs[n].astype(t.dtype) for n, t in self.tensors.items()]
+        arrays = [
+            inputs[n] if t.dtype == "string" else inputs[n].astype(t.dtype)
+            for n, t in self.tensors.items()
+        ]
         struct = self.model.input
         if is_dict_of_tensors(struct):
             return dict(zip(self.tensors, arrays, strict=True))
@@ -259,4 +269,6 @@ class InputGenerator:
 
 def _file_dtype(dtype):
     """The NumPy type of an input in the file. All integers in the file are int64."""
+    if dtype == "string":
+        return "object"
     return "int64" if "int" in dtype else "float32" if dtype == "bfloat16" else dtype

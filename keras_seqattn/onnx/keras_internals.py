@@ -14,6 +14,7 @@ import threading
 import keras
 from keras.src import backend as _backend
 from keras.src import ops as _src_ops
+from keras.src import random as _src_random
 from keras.src.activations.activations import Mish as _Mish
 from keras.src.layers import layer as _layer_module
 from keras.src.layers.preprocessing.image_preprocessing import (
@@ -46,14 +47,14 @@ _VARIABLE_OPERATORS = {
 
 
 @contextlib.contextmanager
-def intercept(symbolic_call, functions, methods, draws):
+def intercept(symbolic_call, functions, draws, methods):
     """Send symbolic calls to `symbolic_call(operation, args, kwargs)` while the context is open.
 
     Args:
         symbolic_call: called in place of the shape inference of Keras. It returns the outputs.
         functions: dict of name -> wrapper(original) for functions of `keras.ops` to replace.
+        draws: the same for functions of `keras.random`.
         methods: list of (class, name, wrapper(original)) for methods to replace.
-        draws: as `functions`, for functions of `keras.random`.
     """
 
     def hook(self, *args, **kwargs):
@@ -81,8 +82,10 @@ def intercept(symbolic_call, functions, methods, draws):
         for owner, name, wrapper in methods:
             _replace(stack, owner, name, wrapper(getattr(owner, name)))
         for name, wrapper in draws.items():
-            # The functions of keras.random check their arguments, and then call these.
-            _replace(stack, _backend.random, name, wrapper(getattr(_backend.random, name)))
+            # Those of keras.random call those of the backend, but some convert tensors before.
+            for namespace in (_backend.random, keras.random, _src_random):
+                if hasattr(namespace, name):
+                    _replace(stack, namespace, name, wrapper(getattr(namespace, name)))
         for name, function in _VARIABLE_OPERATORS.items():
             original = getattr(keras.Variable, name)
             _replace(stack, keras.Variable, name, _operator(original, function))
@@ -99,14 +102,17 @@ def intercept(symbolic_call, functions, methods, draws):
 class _Operations:
     """`keras.ops` with the modules of a backend, so that it can take the place of one."""
 
-    def __init__(self):
-        self.__name__ = "keras.ops"
-        self.image, self.random = keras.ops.image, keras.random
-        for name in _FLAT_MODULES:
-            setattr(self, name, keras.ops)
+    __name__ = "keras.ops"
+    image, random = keras.ops.image, keras.random
 
     def __getattr__(self, name):
-        return getattr(keras.ops, name)
+        return self if name in _FLAT_MODULES else getattr(keras.ops, name)
+
+    def one_hot(self, x, num_classes, axis=-1, dtype=None, **settings):
+        """On PyTorch, the function of the backend gives integers, unlike that of keras.ops."""
+        if dtype is None and keras.backend.backend() == "torch":
+            dtype = "int64"
+        return keras.ops.one_hot(x, num_classes, axis=axis, dtype=dtype, **settings)
 
 
 _OPERATIONS = _Operations()

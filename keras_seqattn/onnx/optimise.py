@@ -13,6 +13,7 @@ from keras_seqattn.onnx.passes import (
     compact_padding,
     folded_weights,
     own_rms_norms,
+    missing_kernels,
     packed_projections,
     padded_windows,
     residual_sum,
@@ -44,6 +45,7 @@ _PASSES = (
 def optimise(model, target):
     """Simplify the graph of `model` in place for a target."""
     widen_floats.apply(model.graph, target)
+    missing_kernels.apply(model.graph)
     clean = Sequential(RemoveUnusedNodesPass(), CommonSubexpressionEliminationPass())
     clean(model)
     for rewrite, needs in _PASSES:

@@ -7,13 +7,11 @@ from keras_seqattn.onnx.comparison import (
     compare,
     compare_tokens,
     empty_pasts,
-    model_function,
     padded,
     prefill_and_steps,
-    run_keras,
-    run_session,
 )
 from keras_seqattn.onnx.inputs import InputGenerator
+from keras_seqattn.onnx.sides import model_function, run_keras, run_session
 
 _SOURCE_LENGTHS = (1, 5, 29)
 _CACHED_SOURCE = 5

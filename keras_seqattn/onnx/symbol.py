@@ -20,6 +20,7 @@ _OTHERS = {
     "bfloat16": ir.DataType.BFLOAT16,
     "float64": ir.DataType.DOUBLE,
     "bool": ir.DataType.BOOL,
+    "string": ir.DataType.STRING,
 }
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 # Types of values inside the graph, where every integer is int64, and of its inputs and outputs.

@@ -77,7 +77,7 @@ class Tracer(GraphBuilder):
 
         def wrapper(original):
             def traced(layer, *args, **kwargs):
-                if any(layer is x for x in self._lowering) or not _has_symbol(args, kwargs):
+                if any(_is_same(layer, x) for x in self._lowering) or not _has_symbol(args, kwargs):
                     return original(layer, *args, **kwargs)
                 return self._lower(lowering, layer, args, kwargs)
 
@@ -164,10 +164,15 @@ class Tracer(GraphBuilder):
             (keras.Variable, "assign", self.states.assigned),
             *((cls, "call", self._lowered_call(how)) for cls, how in registry.layers_of_keras()),
         ]
-        with keras_internals.intercept(self.symbolic_call, functions, methods, draws):
+        with keras_internals.intercept(self.symbolic_call, functions, draws, methods):
             outputs = model(inputs, training=False)
         self.states.check_weights()
         return outputs
+
+
+def _is_same(layer, operation):
+    """Whether a layer is the one of an operation. A lowering may call a changed copy of it."""
+    return type(layer) is type(operation) and layer.name == operation.name
 
 
 def _has_symbol(args, kwargs):

@@ -9,6 +9,7 @@ import sys
 EXPORT = pathlib.Path(__file__).parents[2] / "export"
 sys.path.insert(0, str(EXPORT))
 
+import applications  # noqa: E402
 import contenders  # noqa: E402
 import interleaved  # noqa: E402
 import machine  # noqa: E402
@@ -73,3 +74,9 @@ def test_bundles_for_other_runtimes_come_with_their_tokens(tmp_path, monkeypatch
 def test_the_description_names_processor_and_versions():
     text = machine.description(["onnxruntime", "no-such-package"])
     assert "cores" in text and "onnxruntime 1." in text and "no-such-package (absent)" in text
+
+
+def test_the_table_of_applications_has_a_row_for_each():
+    row, error = applications.row("MobileNetV3Small", 32, top=False)
+    assert row[0] == "MobileNetV3Small" and row[3] == 2, "the layouts of the input and the output"
+    assert error < 1e-4  # of float32 sums in another order

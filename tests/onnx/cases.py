@@ -8,7 +8,7 @@ import onnxruntime
 from keras_seqattn.onnx import build_graph
 
 
-def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1e-5):
+def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1e-5, ties=0):
     """Export one model with an output for each case, and compare it with Keras.
 
     Args:
@@ -18,7 +18,8 @@ def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1
             All others are dynamic.
         target: name of the target.
         rtol, atol: tolerances of floats. The defaults allow the rounding of float32 in sums of a
-            few numbers. Integers and bools are equal.
+            few numbers.
+        ties: how much integers may differ. Bools are equal.
 
     Returns:
         The `onnx_ir.Model`.
@@ -47,21 +48,23 @@ def check_cases(cases, *feeds, fixed=(-1,), target="portable", rtol=1e-5, atol=1
         feed = {value.name: a for value, a in zip(session.get_inputs(), arrays, strict=True)}
         actual = dict(zip(names, session.run(None, feed), strict=True))
         for name, value in expected.items():
-            difference = _difference(keras.ops.convert_to_numpy(value), actual[name], rtol, atol)
+            difference = _difference(
+                keras.ops.convert_to_numpy(value), actual[name], rtol, atol, ties
+            )
             if difference:
                 failures.append(f"{name} {arrays[0].shape}: {difference}")
     assert not failures, "\n".join(failures)
     return graph
 
 
-def _difference(expected, actual, rtol, atol):
+def _difference(expected, actual, rtol, atol, ties):
     if keras.backend.backend() == "jax" and actual.dtype == "int64":
         # JAX computes in int32 what Keras declares as int64.
         expected = expected.astype("int64")
     if (expected.shape, expected.dtype) != (actual.shape, actual.dtype):
         return f"{actual.dtype} {actual.shape} for {expected.dtype} {expected.shape}"
     if expected.dtype.kind != "f":
-        rtol = atol = 0
+        rtol, atol = 0, ties if expected.dtype.kind in "iu" else 0
     wide = [a.astype("float64") for a in (actual, expected)]
     if np.allclose(*wide, rtol=rtol, atol=atol, equal_nan=True):
         return None

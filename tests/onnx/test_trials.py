@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_seqattn.errors import ExportError, InputError
-from keras_seqattn.onnx import export, lowers
+from keras_seqattn.onnx import export, lowers, verify
 from keras_seqattn.runtime import load
 from tests.helpers import randomise
 
@@ -43,6 +43,10 @@ def floats(*shape, name="x"):
     return keras.Input(shape, name=name)
 
 
+def _apart(n, m):
+    return ops.cast(n - m, "float32")
+
+
 # Functions of Keras and of the file, and the inputs that show that they differ.
 FAULTS = {
     "negative": (lambda n: n + 1, lambda n: ops.abs(n) + 1, [whole(None)]),
@@ -50,9 +54,9 @@ FAULTS = {
     "small_type": (lambda n: n + 0, lambda n: ops.minimum(n, 200), [whole(5, dtype="uint8")]),
     "flag_0": (lambda n: ops.cast(n, "float32"), lambda n: ops.cast(n, "float32") * 0 + 1,
                [keras.Input((5,), dtype="bool", name="n")]),
-    "sizes": (lambda x, y: x + 0.0, lambda x, y: x + ops.cast(ops.shape(x)[1] - ops.shape(y)[1], "float32"),
+    "sizes": (lambda x, y: x + 0.0, lambda x, y: x + _apart(ops.shape(x)[1], ops.shape(y)[1]),
               [floats(None, 3), floats(None, 3, name="y")]),
-    "height": (lambda x: x + 0.0, lambda x: x + ops.cast(ops.shape(x)[1] - ops.shape(x)[2], "float32"),
+    "height": (lambda x: x + 0.0, lambda x: x + _apart(*ops.shape(x)[1:3]),
                [floats(None, None, 3)]),
     "no_key": (lambda x, f: x + 0.0, lambda x, f: ops.where(ops.any(f, -1, keepdims=True), x, 0.0),
                [floats(5), keras.Input((5,), dtype="bool", name="f")]),
@@ -153,3 +157,28 @@ def test_what_the_model_refuses_is_left_out_and_said_so(tmp_path):
     assert report.ok and "left out: length 1: Keras cannot run model on" in said
     assert "too short" in said and "dimensions of different sizes: " in said
     assert report.to_dict()["left_out"] == report.left_out
+
+
+class _Noise(layers.Layer):
+    """Adds random numbers at inference, too."""
+
+    def __init__(self, deviation, **kwargs):
+        super().__init__(**kwargs)
+        self.deviation = deviation
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        shape = ops.shape(x)
+        return x + keras.random.normal(shape, stddev=self.deviation, seed=self.seeds)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_random_numbers_are_compared_by_their_moments(tmp_path):
+    noise = _Noise(0.5)
+    model = keras.Model(x := floats(5, 3), noise(x), name="model")
+    report = export(model, tmp_path / "noise.onnx")
+    assert report.ok and all("moments of 24 runs" in case.name for case in report.cases)
+    noise.deviation = 1.0
+    assert not verify(tmp_path / "noise.onnx", model).ok

@@ -10,9 +10,9 @@ def load_tables():
     from keras_seqattn.onnx.lower import activations, integers, reductions, special  # noqa: F401
     from keras_seqattn.onnx.lower import losses, products, series, statistics  # noqa: F401
     from keras_seqattn.onnx.lower import branch, cache, recurrent, scan  # noqa: F401
-    from keras_seqattn.onnx.lower import foreign, recurrent_convolution  # noqa: F401
     from keras_seqattn.onnx.lower import image, preprocessing, resampling, sampling  # noqa: F401
     from keras_seqattn.onnx.lower import fourier, lookup, spectrograms, windows  # noqa: F401
+    from keras_seqattn.onnx.lower import foreign, recurrent_convolution  # noqa: F401
     from keras_seqattn.onnx.lower import convolution, normalization, pooling  # noqa: F401
     from keras_seqattn.onnx.lower import filling, indexing, joining, linalg, loops, moving  # noqa: F401
     from keras_seqattn.onnx.lower import norms, random, scatter, sorting, spectral  # noqa: F401

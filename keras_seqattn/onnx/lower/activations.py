@@ -43,7 +43,7 @@ for _keras_name, (_onnx_name, _attributes) in ACTIVATIONS.items():
 def silu(tracer, operation, x):
     """SiLU. QuickGelu with alpha 1 is the same function, and has the fastest kernel."""
     x = in_result_dtype(tracer, operation, x)
-    if tracer.target.supports("QuickGelu") and x.dtype != "float64":
+    if tracer.target.supports("QuickGelu"):
         return tracer.emit(
             "QuickGelu", [x], {"alpha": 1.0}, domain="com.microsoft", sizes=x.sizes, dtype=x.dtype
         )
@@ -83,6 +83,14 @@ def hard_silu(tracer, operation, x):
     slope = {"alpha": 1 / 6, "beta": 0.5}
     gate = tracer.emit("HardSigmoid", [x], slope, sizes=x.sizes, dtype=x.dtype)
     return tracer.emit("Mul", [x, gate], sizes=x.sizes, dtype=x.dtype)
+
+
+@lowers("Relu")
+def relu(tracer, operation, x):
+    """onnxruntime has no Relu of int64, and all integers are int64 here."""
+    if "int" in x.dtype:
+        return ops.maximum(x, 0)
+    return tracer.emit("Relu", [x], sizes=x.sizes, dtype=x.dtype)
 
 
 @lowers("Relu6")

@@ -136,5 +136,3 @@ def masked_softmax(tracer, layer, inputs, mask=None):
     large = 3e4 if inputs.dtype == "float16" else 1e9
     probabilities = ops.softmax(ops.where(mask, inputs, -large), axis=axis)
     return ops.where(mask, probabilities, 0.0)
-
-

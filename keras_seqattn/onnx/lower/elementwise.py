@@ -99,10 +99,21 @@ def dtype_of(x):
 
 def common_dtype(args):
     """The dtype in which Keras would compare or combine the arguments."""
-    types = [dtype_of(x) for x in args]
+    types = [dtype_of(x) for x in _sizes_as_ints(args)]
     dtype = keras.backend.result_type(*types)
     # With PyTorch, Keras says that 64 bits become 32.
     return _WIDER[dtype] if _WIDER.get(dtype) in types else dtype
+
+
+def _sizes_as_ints(args):
+    """The arguments as Keras has them: sizes are ints there, and beside tensors they have no type.
+
+    In the graph, they are tensors of int64.
+    """
+    sizes = [isinstance(x, Symbol) and x.number is not None for x in args]
+    if all(is_size or not hasattr(x, "dtype") for x, is_size in zip(args, sizes, strict=True)):
+        return args
+    return [1 if is_size else x for x, is_size in zip(args, sizes, strict=True)]
 
 
 def result_dtype(tracer, operation, args):
@@ -111,6 +122,7 @@ def result_dtype(tracer, operation, args):
     Keras's own rules differ from what its backends do in two ways. Some functions of floats say
     that they keep integers. And with PyTorch, they say that 64 bits become 32.
     """
+    args = _sizes_as_ints(args)
     dtype = tracer.output_dtype(operation, args, {})
     given = [x.dtype for x in keras.tree.flatten(args) if isinstance(x, Symbol)]
     floats = [d for d in given if "float" in d]

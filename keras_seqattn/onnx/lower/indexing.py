@@ -153,7 +153,7 @@ def _taken(tracer, x, places, apart):
     if not more and not _is_mask(k):
         return gather(tracer, x, k, axis)
     if not more and len(k.sizes) == 1:
-        sizes = (*x.sizes[:axis], unknown(), *x.sizes[axis + 1 :])
+        sizes = (*x.sizes[:axis], _found(tracer, k), *x.sizes[axis + 1 :])
         return tracer.emit("Compress", [x, k], {"axis": axis}, sizes=sizes, dtype=x.dtype)
     axes, parts = [], []
     for axis, k in places:
@@ -182,8 +182,13 @@ def _coordinates(tracer, mask):
 
 def nonzero(tracer, x):
     """int64 (rank, found), the positions where `x` is not zero."""
-    sizes = (len(x.sizes), unknown())
+    sizes = (len(x.sizes), _found(tracer, x))
     return tracer.emit("NonZero", [x], sizes=sizes, dtype="int32")
+
+
+def _found(tracer, x):
+    """How many elements of `x` are not zero. What is selected by one mask has one length."""
+    return tracer.once(("found", x.value), unknown)
 
 
 def _broadcast(tracer, parts):
@@ -243,7 +248,7 @@ def slice_operation(tracer, operation, inputs, start_indices):
     starts = [_start(tracer, inputs, *at) for at in zip(range(rank), start_indices, lengths)]  # noqa: B905
     ends = [
         _END
-        if n == -1 and not isinstance(n, Symbol)
+        if not isinstance(n, Symbol) and n == -1
         else ops.add(s, n)
         if isinstance(s, Symbol) or isinstance(n, Symbol)
         else int(s) + int(n)

@@ -15,8 +15,8 @@ _LEARNING = "ai.onnx.ml"
 _LEARNING_VERSION = 3
 
 
-@lowers(keras.layers.IntegerLookup)
-def integer_lookup(tracer, layer, inputs):
+@lowers(keras.layers.IntegerLookup, keras.layers.StringLookup)
+def lookup(tracer, layer, inputs):
     x = tracer.symbol(inputs)
     found = looked_up(tracer, layer, x)
     return encoded_tokens(tracer, layer, found)
@@ -24,8 +24,8 @@ def integer_lookup(tracer, layer, inputs):
 
 def looked_up(tracer, layer, x):
     """The values that the table of a lookup layer has for its keys. Keys may be texts."""
-    keys, values = (np.asarray(part) for part in layer.lookup_table.export())
-    keys, values = list(keys.tolist()), list(values.tolist())
+    exported = (np.asarray(part).tolist() for part in layer.lookup_table.export())
+    keys, values = ([_text(entry) for entry in part] for part in exported)
     if layer.mask_token is not None:
         # What is masked comes first: the node takes the first of equal keys.
         masked = 0 if layer.output_mode == "int" else np.iinfo(np.int64).max
@@ -44,18 +44,18 @@ def looked_up(tracer, layer, x):
 
 
 def _encoded(tracer, x, keys, values, default):
-    kinds = {int: "int64", str: "string", bytes: "string", float: "float"}
-    attributes = {}
-    for name, content in (("keys", keys), ("values", values), ("default", [default])):
-        kind = kinds[type(content[0] if content else default)]
-        texts = [_text(entry) for entry in content] if kind == "string" else content
-        plural = f"{name}_{kind}s" if name != "default" else f"default_{kind}"
-        attributes[plural] = texts if name != "default" else texts[0]
+    """One LabelEncoder."""
+    attributes = {f"default_{_kind(default)}": default}
+    for name, entries, kind in (("keys", keys, x.dtype), ("values", values, _kind(default))):
+        kind = "string" if kind == "string" else "int64"
+        attributes[f"{name}_{kind}s"] = entries
     tracer.graph.opset_imports[_LEARNING] = _LEARNING_VERSION
-    dtype = "string" if isinstance(default, str) else "int64"
-    return tracer.emit(
-        "LabelEncoder", [x], attributes, domain=_LEARNING, sizes=x.sizes, dtype=dtype
-    )
+    form = {"sizes": x.sizes, "dtype": _kind(default)}
+    return tracer.emit("LabelEncoder", [x], attributes, domain=_LEARNING, **form)
+
+
+def _kind(value):
+    return "string" if isinstance(value, str) else "int64"
 
 
 def _text(entry):
@@ -128,6 +128,15 @@ def hashing_layer(tracer, layer, inputs):
 
 def _form(layer):
     return layer.output_mode, layer.num_bins, layer.dtype
+
+
+@lowers(keras.layers.TextVectorization)
+def text_vectorization(tracer, layer, inputs):
+    raise ExportError(
+        f"{tracer.where()}: TextVectorization cannot be exported, because ONNX has no operator "
+        "that removes punctuation; call it before the file, and begin the exported model after it, "
+        "with keras.Input(shape, dtype='int64')"
+    )
 
 
 @lowers(keras.layers.HashedCrossing)

@@ -22,7 +22,9 @@ def while_loop(tracer, operation, loop_vars):
 
     def step(_, states):
         made = operation.body(*tree.pack_sequence_as(start, states))
-        new = _flat_like(tracer, start, tuple(made) if is_several else (made,))
+        # The one state of a loop may be given in a tuple and made without one.
+        made = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        new = _flat_like(tracer, start, made)
         return new, goes_on(new)
 
     count = operation.maximum_iterations

@@ -72,7 +72,7 @@ def _places(tracer, counts):
 _MODES = {
     "torch": {"reflect": "reflect", "symmetric": "edge", "replicate": "edge", "circular": "wrap"},
     "tensorflow": {"reflect": "reflect"},
-    "jax": {"reflect": "reflect", "edge": "edge", "wrap": "wrap"},
+    "jax": {"reflect": "reflect", "wrap": "wrap"},
 }
 
 
@@ -88,7 +88,8 @@ def pad(tracer, operation, x, constant_values=None):
         widths *= len(x.sizes)
     if mode == "symmetric" and backend != "torch":
         return _mirrored(tracer, x, widths)
-    onnx_mode = {"constant": "constant", **_MODES.get(backend, {})}.get(mode)
+    # Other lowerings pad with the edge, also on backends where Keras cannot.
+    onnx_mode = {"constant": "constant", "edge": "edge", **_MODES.get(backend, {})}.get(mode)
     if onnx_mode is None:
         raise ExportError(
             f"{tracer.where()}: ops.pad with mode {mode!r} cannot be exported; use "

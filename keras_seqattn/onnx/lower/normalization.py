@@ -108,8 +108,9 @@ def layer_norm(tracer, operation, x, gamma=None, beta=None):
     order = rest + axes
     moved = transpose(tracer, x, order)
     lengths = tuple(x.sizes[a] for a in axes)
+    scale = _layer_scale(tracer, gamma, moved, lengths)
     shift = None if beta is None else _over_axes(tracer, beta, lengths, x.dtype)
-    inputs = [moved, _layer_scale(tracer, gamma, moved, lengths), shift]
+    inputs = [moved, scale, shift]
     result = _norm(tracer, "LayerNormalization", inputs, -len(axes), _epsilon(operation))
     return transpose(tracer, result, np.argsort(order).tolist())
 

@@ -41,7 +41,9 @@ class _Setting:
 
 @lowers("MapCoordinates")
 def map_coordinates(tracer, operation, inputs, coordinates):
-    inputs, coordinates = tracer.symbol(inputs), tracer.symbol(coordinates)
+    inputs = tracer.symbol(inputs)
+    if not isinstance(coordinates, (list, tuple)):
+        coordinates = tracer.symbol(coordinates)
     rank, backend = len(inputs.sizes), keras.backend.backend()
     sizes = [tracer.size(inputs, axis) for axis in range(rank)]
     fixers = _FIXERS_TENSORFLOW if backend == "tensorflow" else _FIXERS

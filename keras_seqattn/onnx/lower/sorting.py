@@ -104,6 +104,8 @@ def search_sorted(tracer, operation, sorted_sequence, values):
 @lowers("Digitize")
 def digitize(tracer, operation, x, bins):
     x, bins = tracer.tensor(x), tracer.tensor(bins)
+    wide = keras.backend.result_type(x.dtype, bins.dtype)
+    x, bins = cast(tracer, x, wide), cast(tracer, bins, wide)
     if keras.backend.backend() == "jax":
         # Only there, bins may be descending.
         rising = ops.less_equal(bins[:1], bins[-1:])

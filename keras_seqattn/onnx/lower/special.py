@@ -135,9 +135,9 @@ def hypot(operation, x, y):
     x, y = ops.absolute(x), ops.absolute(y)
     low, high = ops.minimum(x, y), ops.maximum(x, y)
     length = ops.where(ops.equal(high, 0), 0, high * ops.sqrt(ops.square(low / high) + 1))
-    # With infinity, NaN is a number of any size, but in TensorFlow.
+    # With an infinity, NaN is a number of any size. In TensorFlow, the quotient counts.
     if keras.backend.backend() == "tensorflow":
-        return ops.where(ops.isinf(high), high, length)
+        return length
     return ops.where(ops.logical_or(ops.isinf(x), ops.isinf(y)), math.inf, length)
 
 
@@ -163,10 +163,12 @@ def ldexp(operation, x, exponent):
 
 @through_ops("Heaviside")
 def heaviside(operation, x, at_zero):
-    """NaN counts as 0, and in PyTorch as negative."""
-    if keras.backend.backend() == "torch":
-        return ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
-    return ops.where(x > 0, 1, ops.where(x < 0, 0, at_zero))
+    """NaN stays NaN in JAX. It counts as 0 in TensorFlow, and as negative in PyTorch."""
+    backend = keras.backend.backend()
+    step = ops.where(x > 0, 1, ops.where(ops.equal(x, 0), at_zero, 0))
+    if backend == "torch":
+        return step
+    return ops.where(ops.isnan(x), x if backend == "jax" else at_zero, step)
 
 
 @through_ops("Fmax")

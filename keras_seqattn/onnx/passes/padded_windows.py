@@ -38,6 +38,8 @@ def _widths(node):
         return None
     widths = node.inputs[1].const_value.numpy().tolist()
     rank = len(widths) // 2
+    if rank < 3:
+        return None
     outer = [widths[axis] for axis in (0, 1, rank, rank + 1)]
     inner = widths[2:rank] + widths[rank + 2 :]
     return None if any(outer) or min(inner, default=0) < 0 else inner

@@ -63,7 +63,8 @@ TABLES = [
     _of("u", "n")("arccos arcsin arctanh erf erfc erfinv"),
     _of("p", "n")("arccosh"),
     _of("x y", "i j", "x i", "f x", "n o", "b i", "x c", "f g", "k x")(
-        "add subtract multiply maximum minimum equal not_equal greater greater_equal less less_equal"
+        "add subtract multiply maximum minimum equal not_equal greater greater_equal less"
+        " less_equal"
         " fmax fmin"
     ),
     _of("x p", "i k", "x k", "n o", "b k", "f x", "i j")("divide true_divide divide_no_nan"),

@@ -2,7 +2,10 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
+
+from tests.onnx.numbers.together import differences
 
 RANDOM = np.random.default_rng(3)
 NAN, INF = np.nan, np.inf
@@ -127,3 +130,15 @@ NAMES = ["everywhere", "on a domain", "pairs", "finite pairs"]
 def test_floats(case):
     functions, runs = TABLES[case]
     assert not differences(functions, *runs)
+
+
+WITHOUT_KERNELS = """arccos arcsin arctan arctanh celu cosh elu erf gelu hard_sigmoid leaky_relu
+log_sigmoid selu silu sinh softplus softsign tan""".split()
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="it has no float64")
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_kernels_that_onnxruntime_lacks(dtype):
+    x = {"x": RANDOM.uniform(-0.9, 0.9, size=(3, 7)).astype(dtype)}
+    functions = {name: getattr(ops, name) for name in WITHOUT_KERNELS}
+    assert not differences(functions, x, dtype=dtype, target="ort")

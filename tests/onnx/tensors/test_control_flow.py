@@ -71,7 +71,9 @@ CASES = {
     "nested": lambda x, a, n: nested(x, n),
     "map": lambda x, a, n: ops.map(lambda y: ops.matmul(y, ops.transpose(y)), x),
     "map_dict": lambda x, a, n: ops.map(lambda d: d["a"] @ d["b"], {"a": a, "b": a + 1.0}),
-    "vectorized_map": lambda x, a, n: ops.vectorized_map(lambda y: ops.sum(y, axis=-1) - y[0, 0], x),
+    "vectorized_map": lambda x, a, n: ops.vectorized_map(
+        lambda y: ops.sum(y, axis=-1) - y[0, 0], x
+    ),
     "scan": lambda x, a, n: ops.scan(summed, x[:, 0] * 0.0, ops.transpose(x, (1, 0, 2))),
     "scan_back": lambda x, a, n: ops.scan(
         summed, ops.zeros((3,)), ops.transpose(x[0]) @ x[0], reverse=True
@@ -109,7 +111,7 @@ def growing(x):
 
 REFUSED = {
     "if": (lambda x: x if ops.sum(x) > 0 else -x, "`if`, `while`.*ops.cond, ops.while_loop"),
-    "range": (lambda x: [x for _ in range(ops.argmax(x[0, 0]))][0], "range.*ops.fori_loop"),
+    "range": (lambda x: [x for _ in range(ops.argmax(x[0, 0], axis=0))][0], "range.*ops.fori_loop"),
     "int": (lambda x: x * int(ops.max(x)), "int\\(\\) of Python.*ops.cast"),
     "float": (lambda x: x * float(ops.max(x)), "float\\(\\) of Python.*ops.cast"),
     "for": (lambda x: ops.stack([y for y in x]), "a loop over a tensor.*ops.map or ops.scan"),

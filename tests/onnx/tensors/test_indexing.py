@@ -49,6 +49,7 @@ TENSORS = {
 }
 MASKS = {
     "mask": lambda x, i, n, m: (x[m], x[m[:, 0]]),
+    "mask_of_two": lambda x, i, n, m: x[m] + x[m] * ops.cast(m[m], "float32")[:, None],
 }
 MORE_MASKS = {
     "mask_inside": lambda x, i, n, m: (x[:, m[0]], x[:, m[0], 2]),

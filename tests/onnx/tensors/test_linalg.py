@@ -34,8 +34,8 @@ ELIMINATIONS = {
     "slogdet": lambda a, p, t, b: ops.slogdet(a),
     "logdet": lambda a, p, t, b: ops.logdet(p),
     "inv": lambda a, p, t, b: ops.inv(a),
-    "solve": lambda a, p, t, b: (ops.solve(a, b), ops.solve(a, b[..., 0])),
-    "lu": lambda a, p, t, b: ops.lu_factor(a),
+    "solve": lambda a, p, t, b: (ops.solve(a, b), ops.solve(a[0], b[0, :, 0])),
+    "lu": lambda a, p, t, b: ops.lu_factor(a[0]),
     "cholesky": lambda a, p, t, b: (ops.cholesky(p), ops.cholesky(p, upper=True)),
     "triangular": lambda a, p, t, b: (
         ops.solve_triangular(a, b),
@@ -70,15 +70,20 @@ SPECTRAL = {
 }
 ORDERS = [None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf]
 NORMS = {
-    "of_all": lambda a, p, t, b: (ops.norm(t), ops.norm(t, keepdims=True)),
     "of_vectors": lambda a, p, t, b: [
         ops.norm(t, ord=order, axis=1, keepdims=order == 3)
         for order in (None, 0, 1, 2, 3, -1, 0.5, np.inf, -np.inf)
     ],
     "of_matrices": lambda a, p, t, b: [
-        ops.norm(t, ord=order, axis=axis, keepdims=axis == (2, 1))
-        for order in ORDERS
-        for axis in ((1, 2), (2, 1))
+        ops.norm(t, ord=order, axis=axis) for order in ORDERS for axis in ((1, 2), (2, 1))
+    ],
+}
+# What TensorFlow refuses, or cannot do.
+NOT_TENSORFLOW = {
+    "lu_of_several": lambda a, p, t, b: (ops.lu_factor(a), ops.lu_factor(t)),
+    "of_all": lambda a, p, t, b: (ops.norm(t), ops.norm(t, keepdims=True)),
+    "of_matrices_kept": lambda a, p, t, b: [
+        ops.norm(t, ord=order, axis=(2, 1), keepdims=True) for order in ORDERS
     ],
 }
 
@@ -93,5 +98,47 @@ def _diagonalised(p):
     return ops.matmul(vectors * ops.expand_dims(values, -2), ops.swapaxes(vectors, 1, 2))
 
 
-COMPARE = dict.fromkeys([*ELIMINATIONS, *SPECTRAL, *NORMS], close)
-DEV = {"linalg": ([ELIMINATIONS, SPECTRAL, NORMS], SHAPES, (SMALL, LARGE))}
+CASES = ELIMINATIONS | SPECTRAL | NORMS | ({} if BACKEND == "tensorflow" else NOT_TENSORFLOW)
+
+
+def test_linear_algebra():
+    check_all(CASES, SHAPES, SMALL, LARGE, compare=dict.fromkeys(CASES, close))
+
+
+def test_values_that_decide_alone():
+    """A pivot of 0, a determinant of 0, a column without a tail, one row."""
+    swap = np.array([[[0.0, 2.0], [3.0, 0.0]], [[1.0, 2.0], [2.0, 4.0]]], "float32")
+    cases = {
+        "slogdet": lambda x, y: ops.slogdet(x)[0],
+        "inv": lambda x, y: ops.inv(x[:1]),
+        "qr": lambda x, y: (ops.qr(x[0]), ops.qr(y), ops.qr(ops.transpose(y))),
+        "one": lambda x, y: (ops.inv(x[:1, :1, 1:]), ops.svd(y, compute_uv=False)),
+        "svd": lambda x, y: ops.svd(x, compute_uv=False),
+    }
+    column = np.array([[-3.0], [4.0]], "float32")
+    compare = dict.fromkeys(cases, close)
+    check_all(cases, [(None, 2, 2), (2, 1)], [swap, column], compare=compare)
+
+
+def test_sizes_of_eliminations_may_be_dynamic():
+    a = RANDOM.normal(size=(4, 4)).astype("float32") + 3 * np.eye(4, dtype="float32")
+    cases = {"inv": lambda a: ops.inv(ops.matmul(a, ops.transpose(a)) + ops.eye(ops.shape(a)[0]))}
+    check_all(cases, [(None, 4)], [a], [a[:2]], compare=dict.fromkeys(cases, close))
+
+
+def _refused(function, shape):
+    x = keras.Input(shape)
+    spec = keras.KerasTensor((None, None))
+    build_graph(keras.Model(x, Apply(function, spec, name="own")(x)))
+
+
+def test_singular_values_of_unknown_sizes_are_refused():
+    with pytest.raises(ExportError, match="own: Norm of .*sizes must be fixed"):
+        _refused(lambda x: ops.norm(x, ord="nuc", axis=(1, 2)), (None, 7))
+    with pytest.raises(ExportError, match="own: Pinv of 70 x 80 matrices.*at most 64"):
+        _refused(ops.pinv, (70, 80))
+
+
+def test_vectors_that_complete_a_basis_are_refused():
+    with pytest.raises(ExportError, match="own: ops.svd .*full_matrices=False"):
+        _refused(lambda x: ops.svd(x)[0], (3, 4))

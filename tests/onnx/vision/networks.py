@@ -59,4 +59,4 @@ def u_net(filters=4):
         else:
             x = layers.UpSampling2D()(x)
         x = two(layers.Concatenate()([skips[scale], x]), filters << scale)
-    return keras.Model(inputs, layers.Conv2D(1, 1, activation="sigmoid", name="mask")(x))
+    return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x))

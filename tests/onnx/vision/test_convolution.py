@@ -7,7 +7,7 @@ from keras import layers, ops
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
 from tests.onnx.apply import Apply
-from tests.onnx.vision.many import check_layers
+from tests.onnx.vision.many import TARGETS, check_layers
 
 BACKEND = keras.backend.backend()
 # TensorFlow has neither on a CPU.
@@ -58,7 +58,7 @@ def depthwise(**form):
     yield "separable", layers.SeparableConv2D(5, (3, 2), padding="same", **form)
 
 
-@pytest.mark.parametrize("target", ["portable", "ort"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_two_dimensions(target):
     cases = {**dict(of_rank_two()), **dict(depthwise())}
     cases["grouped"] = layers.Conv2D(4, 3, groups=2)

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_seqattn.onnx import build_graph, export
 from tests.onnx.apply import Apply
-from tests.onnx.vision.many import randomised, session_of
+from tests.onnx.vision.many import ON_JAX, TARGETS, predicted, randomised, session_of
 from tests.onnx.vision.networks import residual, u_net
 
 FIRST = pytest.mark.skipif(
@@ -25,16 +25,16 @@ def compare(model, graph, shapes, tolerance=1e-4):
     """Of float32 sums in another order, through some ten layers."""
     session, rng = session_of(graph), np.random.default_rng(5)
     (name,) = [i.name for i in session.get_inputs()]
-    for shape in shapes:
+    for shape in shapes[: 1 if ON_JAX else None]:
         x = rng.uniform(-2, 9, shape).astype("float32")
-        expected = keras.ops.convert_to_numpy(model(ops.convert_to_tensor(x), training=False))
+        expected = predicted(model, x)
         (actual,) = session.run(None, {name: x})
         assert actual.shape == expected.shape
         error = np.abs(actual - expected).max() / np.abs(expected).max()
         assert error < tolerance, f"{shape}: {error:.1e}"
 
 
-@pytest.mark.parametrize("target", ["portable", "ort"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_residual_network(target):
     model = randomised(residual())
     graph = build_graph(model, target)
@@ -46,6 +46,7 @@ def test_a_residual_network(target):
     assert found["Conv"] == 10 and "Pad" not in found and "Reshape" not in found - found
 
 
+@pytest.mark.backend_free
 def test_batch_normalisation_is_in_the_weights():
     model = randomised(residual())
     found = kinds(build_graph(model, "ort"))
@@ -69,6 +70,7 @@ def test_a_u_net():
     assert kinds(graph)["Transpose"] == 2, "the layouts of the input and the output"
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 def test_other_precisions(precision, tmp_path):
     """Convolutions stay float, or become float16; the rest of the file is as it was."""
@@ -107,11 +109,12 @@ MOVED = {
     "tile": lambda x: ops.tile(x, (1, 2, 1, 3)),
     "flip": lambda x: ops.flip(x, axis=1),
     "take": lambda x: ops.take(x, [2, 0, 1], axis=1),
-    "pooling": lambda x: ops.max_pool(ops.average_pool(x, 2), (1, 2), padding="same"),
+    "pooling": lambda x: ops.max_pool(ops.average_pool(x, 2, 1), (1, 2), 1, padding="same"),
     "permutations": lambda x: ops.transpose(ops.transpose(x, (0, 3, 1, 2)) * 2, (0, 2, 3, 1)),
 }
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", MOVED)
 def test_the_layout_goes_through(name):
     found = through(MOVED[name])
@@ -127,6 +130,7 @@ STOPPED = {
 }
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", STOPPED)
 def test_the_layout_is_changed_where_it_has_to_be(name):
     found = through(STOPPED[name])
@@ -143,11 +147,13 @@ REDUCED = {
 }
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions_end_the_layout(name):
     assert through(REDUCED[name], last=False)["Transpose"] == 1, "the layout of the input"
 
 
+@pytest.mark.backend_free
 def test_a_mean_that_leaves_two_axes_keeps_their_order():
     found = through(lambda x: ops.mean(x, axis=1), last=False)
     assert found["Transpose"] <= 2
@@ -160,6 +166,7 @@ FOLDED = {
 }
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", FOLDED)
 def test_constants_per_channel_are_folded(name):
     found = through(FOLDED[name])
@@ -174,12 +181,14 @@ KEPT = {
 }
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_not_one_constant_per_channel_stays(name):
     found = through(KEPT[name])
     assert set(found) & {"Add", "Sub", "Mul"}
 
 
+@pytest.mark.backend_free
 def test_one_filter_is_not_widened():
     x = keras.Input((5, 7, 6), name="x")
     y = Apply(lambda y: y * ROW[:4])(layers.Conv2D(1, 2)(x))
@@ -187,6 +196,7 @@ def test_one_filter_is_not_widened():
     compare(model, build_graph(model), [(2, 5, 7, 6)])
 
 
+@pytest.mark.backend_free
 def test_a_convolution_that_is_called_twice():
     """The weights that two batch normalisations make of one kernel are two."""
     x = keras.Input((None, 4), name="x")
@@ -197,6 +207,7 @@ def test_a_convolution_that_is_called_twice():
     compare(model, build_graph(model), [(2, 5, 4), (1, 1, 4)])
 
 
+@pytest.mark.backend_free
 def test_a_padding_joins_a_pooling_only_after_a_relu():
     def pooled(before):
         x = keras.Input((5, 7, 4), name="x")

@@ -7,7 +7,7 @@ from keras import layers, ops
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
 from tests.onnx.apply import Apply
-from tests.onnx.vision.many import check_layers, randomised
+from tests.onnx.vision.many import TARGETS, check_layers, randomised
 
 # PyTorch's own kernel takes a single axis for the last one, and fails.
 OTHER_AXES = keras.backend.backend() != "torch"
@@ -53,7 +53,7 @@ if OTHER_AXES:
     CASES["rms other axis"] = Apply(lambda x: ops.rms_normalization(x, axis=1))
 
 
-@pytest.mark.parametrize("target", ["portable", "ort"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_pictures(target):
     # Keras takes the variance as the mean of squares minus the square of the mean on some backends.
     sizes = [(2, 5, 7, 6), (1, 5, 7, 6)]

@@ -6,7 +6,7 @@ from keras import layers
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
-from tests.onnx.vision.many import check_layers
+from tests.onnx.vision.many import TARGETS, check_layers
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
@@ -32,7 +32,7 @@ def test_one_dimension():
     check_layers((None, 3), dict(pools(1)), sizes)
 
 
-@pytest.mark.parametrize("target", ["portable", "ort"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_two_dimensions(target):
     sizes = [(2, 11, 7, 3), (1, 4, 5, 3), (2, 3, 4, 3)]
     check_layers((None, None, 3), dict(pools(2)), sizes, target=target)
