@@ -80,7 +80,9 @@ class Layouts:
 
     def visit(self, node):
         """Rewrite one node, if a value that it reads is known and the node is in the table."""
-        if is_op(node, "Transpose"):
+        if any(v is not None and v.shape is None for v in (*node.inputs, *node.outputs)):
+            return
+        if _permutation(node) is not None:
             self._transpose(node)
             return
         rule = RULES.get((node.domain, node.op_type))
@@ -89,7 +91,7 @@ class Layouts:
 
     def _transpose(self, node):
         source, result = node.inputs[0], node.outputs[0]
-        perm, rank = list(node.attributes["perm"].as_ints()), len(node.inputs[0].shape)
+        perm, rank = _permutation(node), len(source.shape)
         if perm == to_first(rank) and self._has_first(source) and not result.is_graph_output():
             ir.convenience.replace_all_uses_with(result, self.first_of(source, node))
             return
@@ -189,10 +191,15 @@ class Layouts:
         self.graph.remove(node, safe=True)
 
 
+def _permutation(node):
+    """list of ints of a Transpose, or None."""
+    perm = node.attributes.get("perm") if is_op(node, "Transpose") else None
+    return None if perm is None else list(perm.as_ints())
+
+
 def _is_to_first(node):
-    if not is_op(node, "Transpose"):
-        return False
-    return list(node.attributes["perm"].as_ints()) == to_first(len(node.inputs[0].shape))
+    perm = _permutation(node)
+    return perm is not None and perm == to_first(len(perm))
 
 
 def _takes_a_shape(node):
