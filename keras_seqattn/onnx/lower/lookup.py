@@ -72,7 +72,7 @@ def _known_only(tracer, x, keys, values):
 def _hashed_unknown(tracer, layer, x):
     """The places of unknown keys, if there are several."""
     count = layer.num_oov_indices
-    if layer.oov_method == "farmhash":
+    if layer.oov_method == "farmhash" or x.dtype == "string":
         bins = hashing.hashed(tracer, x, count, layer.salt)
     else:
         bins = ops.mod(x, count)
