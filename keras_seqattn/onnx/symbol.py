@@ -81,6 +81,13 @@ class Symbol(keras.KerasTensor):
 def _is_operand(x):
     return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
 
+    def __getitem__(self, key):
+        # For tensors of PyTorch, a list of numbers is a tensor of indices. In the layers of a
+        # functional model, a list is a tuple for Keras; those call the operation itself.
+        if isinstance(key, list) and all(isinstance(k, (int, list)) for k in key):
+            key = np.array(key)
+        return super().__getitem__(key)
+
     # Python asks for these where code decides by a value. While a model is traced, there is none.
 
     def __bool__(self):

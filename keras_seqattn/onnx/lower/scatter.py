@@ -52,16 +52,11 @@ def _wide(tracer, x, indices, updates):
 
 def _combined(tracer, x, indices, updates, reduction):
     """`x` (a, b, ..., rest) with updates combined at indices (n, axes) of its first axes."""
-    depth = indices.sizes[-1]
-    updates = _wide(tracer, x, cast(tracer, indices, "int32"), updates)
+    depth, indices = indices.sizes[-1], cast(tracer, indices, "int32")
+    updates = _wide(tracer, x, indices, updates)
     sizes = [tracer.size(x, axis) for axis in range(depth)]
-    place = None
-    for axis, size in enumerate(sizes):
-        part = ops.cast(indices[..., axis], "int32")
-        part = ops.where(part < 0, part + size, part) if depth > 1 else part
-        place = part if place is None else ops.add(ops.multiply(place, size), part)
+    rows = reshape(tracer, _place(indices, sizes), (math.prod(indices.sizes[:-1]), 1))
     lead, rest = math.prod(x.sizes[:depth]), math.prod(x.sizes[depth:])
-    rows = ops.reshape(place, (-1, 1))
     flat = _scattered(
         tracer,
         reshape(tracer, x, (lead, rest), [ops.prod(ops.stack(sizes)), None]),
@@ -71,6 +66,18 @@ def _combined(tracer, x, indices, updates, reduction):
     )
     shape = [tracer.size(x, axis) for axis in range(len(x.sizes))]
     return reshape(tracer, flat, x.sizes, shape)
+
+
+def _place(indices, sizes):
+    """The positions in the first axes, which have these sizes, as if they were one axis."""
+    if len(sizes) == 1:
+        return indices
+    place = 0
+    for axis, size in enumerate(sizes):
+        part = indices[..., axis]
+        part = ops.where(ops.less(part, 0), ops.add(part, size), part)
+        place = ops.add(ops.multiply(place, size), part)
+    return place
 
 
 def _scattered(tracer, x, rows, updates, reduction):
@@ -116,7 +123,7 @@ def segment(tracer, operation, data, segment_ids):
     rest = [tracer.size(data, axis) for axis in range(1, len(data.sizes))]
     filling = tracer.constant(np.asarray(start(*_limits(data.dtype))), data.dtype).view(data.dtype)
     empty = tracer.filled([count + 1, *rest], filling, data.dtype)
-    result = _combined(tracer, empty, ops.expand_dims(ids, -1), data, reduction)
+    result = _combined(tracer, empty, reshape(tracer, ids, (*ids.sizes, 1)), data, reduction)
     return result[:-1]
 
 

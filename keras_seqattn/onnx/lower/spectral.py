@@ -182,3 +182,14 @@ def matrix_rank(tracer, operation, x):
     if limit is None:
         limit = ops.multiply(values[..., :1], _precision(x))
     return ops.sum(ops.cast(ops.greater(values, limit), "int32"), axis=-1)
+
+
+_NO_FORM = {
+    "Eig": "ops.eig gives complex numbers; use ops.eigh for symmetric matrices",
+    "JVP": "ops.jvp needs the derivative of a function; write the derivative with keras.ops",
+}
+
+
+@lowers(*_NO_FORM)
+def no_form(tracer, operation, *args, **kwargs):
+    raise ExportError(f"{tracer.where()}: {_NO_FORM[type(operation).__name__]}")

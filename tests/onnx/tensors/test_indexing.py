@@ -47,6 +47,8 @@ TENSORS = {
     "with_number": lambda x, i, n, m: (x[:, i[0], 2], x[1, i[0]], x[i[0], 1:3], x[n, :, i[0]]),
     "three": lambda x, i, n, m: x[i, i, i],
 }
+# JAX and TensorFlow take no lists.
+LISTS = {"list": lambda x, i, n, m: (x[[1, 0]], x[:, [1, 0], 2:4], x[..., [[0, 6]]])}
 MASKS = {
     "mask": lambda x, i, n, m: (x[m], x[m[:, 0]]),
     "mask_of_two": lambda x, i, n, m: x[m] + x[m] * ops.cast(m[m], "float32")[:, None],
@@ -59,7 +61,7 @@ MORE_MASKS = {
 
 def test_keys():
     cases = KEYS if BACKEND == "tensorflow" else KEYS | TENSORS | MORE_MASKS
-    cases |= {} if BACKEND == "torch" else BACKWARD
+    cases |= LISTS if BACKEND == "torch" else BACKWARD
     graph = check_all(cases | MASKS, SHAPES, SMALL, LARGE)
     types = [node.op_type for node in graph]
     assert types.count("Compress") >= 1

@@ -139,6 +139,11 @@ def test_singular_values_of_unknown_sizes_are_refused():
         _refused(ops.pinv, (70, 80))
 
 
+def test_what_has_no_form_is_refused():
+    with pytest.raises(ExportError, match="own: ops.eig gives complex numbers; use ops.eigh"):
+        _refused(lambda x: ops.eig(x)[0], (3, 3))
+
+
 def test_vectors_that_complete_a_basis_are_refused():
     with pytest.raises(ExportError, match="own: ops.svd .*full_matrices=False"):
         _refused(lambda x: ops.svd(x)[0], (3, 4))
