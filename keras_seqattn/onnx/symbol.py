@@ -56,11 +56,16 @@ class Symbol(keras.KerasTensor):
     def __jax_array__(self):
         raise AttributeError("__jax_array__")
 
-    # Tensors of all backends compare element by element. KerasTensor compares identities.
+    # Tensors of all backends compare element by element, where KerasTensor compares identities.
+    # Sizes are ints in Keras: `-1 in shape` must not ask for a tensor.
     def __eq__(self, other):
+        if self.number is not None and _number(other) is not None:
+            return self.number == _number(other)
         return keras.ops.equal(self, other) if _is_operand(other) else NotImplemented
 
     def __ne__(self, other):
+        if self.number is not None and _number(other) is not None:
+            return self.number != _number(other)
         return keras.ops.not_equal(self, other) if _is_operand(other) else NotImplemented
 
     __hash__ = keras.KerasTensor.__hash__
@@ -68,6 +73,11 @@ class Symbol(keras.KerasTensor):
     def view(self, dtype):
         """The same ONNX value with another Keras dtype, which has all integers in its bounds."""
         return Symbol(self.value, self.sizes, dtype, self.number, self.bounds)
+
+
+def _number(x):
+    """The int or Size that an argument is, or None."""
+    return x if isinstance(x, int) else getattr(x, "number", None)
 
 
 def _is_operand(x):
