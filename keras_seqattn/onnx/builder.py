@@ -5,6 +5,7 @@ So a dynamic size can be recognised everywhere: `past + sequence` is the sum of 
 a number of blocks is a dimension divided by a number. So a reshape needs no chain of Shape nodes.
 
 Integers are int64 in the whole graph, whatever type Keras has. With one type, there are no casts.
+`emit` adds two where a result may leave its type, so that it wraps as in Keras; see `bounds`.
 """
 
 import contextlib

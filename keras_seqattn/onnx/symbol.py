@@ -57,11 +57,16 @@ class Symbol(keras.KerasTensor):
     def __jax_array__(self):
         raise AttributeError("__jax_array__")
 
-    # Tensors of all backends compare element by element. KerasTensor compares identities.
+    # Tensors of all backends compare element by element, where KerasTensor compares identities.
+    # Sizes are ints in Keras: `-1 in shape` must not ask for a tensor.
     def __eq__(self, other):
+        if self.number is not None and _number(other) is not None:
+            return self.number == _number(other)
         return keras.ops.equal(self, other) if _is_operand(other) else NotImplemented
 
     def __ne__(self, other):
+        if self.number is not None and _number(other) is not None:
+            return self.number != _number(other)
         return keras.ops.not_equal(self, other) if _is_operand(other) else NotImplemented
 
     __hash__ = keras.KerasTensor.__hash__
@@ -76,6 +81,11 @@ class Symbol(keras.KerasTensor):
         if self.reshaped_from is not self:
             twin.reshaped_from = self.reshaped_from
         return twin
+
+
+def _number(x):
+    """The int or Size that an argument is, or None."""
+    return x if isinstance(x, int) else getattr(x, "number", None)
 
 
 def _is_operand(x):

@@ -55,6 +55,8 @@ REDUCTIONS = of_x(
     | {
         "max_initial": lambda x: ops.max(x, axis=1, initial=0.5),
         "min_initial": lambda x: ops.min(x, initial=-0.5),
+        "sum_no_axes": lambda x: ops.sum(x, axis=()),
+        "mean_no_axes": lambda x: ops.mean(x, axis=()),
         "count": lambda x: ops.count_nonzero(ops.round(x[:, 0]), axis=1),
         "count_all": lambda x: ops.count_nonzero(ops.round(x)),
         "cumsum_all": lambda x: ops.cumsum(x),
