@@ -76,9 +76,7 @@ def _of_inputs(tracer, cell, x):
 
 def _step(cell, z, h, c):
     """(h, [h, c]) after one step. The gates of Keras: input, forget, candidate, output."""
-    z = ops.add(
-        z, ops.conv(h, cell.recurrent_kernel, padding="same", data_format="channels_first")
-    )
+    z = ops.add(z, ops.conv(h, cell.recurrent_kernel, padding="same", data_format="channels_first"))
     i, f, candidate, o = ops.split(z, 4, axis=1)
     i, f, o = (cell.recurrent_activation(gate) for gate in (i, f, o))
     c = ops.add(ops.multiply(f, c), ops.multiply(i, cell.activation(candidate)))

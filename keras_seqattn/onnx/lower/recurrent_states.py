@@ -12,7 +12,9 @@ def refuse_dropout(tracer, layer, training):
     ExportError: the layer was called so that it drops values.
     """
     kind = type(layer).__name__
-    dropped = any(getattr(c, n, 0) for c in cells_of(layer) for n in ("dropout", "recurrent_dropout"))
+    dropped = any(
+        getattr(c, n, 0) for c in cells_of(layer) for n in ("dropout", "recurrent_dropout")
+    )
     if training and dropped:
         raise ExportError(
             f"{tracer.where()}: {kind} was called with training=True, and a file has no dropout; "
