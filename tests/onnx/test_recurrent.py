@@ -335,17 +335,3 @@ def always_training():
 def test_refused(build, message):
     with pytest.raises(ExportError, match=message):
         build_graph(build())
-
-
-def test_convolutional_recurrence_is_refused():
-    x = keras.Input((None, 11, WIDTH))
-    with pytest.raises(ExportError, match="c: ConvLSTM1D has no ONNX lowering; write its step"):
-        build_graph(keras.Model(x, layers.ConvLSTM1D(3, 2, name="c")(x)))
-
-
-@pytest.mark.parametrize("wrap", [lambda x: x, layers.Bidirectional])
-def test_stateful_layers_are_refused_with_a_way_out(wrap):
-    x = keras.Input(batch_shape=(2, None, WIDTH))
-    stateful = wrap(layers.GRU(3, stateful=True, name="gru"))
-    with pytest.raises(ExportError, match="stateful=True .* initial_state"):
-        build_graph(keras.Model(x, stateful(x)))

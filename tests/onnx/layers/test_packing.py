@@ -2,9 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from tests.onnx.layers.agree import check, normal, operators
+
+pytestmark = pytest.mark.backend_free
 
 FEED = {"x": normal(2, 3, 12)}
 
