@@ -306,3 +306,18 @@ def test_a_precision_keeps_the_integers(tmp_path):
     assert files["fp32"].keys() == files["int4"].keys()
     for name, values in files["fp32"].items():
         assert np.array_equal(values, files["int4"][name])
+
+
+@pytest.mark.backend_free
+def test_half_precision_leaves_scales_alone(tmp_path):
+    """Weights below 1e-4 have scales that float16 holds with two digits or fewer."""
+    x = keras.Input((None, 256), name="x")
+    model = keras.Model(x, {"y": layers.Dense(300, name="small")(x)})
+    kernel = model.get_layer("small").kernel
+    kernel.assign(np.random.default_rng(6).normal(size=kernel.shape) * 1e-5)
+    model.quantize(config=Q.Int4QuantizationConfig(block_size=16))
+    export(model, tmp_path / "half.onnx", precision="float16", verify=False)
+    given = np.random.default_rng(2).normal(size=(2, 5, 256)).astype("float32")
+    expected = to_numpy(model({"x": given}))["y"]
+    session = onnxruntime.InferenceSession(tmp_path / "half.onnx")
+    assert np.abs(session.run(None, {"x": given})[0] - expected).max() < 1e-4 * expected.max()
