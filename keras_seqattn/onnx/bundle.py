@@ -122,7 +122,6 @@ def export(
             f"not {place.path}"
         )
     target = get_target(target)
-    check_floats(precision, target)
     if verify:
         check_onnxruntime(target, onnxruntime.__version__)
     files = {} if single else _companions(model, tokenizer, verify)
@@ -167,6 +166,7 @@ def _verified(path, model, lengths, progress, providers):
 
 def _graphs(model, target, precision, opset, ports, route, progress):
     """dict of file name without suffix -> graph, quantised and labelled."""
+    check_floats(precision, target)
     if route == "tf2onnx":
         if ports:
             raise ExportError("ports= needs route 'trace': tf2onnx writes no declaration of ports")

@@ -78,7 +78,8 @@ class _Rewriting:
         for cache in self.caches:
             cache.type = ir.TensorType(_HALF)
         for value in self.floats & set(graph.initializers.values()):
-            if value.const_value.size > _SMALL:
+            # Scales of quantised weights may be smaller than float16 holds well.
+            if value.const_value.size > _SMALL and not value.meta.get("scales"):
                 value.const_value = _half_tensor(value, value.name)
                 value.type = ir.TensorType(_HALF)
 

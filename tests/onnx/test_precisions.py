@@ -188,3 +188,11 @@ def test_an_int8_head_over_an_int4_body(tmp_path):
 def test_an_int8_head_that_is_tied(target, tmp_path):
     model = tiny.decoder("llama")
     assert onnx.export(model, tmp_path / "out", precision="int4_int8_head", target=target).ok
+
+
+def test_a_target_without_float16(tmp_path):
+    onnx.register_target(onnx.Target("float32_only", floats=frozenset({"float32"})))
+    with pytest.raises(ExportError, match="float16 needs float16, and the target float32_only"):
+        onnx.export(
+            tiny.encoder("bert"), tmp_path / "out", target="float32_only", precision="float16"
+        )

@@ -106,7 +106,11 @@ def reversible_embedding(tracer, layer, inputs, reverse=False):
         return layer.call(inputs, reverse=reverse)
     table = _merged_table(tracer, layer)
     if not reverse:
-        return _looked_up(table, inputs)
+        found = _looked_up(table, inputs)
+        # This layer sets the mask itself, as `call` does.
+        if layer.mask_zero:
+            found._keras_mask = ops.not_equal(inputs, 0)
+        return found
     kernel = ops.transpose(table)
     if layer.reverse_dtype is not None:
         inputs, kernel = (ops.cast(x, layer.reverse_dtype) for x in (inputs, kernel))

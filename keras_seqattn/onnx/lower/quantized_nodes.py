@@ -266,7 +266,9 @@ def _weight(tracer, rows, part, shape, kind, read):
 
     def make():
         name = tracer.unique_name(f"{rows.name}/{part}")
-        return _initializer(tracer, name, shape, kind, read)
+        symbol = _initializer(tracer, name, shape, kind, read)
+        symbol.value.meta["scales"] = kind == _FLOAT
+        return symbol
 
     return tracer.once(("quantised", rows.key, part), make)
 
