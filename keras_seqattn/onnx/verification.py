@@ -4,10 +4,10 @@ import os
 
 from keras_seqattn.errors import BundleError
 from keras_seqattn.onnx.arguments import (
+    adopted_model,
     check_lengths,
     check_model,
     check_progress,
-    adopted_model,
     checked_path,
 )
 from keras_seqattn.onnx.comparison import Comparison

@@ -129,9 +129,7 @@ def test_companions(tmp_path):
     vocabulary = {token: index for index, token in enumerate([*letters, "he", "<|endoftext|>"])}
     tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=vocabulary, merges=["h e"])
     preprocessor = keras_hub.models.GPT2CausalLMPreprocessor(tokenizer, sequence_length=32)
-    backbone = keras_hub.models.GPT2Backbone(
-        **SMALL | HEADS | {"vocabulary_size": len(vocabulary)}
-    )
+    backbone = keras_hub.models.GPT2Backbone(**SMALL | HEADS | {"vocabulary_size": len(vocabulary)})
     model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=preprocessor)
     model.compile(sampler=keras_hub.samplers.TopPSampler(p=0.7, k=9, temperature=0.5))
     export(model, tmp_path / "b", lengths=[3])
