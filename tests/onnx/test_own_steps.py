@@ -9,6 +9,8 @@ from keras import ops
 from keras_seqattn.onnx import build_graph, write_onnx
 from tests.helpers import randomise
 
+pytestmark = pytest.mark.backend_free
+
 WIDTH = 7
 
 
