@@ -36,6 +36,15 @@ def test_chat(capsys):
 
 
 @pytest.mark.slow
+def test_keras_hub_causal_lm(tmp_path):
+    pytest.importorskip("keras_hub", reason="needs pip install --no-deps keras-hub")
+    losses, tokens = run("keras_hub_causal_lm", folder=tmp_path)
+    # ln(128) is 4.85: what a model that knows nothing gets. This is the mean of the first epoch.
+    assert losses[-1] < 4.3
+    assert len(tokens) == 40 and (tmp_path / "bundle" / "model.onnx").exists()
+
+
+@pytest.mark.slow
 def test_semantic_search():
     found = run("semantic_search", queries=("make a file smaller",))
     assert {"gzip", "bz2"} & set(found["make a file smaller"])

@@ -112,7 +112,11 @@ def hub_seq2seq_config(source, cache_shape):
             config[f"{side}_ffn_dim"] = int(backbone.intermediate_dim)
     else:
         config |= {"num_layers": layers, "num_decoder_layers": layers}
-        config |= {"num_heads": heads, "d_kv": size, "d_ff": _first(backbone, ("intermediate_dim",))}
+        config |= {
+            "num_heads": heads,
+            "d_kv": size,
+            "d_ff": _first(backbone, ("intermediate_dim",)),
+        }
     longest = hub_limit(source)
     if longest is not None:
         config["max_position_embeddings"] = longest

@@ -64,7 +64,11 @@ def _encoder(source):
 
 
 def _step(source):
-    size, dtype, shape = source.backbone.vocabulary_size, source.compute_dtype, _cache_shapes(source)
+    size, dtype, shape = (
+        source.backbone.vocabulary_size,
+        source.compute_dtype,
+        _cache_shapes(source),
+    )
     own = cache_ports(shape, dtype, "cache", names.PAST_TARGET, "decoder")
     cross = cache_ports(shape, dtype, "source_cache", names.PAST_SOURCE, "encoder")
     # The order of other programs: for each layer those of the decoder, then those of the encoder.

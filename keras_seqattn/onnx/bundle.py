@@ -135,8 +135,7 @@ def export(
         else:
             write_companions(files, folder, graphs.get(MODEL) if task.generates else None)
         written = os.path.join(folder, place.name) if single else folder
-        how = lengths, progress, target.providers
-        report = _verified(written, model, *how) if verify else None
+        report = _verified(written, model, lengths, progress, target) if verify else None
         if not single:
             write_report(report, folder, _description(graphs, folder))
     return report
@@ -150,7 +149,7 @@ def _companions(model, tokenizer, verify):
     return files
 
 
-def _verified(path, model, lengths, progress, providers):
+def _verified(path, model, lengths, progress, target):
     """The report on the written files.
 
     Raises:
@@ -158,7 +157,8 @@ def _verified(path, model, lengths, progress, providers):
     """
     progress = _stage(progress, "verify")
     with written_only_if_usable():
-        report = run_verify(path, model, lengths=lengths, progress=progress, providers=providers)
+        how = {"lengths": lengths, "progress": progress, "providers": target.providers}
+        report = run_verify(path, model, **how)
     if not report.ok:
         raise ExportError(f"nothing was written: {report.summary()}")
     return report

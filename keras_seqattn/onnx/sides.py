@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_seqattn.errors import BundleError, InputError, SeqAttnError
 from keras_seqattn.models.compiled import compiled
-from keras_seqattn.models.sequence_model import SequenceModel
+from keras_seqattn.models.functional import PortModel
 from keras_seqattn.onnx.refusals import reason
 
 # Filters of warnings are global in a process. If two threads change them, the last one to finish
@@ -48,7 +48,7 @@ def model_function(model):
     """A function that calls the model. JAX would compile each operation for each shape. Here it
     compiles the whole model, once for all verifications.
     """
-    if keras.backend.backend() != "jax" or not isinstance(model, SequenceModel):
+    if keras.backend.backend() != "jax" or not isinstance(model, PortModel):
         return lambda inputs: model(inputs, training=False)
     if not hasattr(model, "_compiled"):
         model._compiled = compiled(model)

@@ -38,8 +38,8 @@ def einsum(tracer, operation, *xs):
 
 
 def _projection(subscripts, xs):
-    """The number of contracted axes if this is `x @ w` over the last axes of x and the first of w,
-    else None."""
+    """The number of contracted axes, and the order of the axes of w, if this is `x @ w` over the
+    last axes of x, else None. Weights may have their axes in any order."""
     if (
         len(xs) != 2
         or "->" not in subscripts
@@ -49,17 +49,24 @@ def _projection(subscripts, xs):
         return None
     inputs, output = subscripts.split("->")
     left, right = inputs.split(",")
-    shared = [c for c in left if c in right]
-    n = len(shared)
-    fits = n and left[-n:] == right[:n] == "".join(shared) and output == left[:-n] + right[n:]
-    return n if fits else None
+    n = sum(c in right for c in left)
+    kept, made = left[: len(left) - n], output[len(left) - n :]
+    contracted = left[len(kept) :]
+    fits = n and output.startswith(kept) and not set(kept) & set(right)
+    if not fits or sorted(contracted + made) != sorted(right) or len(set(right)) != len(right):
+        return None
+    return n, tuple(right.index(c) for c in contracted + made)
 
 
-def _project(tracer, x, weight, contracted, sizes):
+def _project(tracer, x, weight, projection, sizes):
     """An einsum that is a linear map, as one MatMul with a 2-D view of the weight."""
-    rows = math.prod(weight.sizes[:contracted])
-    columns = math.prod(weight.sizes[contracted:])
-    flat = tracer.once(("flat", weight.value), lambda: flat_weight(tracer, weight, (rows, columns)))
+    contracted, order = projection
+    shape = [weight.sizes[axis] for axis in order]
+    rows, columns = math.prod(shape[:contracted]), math.prod(shape[contracted:])
+    flat = tracer.once(
+        ("flat", weight.value, order),
+        lambda: flat_weight(tracer, weight, (rows, columns), order),
+    )
     lead = x.sizes[: len(x.sizes) - contracted]
     x = reshape(tracer, x, (*lead, rows))
     product = tracer.emit("MatMul", [x, flat], sizes=(*lead, columns), dtype=x.dtype)
@@ -95,13 +102,20 @@ def _is_split_bias(x, bias):
     )  # fmt: skip
 
 
-def flat_weight(tracer, weight, shape):
-    """The same initializer with another shape, made when it is written."""
-    if weight.sizes == shape:
+def flat_weight(tracer, weight, shape, order=None):
+    """The same initializer with another shape, made when it is written.
+
+    Args:
+        order: None, or the axes of the weight in the order that they have before the reshape.
+    """
+    order = tuple(range(len(weight.sizes))) if order is None else order
+    if weight.sizes == shape and list(order) == sorted(order):
         return weight
     source = weight.value.const_value
     name = tracer.unique_name(weight.value.name + "/flat")
-    value = lazy_initializer(name, shape, source.dtype, lambda: source.numpy().reshape(shape))
+    value = lazy_initializer(
+        name, shape, source.dtype, lambda: source.numpy().transpose(order).reshape(shape)
+    )
     tracer.graph.register_initializer(value)
     return Symbol(value, shape, weight.dtype)
 

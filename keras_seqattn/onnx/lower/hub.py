@@ -20,6 +20,12 @@ from keras import ops
 from keras_seqattn.models.hub_decoder import HubStep
 from keras_seqattn.models.hub_seq2seq import HubEncoder, HubSeq2SeqStep
 from keras_seqattn.onnx.keras_internals import all_layers, replaced
+from keras_seqattn.onnx.lower.hub_values import (
+    before_repeat,
+    is_behind,
+    keeping_parts,
+    transposed_input,
+)
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape
 from keras_seqattn.onnx.symbol import Symbol
@@ -30,11 +36,13 @@ from keras_seqattn.ops.positions import PositionIds
 _PLAIN = {"scale": lambda layer: layer._inv_norm_factor}
 _SCALED = {
     "scale": lambda layer: (
-        layer.head_dim
-        if layer.query_head_dim_normalize
-        else layer.hidden_dim // layer.num_query_heads
-    )
-    ** -0.5,
+        (
+            layer.head_dim
+            if layer.query_head_dim_normalize
+            else layer.hidden_dim // layer.num_query_heads
+        )
+        ** -0.5
+    ),
     "softcap": lambda layer: layer.logit_soft_cap,
 }
 # Classes whose `_compute_attention` is scaled dot-product attention with a mask -> the arguments
@@ -103,7 +111,7 @@ class _Step:
 
     def _replacements(self, source):
         """(owner, name, replacement) of all of them."""
-        yield ops, "stack", _stack(ops.stack)
+        yield ops, "stack", keeping_parts(ops.stack)
         yield ops, "concatenate", self._concatenate(ops.concatenate)
         yield ops, "slice_update", self._slice_update(ops.slice_update)
         for module in list(sys.modules.values()):
@@ -144,7 +152,7 @@ class _Step:
         def concatenate(xs, axis=-1):
             """Notes which values are a past with room for the new tokens."""
             result = original(xs, axis)
-            past = _transposed_input(self.tracer, xs[0])
+            past = transposed_input(self.tracer, xs[0])
             if past is not None and axis == 1:
                 self._rooms[result.value] = xs[0], past
             return result
@@ -154,7 +162,7 @@ class _Step:
     def _slice_update(self, original):
         def slice_update(inputs, start_indices, updates):
             room = self._rooms.get(getattr(inputs, "value", None))
-            if room is None or not _is_behind(room[0], inputs, start_indices, updates):
+            if room is None or not is_behind(room[0], inputs, start_indices, updates):
                 return original(inputs, start_indices, updates)
             before, past = room
             updates = ops.cast(updates, inputs.dtype)
@@ -173,7 +181,9 @@ class _Step:
 
     def _causal_mask(self, original):
         def compute_causal_mask(batch_size, input_length, output_length, cache_index=0):
-            lengths = [n.number if isinstance(n, Symbol) else n for n in (output_length, input_length)]
+            lengths = [
+                n.number if isinstance(n, Symbol) else n for n in (output_length, input_length)
+            ]
             if lengths != [self.length, self.total]:
                 return original(batch_size, input_length, output_length, cache_index)
             return self._allowed(None)
@@ -260,7 +270,7 @@ class _Step:
 
     def _past(self, x):
         """(past, new tokens, value of both) of the keys or values of all tokens, or None."""
-        value = _before_repeat(x.value)
+        value = before_repeat(x.value)
         grown = self._grown.get(value)
         return None if grown is None else (*grown, value)
 
@@ -279,9 +289,7 @@ class _Step:
     def _positions(self, length):
         """The positions int (b, t) of the new tokens, or (b, p + t) of all."""
         tokens = self.ids if length == self.length else self.mask
-        return self.tracer.once(
-            ("hub positions", length), lambda: PositionIds()(self.mask, tokens)
-        )
+        return self.tracer.once(("hub positions", length), lambda: PositionIds()(self.mask, tokens))
 
     def _rotate(self, original):
         def apply_rotary_pos_emb(layer, tensor, cos_emb, sin_emb):
@@ -300,7 +308,6 @@ class _Step:
             return reshape(self.tracer, rotated, tensor.sizes)
 
         return apply_rotary_pos_emb
-
 
     def _angles(self, layer, x, start_index=0):
         """`SmolLM3RotaryEmbedding` at the positions of this step."""
@@ -338,68 +345,6 @@ def _uses_window(layer):
     """Whether a layer whose `_compute_attention` is replaced would add a window to the mask."""
     uses = getattr(layer, "use_sliding_window_attention", True)
     return bool(uses and getattr(layer, "sliding_window_size", None))
-
-
-class _Stack(Symbol):
-    """The result of `ops.stack`, of which one part can be taken without a node.
-
-    Args:
-        stacked: the Symbol of the result.
-        parts: list of Symbols.
-        axis: int, the axis of the parts.
-    """
-
-    def __init__(self, stacked, parts, axis):
-        super().__init__(stacked.value, stacked.sizes, stacked.dtype)
-        self._parts, self._axis = parts, axis % len(stacked.sizes)
-
-    def __getitem__(self, key):
-        key = key if isinstance(key, tuple) else (key,)
-        entry = key[self._axis] if len(key) > self._axis else None
-        rest = (*key[: self._axis], *key[self._axis + 1 :])
-        plain = all(k is Ellipsis or isinstance(k, slice) and k == slice(None) for k in rest)
-        if isinstance(entry, int) and plain and Ellipsis not in key[: self._axis]:
-            return self._parts[entry]
-        if isinstance(entry, int) and not any(k is None or k is Ellipsis for k in key):
-            return self._parts[entry][rest]
-        return super().__getitem__(key)
-
-
-def _stack(original):
-    def stack(xs, axis=0):
-        result = original(xs, axis)
-        return _Stack(result, list(xs), axis) if isinstance(result, Symbol) else result
-
-    return stack
-
-
-def _is_behind(past, room, start, updates):
-    """Whether new tokens are written behind a past (b, p, g, d) and fill its room."""
-    if not isinstance(start, (list, tuple)):
-        return False
-    at = [n.number if isinstance(n, Symbol) else n for n in start]
-    fills = past.sizes[1] + updates.sizes[1] == room.sizes[1]
-    return fills and at == [0, past.sizes[1], 0, 0]
-
-
-def _transposed_input(tracer, x):
-    """The Symbol of a past (b, g, p, d) of which `x` is the form (b, p, g, d), or None."""
-    node = x.value.producer() if isinstance(x, Symbol) else None
-    if node is None or node.op_type != "Transpose" or node.inputs[0] not in tracer.graph.inputs:
-        return None
-    b, p, g, d = x.sizes
-    return Symbol(node.inputs[0], (b, g, p, d), x.dtype)
-
-
-def _before_repeat(value):
-    """The keys before `ops.repeat` gave each query head its own: Unsqueeze, Expand, Reshape."""
-    made = value
-    for op_type in ("Reshape", "Expand", "Unsqueeze"):
-        node = made.producer()
-        if node is None or node.op_type != op_type:
-            return value
-        made = node.inputs[0]
-    return made
 
 
 def _first(given, choices):
