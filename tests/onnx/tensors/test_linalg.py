@@ -2,7 +2,13 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
+
+from keras_seqattn.errors import ExportError
+from keras_seqattn.onnx import build_graph
+from tests.onnx.apply import Apply
+from tests.onnx.tensors.many import check_all
 
 RANDOM = np.random.default_rng(16)
 BACKEND = keras.backend.backend()
