@@ -1,4 +1,8 @@
-"""One ONNX graph while it is built: its inputs, constants and weights, nodes.
+"""One ONNX graph while it is built: its inputs and sizes, constants and weights, nodes.
+
+Sizes: every dynamic dimension is a `sizes.Size`, and shapes are inferred with integer arithmetic.
+So a dynamic size can be recognised everywhere: `past + sequence` is the sum of two dimensions, and
+a number of blocks is a dimension divided by a number. So a reshape needs no chain of Shape nodes.
 
 Integers are int64 in the whole graph, whatever type Keras has. With one type, there are no casts.
 `emit` adds two where a result may leave its type, so that it wraps as in Keras; see `bounds`.
@@ -14,16 +18,14 @@ import onnx_ir as ir
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import bounds
 from keras_seqattn.onnx import sizes as dynamic
-from keras_seqattn.onnx.graph_sizes import SizedGraph
 from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_initializer
 
 
-class GraphBuilder(SizedGraph):
+class GraphBuilder:
     """Builds one ONNX graph. The lowerings call `emit`, `constant` and `size`."""
 
     def __init__(self, target):
-        super().__init__()
         self.target = target
         # What is called here adds nothing to the paths of layers.
         self._roots = []
@@ -37,9 +39,32 @@ class GraphBuilder(SizedGraph):
         # The classes of the calls that are being lowered, outermost first.
         self._operations = ["the model"]
         self._initializers = {}
+        self._sizes = {}
+        self._dimension_names = {}
+        self._size_labels = {}
         self._memo = {}
 
-    # ---- inputs and outputs
+    # ---- inputs and sizes
+
+    def dimension(self, name):
+        """The Size of the named dimension. `a+b` is the sum of two dimensions."""
+        if "+" in name:
+            return sum(self.dimension(part) for part in name.split("+"))
+        if name not in self._dimension_names:
+            index = len(self._dimension_names)
+            if index == dynamic.MOST_DIMENSIONS:
+                raise ExportError(f"more than {index} dynamic dimensions in the inputs")
+            self._dimension_names[name] = dynamic.dimension(index)
+        return self._dimension_names[name]
+
+    @property
+    def dimension_names(self):
+        """tuple of the names of dynamic dimensions."""
+        return tuple(self._dimension_names)
+
+    def label(self, name, label):
+        """Give the size of a named dimension, or of a sum, another name in the file."""
+        self._size_labels[self.dimension(name)] = label
 
     def add_input(self, name, dimensions, dtype, label=None, file_dtype=None, limits=None):
         """Declare a graph input.
@@ -86,6 +111,74 @@ class GraphBuilder(SizedGraph):
             value = self.emit("Identity", [symbol], sizes=sizes, dtype=dtype).value
         value.name = name
         self.graph.outputs.append(value)
+
+    def size(self, symbol, axis):
+        """The size of an axis: an int if it is static, else a scalar Symbol."""
+        number = symbol.sizes[axis]
+        if not is_dynamic(number):
+            return number
+        known = self._sizes.get(number)
+        if isinstance(known, Symbol):
+            return known
+        source, axis = known or (symbol, axis)
+        shape = self.emit(
+            "Shape",
+            [source],
+            {"start": axis % len(source.sizes), "end": axis % len(source.sizes) + 1},
+            sizes=(1,),
+            dtype="int64",
+        )
+        scalar = self.emit(
+            "Squeeze", [shape, self.constant(np.array([0]))], sizes=(), dtype="int64"
+        )
+        scalar.number = number
+        self._sizes[number] = scalar
+        return scalar
+
+    def numbers(self, shape, what):
+        """The sizes in a shape or a range, as ints.
+
+        Args:
+            shape: ints, scalar Symbols and None. None stays None. An integer that was not computed
+                from sizes becomes a Size that equals no other one.
+            what: str, the purpose of the numbers, for the message.
+
+        Raises:
+            ExportError: a number is no whole number.
+        """
+        for n in shape:
+            if isinstance(n, Symbol) and n.number is None:
+                if n.sizes or "int" not in n.dtype:
+                    raise ExportError(
+                        f"{self.where()}: {what} is a {n.dtype} of shape {n.shape}; give a whole "
+                        "number, for example ops.cast(n, 'int32')"
+                    )
+                n.number = dynamic.unknown()
+            if isinstance(n, Symbol):
+                self.register_number(n, n.number)
+        return [n.number if isinstance(n, Symbol) else n for n in shape]
+
+    def scalar(self, number):
+        """The Symbol of a registered dynamic size, or None."""
+        known = self._sizes.get(number)
+        if known is None or isinstance(known, Symbol):
+            return known
+        return self.size(*known)
+
+    def _known_scalar(self, number):
+        scalar = self.scalar(number)
+        if scalar is None:
+            raise ExportError(
+                f"{self.where()}: {self._operations[-1]} needs a length that is known only at run "
+                "time, and no tensor here has it; take it from ops.shape(x)"
+            )
+        return scalar
+
+    def register_number(self, symbol, number):
+        """Note that an integer scalar is a size, because it is computed from sizes."""
+        symbol.number = number
+        if is_dynamic(number):
+            self._sizes.setdefault(number, symbol)
 
     # ---- constants and weights
 
@@ -167,6 +260,25 @@ class GraphBuilder(SizedGraph):
             return self._known_scalar(x)
         x = keras.ops.convert_to_tensor(x)
         return self.symbol(x).view(keras.backend.standardize_dtype(x.dtype))
+
+    def vector(self, numbers):
+        """A 1-D int64 Symbol from ints, Sizes and scalar Symbols."""
+        numbers = [self._known_scalar(n) if is_dynamic(n) else _plain(n) for n in numbers]
+        if all(isinstance(n, (int, np.integer)) for n in numbers):
+            return self.constant(np.array(numbers, np.int64))
+        parts = []
+        for n in numbers:
+            if isinstance(n, Symbol):
+                if n.value.producer() is not None and n.value.producer().op_type == "Squeeze":
+                    n = Symbol(n.value.producer().inputs[0], (1,), "int64")
+                else:
+                    n = self.emit(
+                        "Reshape", [n, self.constant(np.array([1]))], sizes=(1,), dtype="int64"
+                    )
+            else:
+                n = self.constant(np.array([n]))
+            parts.append(n)
+        return self.emit("Concat", parts, {"axis": 0}, sizes=(len(parts),), dtype="int64")
 
     # ---- nodes
 
@@ -302,6 +414,12 @@ class GraphBuilder(SizedGraph):
         return self.emit(
             "Expand", [self.symbol(content, dtype), self.vector(shape)], sizes=sizes, dtype=dtype
         )
+
+
+def _plain(n):
+    """A number as a plain int, if a Symbol is known to be one."""
+    known = isinstance(n, Symbol) and isinstance(n.number, int) and not is_dynamic(n.number)
+    return n.number if known else n
 
 
 def _is_initializer(x):
