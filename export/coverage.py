@@ -5,8 +5,8 @@ Usage: python export/coverage.py [--backends tensorflow jax torch] [--only NAME 
 
 Each backend runs in a process of its own. Each name is exported in its cases (tests/onnx/cases),
 run in onnxruntime with several sizes, and compared with Keras. With `--keras`, `model.export` of
-Keras writes the same layer, for comparison. Results are kept in the cache: a run continues where the one
-before it was interrupted.
+Keras writes the same layer, for comparison. Results are kept in the cache: a run continues where
+the one before it was interrupted.
 """
 
 import argparse
