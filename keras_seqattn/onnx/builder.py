@@ -8,7 +8,6 @@ Integers are int64 in the whole graph, whatever type Keras has. With one type, t
 `emit` adds two where a result may leave its type, so that it wraps as in Keras; see `bounds`.
 """
 
-import contextlib
 import hashlib
 
 import keras
@@ -18,11 +17,13 @@ import onnx_ir as ir
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import bounds
 from keras_seqattn.onnx import sizes as dynamic
+from keras_seqattn.onnx.bodies import Bodies
 from keras_seqattn.onnx.sizes import is_dynamic
 from keras_seqattn.onnx.symbol import BOUNDARY_DTYPES, DTYPES, Symbol, lazy_initializer
+from keras_seqattn.onnx.wrapped_integers import WrappedIntegers
 
 
-class GraphBuilder:
+class GraphBuilder(Bodies, WrappedIntegers):
     """Builds one ONNX graph. The lowerings call `emit`, `constant` and `size`."""
 
     def __init__(self, target):
@@ -327,25 +328,6 @@ class GraphBuilder:
         if domain not in self.target.opset_imports:
             self.graph.opset_imports.setdefault(domain, 1)
 
-    def _bounded(self, symbol, place, op_type, inputs, attributes):
-        """The output of a node with the bounds of its integers. It wraps if it may overflow."""
-        sizes, dtype = symbol.sizes, symbol.dtype
-        found = bounds.of_result(op_type, inputs, attributes, sizes, dtype, place)
-        if bounds.overflows(found, inputs, dtype):
-            return self.wrapped(symbol)
-        if found is not None and bounds.fits(found, dtype):
-            symbol.bounds = found
-        return symbol
-
-    def wrapped(self, symbol):
-        """Integers as their dtype holds them, modulo 2**bits."""
-        sizes, dtype = symbol.sizes, symbol.dtype
-        kind = BOUNDARY_DTYPES[dtype]
-        narrow = self.emit("Cast", [symbol], {"to": int(kind)}, sizes=sizes, dtype=dtype)
-        narrow.value.type = ir.TensorType(kind)
-        narrow.bounds = bounds.of_dtype(dtype)
-        return self.emit("Cast", [narrow], {"to": int(DTYPES[dtype])}, sizes=sizes, dtype=dtype)
-
     def once(self, key, build):
         """The result of `build()`, called only once for a key. All layers share the Symbol."""
         if key not in self._memo:
@@ -355,41 +337,6 @@ class GraphBuilder:
             finally:
                 self._scope = scope
         return self._memo[key]
-
-    @contextlib.contextmanager
-    def body(self, name):
-        """A graph inside a node. Nodes that are emitted in the `with` block go into it.
-
-        It may read all earlier values. Its own values are not known outside. Weights and constants
-        still go into the main graph.
-        """
-        block, memo, sizes = self._block, self._memo, self._sizes
-        graph = ir.Graph((), (), nodes=(), name=self.unique_name("/".join([*self._scope, name])))
-        self._block, self._memo, self._sizes = graph, dict(memo), dict(sizes)
-        try:
-            yield graph
-        finally:
-            memo.update({k: x for k, x in self._memo.items() if _is_initializer(x)})
-            self._block, self._memo, self._sizes = block, memo, sizes
-
-    @contextlib.contextmanager
-    def main_graph(self):
-        """Nodes that are emitted in the `with` block go into the main graph, even inside a body.
-
-        They may read only weights and constants.
-        """
-        block, self._block = self._block, self.graph
-        try:
-            yield
-        finally:
-            self._block = block
-
-    def body_input(self, graph, name, sizes, dtype):
-        """Declare an input of a body."""
-        name = self.unique_name(f"{graph.name}/{name}")
-        value = self._new_value(name, (sizes, dtype))
-        graph.inputs.append(value)
-        return Symbol(value, sizes, dtype)
 
     def _new_value(self, name, spec):
         sizes, dtype = spec
@@ -420,10 +367,6 @@ def _plain(n):
     """A number as a plain int, if a Symbol is known to be one."""
     known = isinstance(n, Symbol) and isinstance(n.number, int) and not is_dynamic(n.number)
     return n.number if known else n
-
-
-def _is_initializer(x):
-    return isinstance(x, Symbol) and x.value.const_value is not None
 
 
 def _is_wrapped(value, kind):

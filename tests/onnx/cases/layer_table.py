@@ -93,7 +93,8 @@ LAYERS = {
             for name in (
                 "relu relu6 leaky_relu elu selu celu gelu silu hard_sigmoid hard_silu"
                 " hard_tanh sigmoid tanh tanh_shrink softplus softsign exponential linear softmax"
-                " log_softmax log_sigmoid mish squareplus soft_shrink hard_shrink sparse_plus sparse_sigmoid"
+                " log_softmax log_sigmoid mish squareplus soft_shrink hard_shrink sparse_plus"
+                " sparse_sigmoid"
             ).split()
         ],
     ),

@@ -37,11 +37,11 @@ class Case:
         """list of tensors: what Keras computes of tensors by name. It raises errors of Keras."""
         if self.layer is not None:
             # As `predict` does it: some layers compute something else in training.
-            return _flat(self._model({n: tensors[n] for n in self.inputs}, training=False))
+            return _flat(self.model({n: tensors[n] for n in self.inputs}, training=False))
         return _flat(self.function(*[tensors[name] for name in self.inputs]))
 
     @functools.cached_property
-    def _model(self):
+    def model(self):
         """The model of a layer, with drawn weights."""
         tensors = {name: INPUTS[name].tensor(name) for name in self.inputs}
         model = keras.Model(tensors, _flat(self.function(*tensors.values())))
@@ -101,7 +101,7 @@ def outcomes(cases, runs=SIZES, target="ort"):
     expected, found = {}, {}
     for sizes in runs:
         able = [case for case in cases if case.name not in found]
-        for name, result in _in_keras(able, sizes).items():
+        for name, result in references(able, sizes).items():
             if isinstance(result, Exception):
                 text = f"{type(result).__name__}: {str(result)[:200]}"
                 found[name] = Outcome("not in Keras", text=text)
@@ -111,7 +111,7 @@ def outcomes(cases, runs=SIZES, target="ort"):
     return found | (_compared(able, expected, runs, target) if able else {})
 
 
-def _in_keras(cases, sizes):
+def references(cases, sizes):
     """dict of name -> list of arrays that Keras gives, or the exception that it raises."""
     names = {name for case in cases for name in case.inputs}
     given = {n: keras.ops.convert_to_tensor(a) for n, a in arrays(names, sizes).items()}
@@ -122,7 +122,7 @@ def _in_keras(cases, sizes):
         except Exception:
             if len(cases) > 1:
                 halves = cases[: len(cases) // 2], cases[len(cases) // 2 :]
-                return _in_keras(halves[0], sizes) | _in_keras(halves[1], sizes)
+                return references(halves[0], sizes) | references(halves[1], sizes)
     return {case.name: _tried(case, given) for case in cases}
 
 
