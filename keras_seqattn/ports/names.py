@@ -94,7 +94,7 @@ def kept_names(paths):
 
 
 def follower(name):
-    """The name of the output with the new value of what a layer keeps: `a/state` -> `a/new_state`."""
+    """The name of the output with the new value of an input: `a/state` -> `a/new_state`."""
     layer, _, last = name.rpartition("/")
     return f"{layer}/new_{last}" if layer else f"new_{last}"
 
