@@ -3,8 +3,6 @@
 Only the commands that need Keras import it, so the others start at once.
 """
 
-import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -12,9 +10,8 @@ import warnings
 from pathlib import Path
 
 from keras_seqattn import __version__, console
-from keras_seqattn.errors import ConfigError, InputError
-
-_BACKENDS = ("tensorflow", "jax", "torch")
+from keras_seqattn.backends import start_keras
+from keras_seqattn.errors import InputError
 
 
 def main(argv=None):
@@ -30,47 +27,6 @@ def main(argv=None):
     """
     arguments = _parser().parse_args(argv)
     return console.run(lambda: arguments.run(arguments))
-
-
-def choose_backend():
-    """Set KERAS_BACKEND to an installed backend, if it is not set. Call it before importing Keras.
-
-    The backend in the configuration file of Keras comes first, then TensorFlow, JAX and PyTorch.
-
-    Raises:
-        ConfigError: no backend is installed.
-    """
-    if os.environ.get("KERAS_BACKEND"):
-        return
-    for name in (_configured_backend(), *_BACKENDS):
-        if name and importlib.util.find_spec(name):
-            os.environ["KERAS_BACKEND"] = name
-            return
-    raise ConfigError(
-        "Keras has no backend here: pip install tensorflow (or tensorflow-cpu, jax, torch)"
-    )
-
-
-def _start_keras():
-    choose_backend()
-    # TensorFlow's libraries write directly to the file descriptor while they are loaded.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        importlib.import_module("keras")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
-
-
-def _configured_backend():
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        return json.loads((home / "keras.json").read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def _parser():
@@ -98,8 +54,8 @@ def _command(commands, name, run, description):
 
 
 def _add_export(commands):
-    command = _command(commands, "export", _export, "write a checkpoint as an ONNX bundle")
-    command.add_argument("source", metavar="SRC", help="Hugging Face directory or .gguf file")
+    command = _command(commands, "export", _export, "write a model as ONNX")
+    _add_source(command, "source")
     command.add_argument("output", metavar="OUT", help="bundle folder, or a file ending in .onnx")
     command.add_argument("--task", help="the model's head, such as embedding (default: from SRC)")
     command.add_argument("--target", default="ort", help="where the file runs (default: ort)")
@@ -125,15 +81,16 @@ def _choices():
 
 
 def _export(arguments):
-    _start_keras()
-    from keras_seqattn import models, onnx
+    start_keras()
+    from keras_seqattn import onnx
     from keras_seqattn.progress import Steps
+    from keras_seqattn.sources import load_source
 
     steps = Steps(arguments.quiet)
     if arguments.quiet:
         warnings.simplefilter("ignore")
     with steps(f"Load {arguments.source}"):
-        model = models.load(arguments.source, task=arguments.task)
+        model = load_source(arguments.source, arguments.task, arguments.code)
     with steps(f"Export to {arguments.output}") as progress:
         report = onnx.export(
             model,
@@ -150,6 +107,13 @@ def _export(arguments):
         steps.say(report.summary())
 
 
+def _add_source(command, name, more=""):
+    kinds = f"Hugging Face directory, .gguf file, or Keras model (.keras, .h5){more}"
+    command.add_argument(name, metavar="SRC", help=kinds)
+    code = "module or .py file with the custom layers of a Keras model"
+    command.add_argument("--import", dest="code", metavar="CODE", help=code)
+
+
 def _add_lengths(command):
     command.add_argument(
         "--lengths",
@@ -164,12 +128,9 @@ def _add_verify(commands):
     command = _command(
         commands, "verify", _verify, "check a bundle, or compare it with its checkpoint"
     )
-    command.add_argument("bundle", metavar="OUT", help="bundle folder")
-    command.add_argument(
-        "--against",
-        metavar="SRC",
-        help="checkpoint to compare with (default: check the files' sums and use each file once)",
-    )
+    command.add_argument("bundle", metavar="OUT", help="bundle folder, or .onnx file")
+    rest = ", to compare with (default: check the files' sums and use each file once)"
+    _add_source(command, "--against", rest)
     _add_lengths(command)
 
 
@@ -182,10 +143,11 @@ def _verify(arguments):
         runtime.load(arguments.bundle, check=True)
         print(f"{arguments.bundle}: the files are those that were verified, and each can be used")
         return
-    _start_keras()
-    from keras_seqattn import models, onnx
+    start_keras()
+    from keras_seqattn import onnx
+    from keras_seqattn.sources import load_source
 
-    model = models.load(arguments.against, _task(arguments.bundle))
+    model = load_source(arguments.against, _task(arguments.bundle), arguments.code)
     report = onnx.verify(arguments.bundle, model, lengths=arguments.lengths)
     print(report.summary())
     return 0 if report.ok else 1
@@ -385,7 +347,7 @@ def _add_quickstart(commands):
 
 
 def _quickstart(arguments):
-    _start_keras()
+    start_keras()
     from keras_seqattn.quickstart import quickstart
 
     quickstart(arguments.output)

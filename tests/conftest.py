@@ -16,10 +16,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that do not depend on the backend run in the TensorFlow pass only."""
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
-        return
-    skip = pytest.mark.skip(reason="backend_free: runs in the tensorflow pass")
+    """Each test with the marker `only` runs in the pass of one backend."""
     for item in items:
-        if "backend_free" in item.keywords:
-            item.add_marker(skip)
+        names = [mark.args[0] for mark in item.iter_markers("only")]
+        names += ["tensorflow"] if "backend_free" in item.keywords else []
+        if names and names[0] != os.environ["KERAS_BACKEND"]:
+            item.add_marker(pytest.mark.skip(reason=f"runs in the pass of {names[0]}"))

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 
 from keras_seqattn import models, runtime
-from keras_seqattn.cli import choose_backend, main
+from keras_seqattn.backends import choose_backend
+from keras_seqattn.cli import main
 from keras_seqattn.files import digest
 from tests.helpers import randomise
 
@@ -143,6 +144,34 @@ def test_export_writes_the_task_asked_for(checkpoints, tmp_path, capsys):
     assert main(arguments) == 0
     assert "warning: " in capsys.readouterr().err  # the head is new
     assert runtime.load(tmp_path / "out").task == "masked_lm"
+
+
+LAYERS = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Twice(keras.layers.Layer):
+    def call(self, x):
+        return x * 2.0
+"""
+
+
+def test_a_keras_model_with_layers_of_its_own(tmp_path, capsys):
+    code, source, file = (tmp_path / name for name in ("own.py", "model.keras", "model.onnx"))
+    code.write_text(LAYERS)
+    script = (
+        "import keras, runpy; x = keras.Input((5,)); "
+        f"made = runpy.run_path({str(code)!r})['Twice']; "
+        f"keras.Sequential([x, made(), keras.layers.Dense(3)]).save({str(source)!r})"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    fails(["export", str(source), str(file)], capsys, "cannot load", "--import")
+    fails(["export", str(source), str(file), "--import", "nowhere"], capsys, "cannot import")
+    fails(["export", str(source), str(file), "--task", "x"], capsys, "no tasks")
+    fails(["export", str(tmp_path / "none.keras"), str(file)], capsys, "no file")
+    assert main(["export", str(source), str(file), "--import", str(code)]) == 0
+    assert "agrees with Keras in 2 comparisons" in capsys.readouterr().err
+    assert main(["verify", str(file), "--against", str(source), "--import", str(code)]) == 0
 
 
 def test_verify(bundles, checkpoints, capsys):

@@ -28,6 +28,7 @@ def test_attention_in_your_model():
 
 
 @pytest.mark.slow
+@pytest.mark.only("torch")
 def test_chat(capsys):
     messages = run("chat")
     assert [message["role"] for message in messages] == ["user", "assistant"]
@@ -41,6 +42,7 @@ def test_semantic_search():
 
 
 @pytest.mark.slow
+@pytest.mark.backend_free
 def test_serve():
     france, italy, begun, over_http = run("serve")
     assert "Paris" in france and "Rome" in italy
@@ -48,6 +50,7 @@ def test_serve():
 
 
 @pytest.mark.slow
+@pytest.mark.only("jax")
 def test_train_llama(tmp_path, capsys):
     losses = run("train_llama", folder=tmp_path)
     # ln(128) is 4.85: what a model that knows nothing gets.
@@ -57,6 +60,7 @@ def test_train_llama(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.only("torch")
 def test_train_translation(tmp_path, capsys):
     try:
         losses = run("train_translation", folder=tmp_path)

@@ -40,14 +40,16 @@ ALLOWED = {
     "console": set(),
     "cli": {
         *("console", "models", "onnx", "generation", "runtime", "inspection", "quickstart"),
-        *("progress", "files"),
+        *("progress", "files", "sources", "backends"),
     },
+    "sources": {"models", "onnx"},
+    "backends": set(),
 }
 # `keras_seqattn.generate` drives a Keras model; it imports what it needs when it is called.
 EXCEPTIONS = {("generation/api.py", "models"), ("generation/api.py", "runtime")}
 BACKENDS = {"keras", "tensorflow", "torch", "jax", "jaxlib", "keras_hub", "tf2onnx"}
 KERAS_FREE = {"files", "generation", "runtime", "errors", "arguments", "memory", "json_objects"}
-KERAS_FREE |= {"ports", "tasks", "progress", "samples", "inspection", "console", "cli"}
+KERAS_FREE |= {"ports", "tasks", "progress", "samples", "inspection", "console", "cli", "backends"}
 
 
 def module_paths():

@@ -6,7 +6,9 @@ from keras_seqattn import runtime
 from keras_seqattn.quickstart import QUERY, SENTENCES, quickstart
 
 
+# `.ci/run` also starts it on TensorFlow, as the README does.
 @pytest.mark.slow
+@pytest.mark.only("torch")
 def test_it_answers_and_finds(tmp_path, capsys):
     answer, ranking = quickstart(tmp_path)
     assert "Paris" in answer

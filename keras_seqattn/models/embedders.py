@@ -18,7 +18,8 @@ class Source:
         name: name of the input, for example pixel_values or input_features.
         shape: shape of the input without the batch axis; None for an axis of free length.
         layer: function from a name to a layer, which maps float (b, *shape) to float (b, s, m).
-        masked: there is also an input attention_mask, int (b, s).
+        masked: there is also an input attention_mask, int (b, s). The layer must then make one
+            vector of each entry of the first axis of the input.
     """
 
     name: str
@@ -33,7 +34,8 @@ class Source:
         dimensions |= dict.fromkeys(free[:1], length)
         axes = (dimensions.get(axis, size) for axis, size in enumerate(self.shape))
         port = names.guess(Port(self.name, axes=(names.BATCH, *axes)))
-        return (port, names.mask(length=length)) if self.masked else (port,)
+        seen = length if self.shape[0] is None else self.shape[0]
+        return (port, names.mask(length=seen)) if self.masked else (port,)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ConfigError
 from keras_seqattn.models.family import Family, check_declaration
 from keras_seqattn.models.heads import HEADS
+from keras_seqattn.weights.rows import WeightRow
 
 FAMILIES = (
     "bahdanau",
@@ -89,10 +90,16 @@ def register_head(task, head, architectures, rows=()):
 
     Raises:
         ConfigError: the task exists already, a family is unknown or has the task already, or the
-            class means another task.
+            class means another task. Or an argument has another type. Then nothing was added.
     """
     if not isinstance(task, str) or not task or not callable(head):
         raise ConfigError(f"a head needs the name of its task and a function, not {shown(task)}.")
+    if not isinstance(architectures, dict) or not isinstance(rows, list | tuple):
+        raise ConfigError(f"the head of {task} needs a dict of architectures and a list of rows.")
+    wrong = [row for row in rows if not isinstance(row, WeightRow)]
+    wrong += [name for name in architectures.values() if not isinstance(name, str)]
+    if wrong:
+        raise ConfigError(f"the head of {task} has {shown(wrong[0])} as a row or a class name.")
     if task in HEADS:
         raise ConfigError(f"the task {shown(task)} has a head already; choose another name.")
     for model_type, name in architectures.items():

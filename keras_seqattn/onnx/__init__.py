@@ -12,6 +12,7 @@ _NAMES = {
     "Target": "targets",
     "build_graph": "graph",
     "build_graphs": "graph",
+    "compare_routes": "routes",
     "export": "bundle",
     "lowers": "lower.registry",
     "register_precision": "precisions",

@@ -13,15 +13,10 @@ from keras_seqattn.onnx.targets import get_target
 
 def check_model(model):
     """Raises:
-    ExportError: the model is not a built Keras model.
+    ExportError: the argument is not a Keras model.
     """
     if not isinstance(model, keras.Model):
         raise ExportError(f"cannot export {shown(model)}; give a keras.Model")
-    # A functional model always has inputs. Other models get their inputs when they are built.
-    if not model.built:
-        raise ExportError(
-            f"{model.name} is not built, so it has no declared inputs; build it on keras.Input"
-        )
 
 
 def check_graph(graph):

@@ -25,7 +25,8 @@ class GraphBuilder:
 
     def __init__(self, target):
         self.target = target
-        self._root = None
+        # What is called here adds nothing to the paths of layers.
+        self._roots = []
         self.graph = ir.Graph((), (), nodes=(), name="keras_seqattn")
         # Where new nodes are added: the graph, or the body of a loop inside it.
         self._block = self.graph
@@ -267,6 +268,7 @@ class GraphBuilder:
         Returns a Symbol, or a list of them if `outputs` was given.
         """
         specs = [(sizes, dtype)] if outputs is None else outputs
+        self._import(domain, op_type)
         name = self.unique_name("/".join([*self._scope, op_type]))
         values = []
         for i, spec in enumerate(specs):
@@ -285,6 +287,20 @@ class GraphBuilder:
             for v, (s, d) in zip(values, specs, strict=True)
         ]
         return symbols[0] if outputs is None else symbols
+
+    def _import(self, domain, op_type):
+        """Declare that the file has operators of a domain.
+
+        Raises:
+            ExportError: the target has no operator of the domain of onnxruntime.
+        """
+        if domain == "com.microsoft" and not self.target.contrib:
+            raise ExportError(
+                f"{self.where()}: {op_type} is an operator of onnxruntime, and the target "
+                f"{self.target.name} has none of these"
+            )
+        if domain not in self.target.opset_imports:
+            self.graph.opset_imports.setdefault(domain, 1)
 
     def once(self, key, build):
         """The result of `build()`, called only once for a key. All layers share the Symbol."""

@@ -17,6 +17,7 @@ from keras_seqattn.onnx.arguments import (
     check_settings,
     checked_path,
 )
+from keras_seqattn.onnx.called_model import with_inputs
 from keras_seqattn.onnx.companions import (
     check_files,
     companion_files,
@@ -33,7 +34,7 @@ from keras_seqattn.onnx.verification import verify as run_verify
 from keras_seqattn.ports import METADATA
 from keras_seqattn.tasks import DECODER, ENCODER, MODEL, task_of_model
 
-_ROUTES = ("trace", "tf2onnx")
+ROUTES = ("trace", "tf2onnx")
 # The maximum number of bytes of weights inside model.onnx. More weights go into a file beside it,
 # one at a time. The limit of protobuf is 2 GiB.
 _INLINE_BYTES = 16 << 20
@@ -47,6 +48,7 @@ def export(
     target="ort",
     precision="fp32",
     opset=None,
+    input_signature=None,
     ports=(),
     tokenizer=None,
     verify=True,
@@ -57,7 +59,7 @@ def export(
     """Write a Keras model as ONNX.
 
     Args:
-        model: a SequenceModel, or any Keras model with declared inputs.
+        model: a SequenceModel, or any keras.Model: functional, Sequential or subclassed.
         path: a name that ends in .onnx for one file, else a bundle folder. An encoder-decoder needs
             a folder. If the folder holds a bundle, its files are replaced, unless somebody changed
             them. All other files stay. If a file that stays has the name of a new file, it gets the
@@ -70,6 +72,12 @@ def export(
             8-bit head), or a registered precision.
         opset: a lower version of the standard operators than the target's 23, for older runtimes.
             The operators of the model must allow it.
+        input_signature: None, or what the `call` of the model takes: a list with one entry for each
+            argument; a single argument needs no list. An entry is anything with a shape and a
+            dtype, such as keras.InputSpec (its name becomes the name of the input), or a dict or
+            list of such things. None in a shape is a dynamic size. A functional or Sequential model
+            needs none. For another model that was called on data or built, Keras knows the shapes
+            of the arguments that its `build` takes; the first axis becomes dynamic.
         ports: list of `keras_seqattn.ports.Port` for inputs and outputs, with what keras.Input does
             not say: the role, the names of dimensions (an equal name means an equal size), the
             range of valid integers. Each `Port` repeats the dtype and all axes of its input; the
@@ -96,9 +104,10 @@ def export(
         keras_seqattn.onnx.export(model, "smollm2-int4", precision="int4")
     """
     check_model(model)
+    model = with_inputs(model, input_signature)
     place = _place(path)
     precision = get_precision(precision)
-    check_choice("route", route, _ROUTES)
+    check_choice("route", route, ROUTES)
     check_settings(target, verify, lengths, progress)
     check_opset(opset)
     tokenizer = None if tokenizer is None else checked_path(tokenizer, "tokenizer")
@@ -112,10 +121,7 @@ def export(
     target = get_target(target)
     if verify:
         check_onnxruntime(target, onnxruntime.__version__)
-    files = {} if single else companion_files(model, tokenizer)
-    if files and verify:
-        # Quick checks come before slow work.
-        check_files(files, task.name)
+    files = {} if single else _companions(model, tokenizer, verify)
     graphs = _graphs(model, target, precision, opset, ports, route, progress)
     with place.staged() as folder:
         for name, graph in graphs.items():
@@ -131,6 +137,14 @@ def export(
         if not single:
             write_report(report, folder, _description(graphs, folder))
     return report
+
+
+def _companions(model, tokenizer, verify):
+    files = companion_files(model, tokenizer)
+    if files and verify:
+        # Quick checks come before slow work.
+        check_files(files, task_of_model(model).name)
+    return files
 
 
 def _verified(path, model, lengths, progress, providers):

@@ -12,8 +12,7 @@ from keras_seqattn.errors import BundleError, ExportError, InputError, SeqAttnEr
 from keras_seqattn.models.compiled import compiled
 from keras_seqattn.models.functional import PortModel
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.onnx.declared import named_inputs
-from keras_seqattn.onnx.graph import output_name
+from keras_seqattn.onnx.declared import named_inputs, named_outputs, output_name
 from keras_seqattn.onnx.inputs import InputGenerator, padding_mask
 from keras_seqattn.onnx.refusals import reason
 from keras_seqattn.onnx.report import Case, difference
@@ -181,6 +180,7 @@ class Comparison:
                 )
             outputs = dict(zip(self.outputs, flat, strict=True))
         else:
+            outputs = named_outputs(self.model, outputs, self.generator.ports)
             outputs = {output_name(k, self.generator.tensors): v for k, v in outputs.items()}
         missing = sorted(set(outputs) - set(self.outputs))
         if missing:

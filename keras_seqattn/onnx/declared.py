@@ -1,31 +1,20 @@
 """The ports of any Keras model. Our models declare them; for others, `keras.Input` is read."""
 
 import dataclasses
+import itertools
 
 import keras
 
 from keras_seqattn.arguments import shown
 from keras_seqattn.errors import ExportError, InputError
 from keras_seqattn.models.functional import PortModel
+from keras_seqattn.onnx.keras_internals import input_name
+from keras_seqattn.onnx.structures import joined, leaves
 from keras_seqattn.ports import Port, Ports, matching
 from keras_seqattn.ports import names as port_names
 
 # Inputs with these roles have the same length, that of the tokens.
 _OF_TOKENS = ("tokens", "mask", "token_types", "positions", "global_mask")
-
-
-def input_struct(model):
-    """The structure of symbolic inputs of a model.
-
-    Raises:
-        ExportError: the model has no symbolic inputs.
-    """
-    try:
-        return model.input
-    except Exception as error:  # Keras has no inputs, or a subclass has code of its own
-        raise ExportError(
-            f"{model.name} has no declared inputs; build it as a functional model on keras.Input"
-        ) from error
 
 
 def is_dict_of_tensors(struct):
@@ -35,10 +24,60 @@ def is_dict_of_tensors(struct):
 
 def named_inputs(model):
     """dict of name -> symbolic input, in the order of the model."""
-    struct = input_struct(model)
+    struct = model.input
     if is_dict_of_tensors(struct):
         return dict(struct)
-    return {tensor.name: tensor for tensor in keras.tree.flatten(struct)}
+    return {input_name(tensor): tensor for tensor in keras.tree.flatten(struct)}
+
+
+def named_outputs(model, outputs, ports):
+    """dict of name -> output, in the order that the model declares.
+
+    The names are those of the layers of a functional model, or the paths to the outputs in a dict:
+    keys and indices, with "/" between them. A name that two outputs have gets a number.
+
+    Args:
+        model: the Keras model.
+        outputs: what it returned.
+        ports: its `Ports`.
+    """
+    if isinstance(outputs, dict):
+        found = {joined(path): x for path, x in leaves(outputs) if x is not None}
+        return {name: found[name] for name in _ordered(model, list(found), ports)}
+    flat = keras.tree.flatten(outputs)
+    names = getattr(model, "output_names", None) or []
+    if len(names) != len(flat):
+        names = [f"output_{i}" for i in range(len(flat))]
+    return dict(zip(_numbered(names), flat, strict=True))
+
+
+def _ordered(model, names, ports):
+    """The names of a dict of outputs in the order that the model declares.
+
+    On some backends, the result of a functional model has another order than it declares.
+    """
+    if {port.name for port in ports.outputs} == set(names):
+        return [port.name for port in ports.outputs]
+    try:
+        declared = [joined(path) for path, _ in leaves(model.output)]
+    except (AttributeError, ValueError):
+        return names
+    return declared if set(declared) == set(names) else names
+
+
+def _numbered(names):
+    """The names, where the second and each later one of equal names ends in a number."""
+    made = []
+    for name in names:
+        others = (f"{name}_{i}" for i in itertools.count(1))
+        taken = {*made, *names}
+        made.append(next(n for n in others if n not in taken) if name in made else name)
+    return made
+
+
+def output_name(name, inputs):
+    """The name of an output in the file. It must not be the name of an input."""
+    return f"{name}_output" if name in inputs else name
 
 
 def input_ports(model, given=()):
@@ -50,7 +89,7 @@ def input_ports(model, given=()):
             used in `with_outputs`.
 
     Raises:
-        ExportError: the model has no declared inputs, or the given ports do not fit it.
+        ExportError: the given ports do not fit the model.
     """
     own = model.ports if isinstance(model, PortModel) else _foreign(model)
     inputs = {port.name for port in own.inputs}

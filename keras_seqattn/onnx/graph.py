@@ -10,11 +10,13 @@ import keras_seqattn
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.models.sequence_model import SequenceModel
 from keras_seqattn.onnx.arguments import check_model
+from keras_seqattn.onnx.called_model import CalledModel, with_inputs
 from keras_seqattn.onnx.declared import (
     input_ports,
-    input_struct,
     is_dict_of_tensors,
     named_inputs,
+    named_outputs,
+    output_name,
     with_outputs,
 )
 from keras_seqattn.onnx.equal_lengths import trace_with_equal_lengths
@@ -23,7 +25,6 @@ from keras_seqattn.onnx.opset import check_opset, lower_opset
 from keras_seqattn.onnx.optimise import optimise
 from keras_seqattn.onnx.passes.matching import inputs_of_role
 from keras_seqattn.onnx.refusals import reason, untraceable, without_stand_ins
-from keras_seqattn.onnx.symbol import Symbol
 from keras_seqattn.onnx.targets import get_target
 from keras_seqattn.onnx.trace import Tracer
 from keras_seqattn.ports import METADATA
@@ -33,14 +34,14 @@ from keras_seqattn.tasks import MODEL, task_of_model
 EQUAL_LENGTHS = "keras_seqattn.equal_lengths"
 
 
-def build_graphs(model, target="ort", opset=None, ports=()):
+def build_graphs(model, target="ort", opset=None, ports=(), input_signature=None):
     """Trace a model into the graphs of its bundle, in float precision.
 
     Args:
         model: as for `build_graph`, or an encoder-decoder.
         target: name of the target.
         opset: None, or a lower version of the standard operators than the target's.
-        ports: as for `export`.
+        ports, input_signature: as for `export`.
 
     Returns:
         dict of file name without suffix -> `onnx_ir.Model`: "model", or "encoder_model" and
@@ -51,22 +52,22 @@ def build_graphs(model, target="ort", opset=None, ports=()):
     """
     check_model(model)
     check_opset(opset)
+    model = with_inputs(model, input_signature)
     target = get_target(target)
     graphs = {name: _build(part, target, ports) for name, part in _parts(model, ports).items()}
     lower_opset(graphs.values(), target.lower_opset(opset))
     return graphs
 
 
-def build_graph(model, target="ort", opset=None, ports=()):
+def build_graph(model, target="ort", opset=None, ports=(), input_signature=None):
     """Trace a model into an `onnx_ir.Model` in float precision.
 
     Args:
-        model: a Keras model with fixed inputs (functional, or any model that was built on
-            keras.Input). For a SequenceModel that decodes, its step model is traced, with past and
-            present.
+        model: as for `export`, but no encoder-decoder. For a SequenceModel that decodes, its step
+            model is traced, with past and present.
         target: name of the target.
         opset: None, or a lower version of the standard operators than the target's.
-        ports: as for `export`.
+        ports, input_signature: as for `export`.
 
     Raises:
         ExportError: an operation has no ONNX form or needs a higher opset; or the model has no
@@ -75,7 +76,7 @@ def build_graph(model, target="ort", opset=None, ports=()):
     check_model(model)
     if len(task_of_model(model).graphs) > 1:
         raise ExportError(f"{model.name} has an encoder and a decoder graph: use build_graphs")
-    return build_graphs(model, target, opset, ports)[MODEL]
+    return build_graphs(model, target, opset, ports, input_signature)[MODEL]
 
 
 def shares_caches(graph):
@@ -119,6 +120,9 @@ def _build(model, target, given):
                 raise type(error)(without_stand_ins(str(error))) from None
         text = without_stand_ins(untraceable(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
+    if isinstance(model, CalledModel) and model.is_guessed:
+        model.use_integers(_only_cast(tracer.graph))
+        return _build(model, target, given)
     try:
         _declare_outputs(tracer, outputs, ports)
         ports = _with_states(tracer, ports)
@@ -131,6 +135,16 @@ def _build(model, target, given):
     if joined:
         graph.metadata_props[EQUAL_LENGTHS] = joined
     return graph
+
+
+def _only_cast(graph):
+    """The names of the float inputs of which a model uses only the whole numbers."""
+
+    def is_cast(node):
+        return node.op_type == "Cast" and node.outputs[0].dtype == ir.DataType.INT64
+
+    users = {value.name: [node for node, _ in value.uses()] for value in graph.inputs}
+    return [name for name, nodes in users.items() if nodes and all(map(is_cast, nodes))]
 
 
 def _finished(tracer, target, ports):
@@ -160,12 +174,12 @@ def _trace(tracer, model, ports, same):
         tracer.graph.inputs[-1].meta["port"] = port
     for name, of in sums.items():
         tracer.label(of, name)
-    struct = input_struct(model)
+    struct = model.input
     if is_dict_of_tensors(struct):
         packed = inputs
     else:
         packed = keras.tree.pack_sequence_as(struct, list(inputs.values()))
-    return _named_outputs(model, tracer.run(model, packed), ports)
+    return named_outputs(model, tracer.run(model, packed), ports)
 
 
 def _joined(dimension, same):
@@ -173,36 +187,6 @@ def _joined(dimension, same):
     while dimension in same:
         dimension = same[dimension]
     return dimension
-
-
-def _ordered(model, names, ports):
-    """The names of a dict of outputs in the order that the model declares.
-
-    On some backends, the result of a functional model has another order than it declares.
-    """
-    if ports.outputs:
-        return [port.name for port in ports.outputs]
-    try:
-        declared = model.output
-    except (AttributeError, ValueError):
-        declared = None
-    same = isinstance(declared, dict) and set(declared) == set(names)
-    return list(declared) if same else names
-
-
-def _named_outputs(model, outputs, ports):
-    if isinstance(outputs, dict):
-        return {name: outputs[name] for name in _ordered(model, list(outputs), ports)}
-    flat = keras.tree.flatten(outputs)
-    names = getattr(model, "output_names", None) or []
-    if len(names) != len(flat) or len(set(names)) != len(names):
-        names = [f"output_{i}" for i in range(len(flat))]
-    return dict(zip(names, flat, strict=True))
-
-
-def output_name(name, inputs):
-    """The name of an output in the file. It must not be the name of an input."""
-    return f"{name}_output" if name in inputs else name
 
 
 def _with_states(tracer, ports):
@@ -217,8 +201,7 @@ def _declare_outputs(tracer, outputs, ports):
     known = {port.name: port.dtype for port in ports.outputs}
     is_wide = any(port.dtype == "int64" for port in ports.inputs)
     for name, symbol in outputs.items():
-        if not isinstance(symbol, Symbol):
-            raise ExportError(f"the output {name!r} does not depend on the inputs")
+        symbol = tracer.symbol(symbol)
         # Some backends expect int32 of what they compute from int64, and then compute in int64.
         dtype = "int64" if is_wide and symbol.dtype == "int32" else symbol.dtype
         tracer.add_output(output_name(name, inputs), symbol, known.get(name, dtype))

@@ -18,6 +18,7 @@ from keras.src.layers import layer as _layer_module
 from keras.src.layers.preprocessing.image_preprocessing import (
     base_image_preprocessing_layer as _image_layers,
 )
+from keras.src.models.functional import Functional as _Functional
 from keras.src.ops.operation import Operation as _Operation
 from keras.src.utils import backend_utils as _backend_utils
 
@@ -178,3 +179,20 @@ def metric_variables(model):
 def all_layers(model):
     """list of the model and every layer in it, including layers inside layers."""
     return list(model._flatten_layers())
+
+
+def is_functional(model):
+    """Whether a model is a graph of symbolic tensors, so that its inputs have names."""
+    return isinstance(model, _Functional)
+
+
+def first_call(model):
+    """(args, kwargs) of the first symbolic call of a model, or None if there was none."""
+    node = next(iter(model._inbound_nodes), None)
+    return None if node is None else (node.arguments.args, node.arguments.kwargs)
+
+
+def input_name(tensor):
+    """The name of an input of a functional model. Without a name of its own, its layer has one."""
+    history = getattr(tensor, "_keras_history", None)
+    return tensor.name if history is None else history.operation.name

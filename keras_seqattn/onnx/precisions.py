@@ -6,6 +6,8 @@ To add a precision, add one row: `register_precision(Precision("mine", rewrite=.
 import dataclasses
 from collections.abc import Callable
 
+from keras_seqattn.arguments import shown
+from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.measures import LARGEST, MEAN, Measure
 from keras_seqattn.onnx.targets import add_row, find_row
 
@@ -25,6 +27,9 @@ class Precision:
         exact: whether the file computes the same as Keras, except for rounding. Then greedy tokens
             must be equal, and an error above the tolerance is accepted if a change in the last bit
             of the weights explains it.
+
+    Raises:
+        ExportError: an attribute has another type.
     """
 
     name: str
@@ -33,6 +38,17 @@ class Precision:
     measure: Measure = MEAN
     rewrite: Callable | None = None
     exact: bool = False
+
+    def __post_init__(self):
+        number = isinstance(self.tolerance, int | float) and not isinstance(self.tolerance, bool)
+        if not number or not self.tolerance >= 0:
+            raise ExportError(
+                f"tolerance of a precision is a number from 0, not {shown(self.tolerance)}"
+            )
+        if not isinstance(self.measure, Measure):
+            raise ExportError(f"measure of a precision is a Measure, not {shown(self.measure)}")
+        if self.rewrite is not None and not callable(self.rewrite):
+            raise ExportError(f"rewrite of a precision is a function, not {shown(self.rewrite)}")
 
 
 PRECISIONS = {}

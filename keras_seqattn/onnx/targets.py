@@ -31,6 +31,9 @@ class Target:
         floats: the float types in which it computes. Values of other float types become float32.
         shares_caches: whether past and present of a decoder may be one buffer, if every attention
             works in place. Otherwise each step copies the caches when they grow.
+
+    Raises:
+        ExportError: an attribute has another type.
     """
 
     name: str
@@ -41,6 +44,19 @@ class Target:
     providers: tuple = (_CPU,)
     floats: frozenset = frozenset({"float16", "float32", "float64"})
     shares_caches: bool = False
+
+    def __post_init__(self):
+        for name in ("contrib", "floats", "providers"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(part, str) for part in value):
+                raise ExportError(f"{name} of a target is a set of names, not {shown(value)}")
+        for name in ("opset", "ir_version"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ExportError(f"{name} of a target is a whole number, not {shown(value)}")
+        if not isinstance(self.onnxruntime, str) or not _numbers(self.onnxruntime):
+            version = shown(self.onnxruntime)
+            raise ExportError(f'onnxruntime of a target is a version like "1.24", not {version}')
 
     def supports(self, op_type):
         """Whether the operator of the domain com.microsoft may be used."""

@@ -5,7 +5,13 @@ import onnx_ir as ir
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.models.sequence_model import SequenceModel
-from keras_seqattn.onnx.declared import is_dict_of_tensors
+from keras_seqattn.onnx.declared import (
+    input_ports,
+    is_dict_of_tensors,
+    named_inputs,
+    named_outputs,
+    output_name,
+)
 from keras_seqattn.tasks import task_of_model
 
 # The highest opset that tf2onnx writes.
@@ -30,22 +36,21 @@ def convert(model):
         import tf2onnx
     except ImportError as error:
         raise ExportError("route 'tf2onnx' needs pip install \"keras-seqattn[tf2onnx]\"") from error
-    struct = model.input
-    signature = keras.tree.map_structure(
-        lambda t: tf.TensorSpec(t.shape, _dtype(model, t), name=t.name), struct
-    )
-    names = (
-        list(struct) if is_dict_of_tensors(struct) else [t.name for t in keras.tree.flatten(struct)]
-    )
+    struct, tensors, names = model.input, named_inputs(model), []
 
     @tf.function(
         input_signature=[
-            tf.TensorSpec(s.shape, s.dtype, name=n)
-            for n, s in zip(names, keras.tree.flatten(signature), strict=True)
+            tf.TensorSpec(x.shape, _dtype(model, x), name=name) for name, x in tensors.items()
         ]
     )
-    def call(*tensors):
-        return model(keras.tree.pack_sequence_as(struct, list(tensors)), training=False)
+    def call(*values):
+        if is_dict_of_tensors(struct):
+            packed = dict(zip(tensors, values, strict=True))
+        else:
+            packed = keras.tree.pack_sequence_as(struct, list(values))
+        outputs = named_outputs(model, model(packed, training=False), input_ports(model))
+        names[:] = [output_name(name, tensors) for name in outputs]
+        return list(outputs.values())
 
     try:
         proto, _ = tf2onnx.convert.from_function(
@@ -53,7 +58,10 @@ def convert(model):
         )
     except Exception as error:
         raise ExportError(f"tf2onnx cannot convert {model.name}: {error}") from error
-    return ir.from_proto(proto)
+    made = ir.from_proto(proto)
+    for value, name in zip(made.graph.outputs, names, strict=True):
+        value.name = name
+    return made
 
 
 def _dtype(model, tensor):

@@ -41,7 +41,7 @@ class Tracer(GraphBuilder):
         self.progress += 1
         lowering = registry.find(operation)
         is_layer = isinstance(operation, keras.Layer)
-        scoped = is_layer and operation is not self._root
+        scoped = is_layer and operation not in self._roots
         if scoped:
             self._scope.append(operation.name)
         self._operations.append(type(operation).__name__)
@@ -150,7 +150,7 @@ class Tracer(GraphBuilder):
 
     def run(self, model, inputs):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
-        self._root = model
+        self._roots = [model, getattr(model, "inner", model)]
         self.states = TracedStates(self, model)
         functions = replaced_functions(self)
         methods = [

@@ -4,6 +4,7 @@ import os
 
 from keras_seqattn.errors import BundleError
 from keras_seqattn.onnx.arguments import check_lengths, check_model, check_progress, checked_path
+from keras_seqattn.onnx.called_model import CalledModel, with_inputs
 from keras_seqattn.onnx.comparison import Comparison
 from keras_seqattn.onnx.graph import EQUAL_LENGTHS
 from keras_seqattn.onnx.judgement import judged_by
@@ -19,7 +20,7 @@ from keras_seqattn.tasks import task_of_model
 _CPU = "CPUExecutionProvider"
 
 
-def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
+def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input_signature=None):
     """Compare an exported file or bundle with the Keras model from which it was made.
 
     The cases are batch sizes 1 and 3 and several lengths, including length 1, with padding on
@@ -37,6 +38,7 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
         lengths: lengths of the inputs (for an encoder-decoder, of the sources) of the full passes.
             None chooses some up to 130. Give longer ones for models of long inputs.
         progress: None, or a function that is called with (done, total) after each comparison.
+        input_signature: as for `export`.
         providers: list of onnxruntime execution providers that run the file.
 
     Returns:
@@ -53,12 +55,17 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,)):
     check_model(model)
     check_lengths(lengths)
     check_progress(progress)
+    model = with_inputs(model, input_signature)
     bundle = open_bundle(path) if os.path.isdir(path) else None
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]
     if len(sessions) != len(task_of_model(model).graphs):
         raise BundleError(f"the bundle is of another model: it has {len(sessions)} graphs")
+    if isinstance(model, CalledModel):
+        # Keras does not keep the types of all inputs, and the file has them.
+        integers = [port.name for port in sessions[0].ports.inputs if port.is_integer]
+        model.use_integers([name for name in integers if name in model.input])
     # The bundle is opened like in the runtime, with the same sessions.
     loaded = BundleModel(bundle, *sessions) if bundle else None
     properties = sessions[0].get_modelmeta().custom_metadata_map

@@ -69,6 +69,8 @@ class Port:
             raise InputError(
                 f"{self.name}: unknown role {shown(self.role)}; choose one of {', '.join(ROLES)}"
             )
+        if not isinstance(self.axes, list | tuple):
+            raise InputError(f"{self.name}: axes must be a list, not {shown(self.axes)}")
         object.__setattr__(self, "axes", tuple(self.axes))
         for axis in self.axes:
             if not (isinstance(axis, str) and axis) and not _is_size(axis):
@@ -81,6 +83,10 @@ class Port:
                 raise InputError(
                     f"{self.name}: {name} must be an integer or None, not {shown(value)}"
                 )
+        if self.least is not None and self.below is not None and self.least >= self.below:
+            raise InputError(
+                f"{self.name}: no integer is >= {shown(self.least)} and < {shown(self.below)}"
+            )
         if self.follows is not None and not isinstance(self.follows, str):
             raise InputError(
                 f"{self.name}: follows must be the name of an output, not {shown(self.follows)}"

@@ -109,10 +109,12 @@ def matching(ports, given):
         given: list of `Port` for some inputs or outputs.
 
     Raises:
-        InputError: a given port has another number of axes or other sizes, or the model has no
-            input or output with its name.
+        InputError: a given port has another number of axes or other sizes, it follows an unknown
+            output, two have the same name, or the model has no input or output with its name.
     """
     better = {port.name: port for port in given}
+    if len(better) < len(given):
+        raise InputError("two of the ports have the same name")
     known = {port.name: port for port in (*ports.outputs, *ports.inputs)}
     for name, port in better.items():
         if name not in known:
@@ -120,6 +122,8 @@ def matching(ports, given):
                 f"the model has no input or output {name!r}; it has {', '.join(known)}"
             )
         _check_fits(port, known[name])
+        if port.follows is not None and ports.outputs and ports.output(port.follows) is None:
+            raise InputError(f"{name} follows {shown(port.follows)}, which is no output")
     sides = {
         side: tuple(better.get(port.name, port) for port in getattr(ports, side)) for side in _SIDES
     }

@@ -216,18 +216,16 @@ def _read(model, method):
 
 def _run(model):
     """Run a graph of token ids. For other inputs, only the owner knows valid values."""
-    size = model.longest or _STEPS
+    length = min(model.longest or _STEPS, _STEPS)
     if len(model.sessions) > 1 or not is_of_texts(model.session.ports):
         return ["loaded"]
     with _blaming("the graph"):
-        ids = np.zeros((1, min(size, _STEPS)), np.int64)
-        masks = np.ones_like(ids)
-        model.run(
-            {
-                port.name: masks if "mask" in port.role else ids
-                for port in model.session.ports.inputs
-            }
-        )
+        feeds = {}
+        for port in model.session.ports.inputs:
+            sizes = [n if isinstance(n, int) else length for n in port.axes]
+            shape = [1 if isinstance(n, str) else n for n in port.axes[:1]] + sizes[1:]
+            feeds[port.name] = np.full(shape, "mask" in port.role, np.int64)
+        model.run(feeds)
     return ["a run on ids"]
 
 

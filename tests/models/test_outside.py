@@ -248,10 +248,15 @@ def test_heads_that_cannot_be_registered_are_refused():
         (("new", None, {}), "a function"),
         (("new", head.head, {"nobody": "X"}), "model_type 'nobody' is not implemented"),
         (("new", head.head, {"bert": "BertModel"}), "bert has a task new or a class BertModel"),
+        (("new", head.head, ["bert"]), "needs a dict of architectures"),
+        (("new", head.head, {"bert": 3}), "has 3 as a row or a class name"),
+        (("new", head.head, {"bert": "BertForNew"}, ["a row"]), "has 'a row' as a row"),
+        (("new", head.head, {"bert": "BertForNew"}, 5), "a list of rows"),
     )
     for arguments, message in refused:
         with pytest.raises(ConfigError, match=message):
             models.register_head(*arguments)
+    assert "new" not in HEADS
 
 
 def test_families_that_cannot_be_registered_are_refused():

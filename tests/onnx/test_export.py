@@ -176,14 +176,46 @@ def test_bad_settings(settings, message, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.backend_free
+def test_a_bundle_of_a_model_of_fixed_sizes_is_tried_at_these_sizes(tmp_path):
+    ids = keras.Input(batch_shape=(2, 5), dtype="int32", name="input_ids")
+    model = keras.Model({"input_ids": ids}, keras.layers.Embedding(7, 3)(ids))
+    report = export(model, tmp_path / "bundle")
+    assert report.ok and report.rehearsed == ["a run on ids"]
+
+
+class OfAnotherDomain(keras.layers.Layer):
+    def __init__(self, domain):
+        super().__init__()
+        self.domain = domain
+
+    def call(self, x):
+        return x * 2.0
+
+
+@lowers(OfAnotherDomain)
+def of_another_domain(tracer, layer, x):
+    return tracer.emit("Twice", [x], domain=layer.domain, sizes=x.sizes, dtype=x.dtype)
+
+
+@pytest.mark.backend_free
+def test_a_file_declares_the_domains_of_its_operators():
+    x = keras.Input((3,))
+    other, own = (keras.Model(x, OfAnotherDomain(d)(x)) for d in ("mine", "com.microsoft"))
+    assert build_graph(other).opset_imports == {"": 23, "com.microsoft": 1, "mine": 1}
+    assert build_graph(other, "portable").opset_imports == {"": 23, "mine": 1}
+    with pytest.raises(ExportError, match="target portable has none"):
+        build_graph(own, "portable")
+
+
 def test_verify_sees_one_wrong_weight(tmp_path):
     model = tiny.encoder("bert")
     graph = build_graph(model)
     write_onnx(graph, tmp_path / "model.onnx")
-    assert verify(tmp_path / "model.onnx", model).ok
+    assert verify(tmp_path / "model.onnx", model, lengths=[7]).ok
     norm = next(v for v in model.weights if v.path.endswith("layers_1/feed_forward_norm/gamma"))
     norm.assign(keras.ops.convert_to_numpy(norm) + np.eye(1, norm.shape[0], dtype="float32")[0])
-    report = verify(tmp_path / "model.onnx", model)
+    report = verify(tmp_path / "model.onnx", model, lengths=[7])
     assert not report.ok and "DIFFERS" in report.summary()
 
 
@@ -213,5 +245,5 @@ def test_a_model_without_inputs_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(ExportError, match="no declared inputs"):
+    with pytest.raises(ExportError, match="give input_signature="):
         build_graph(Subclassed())

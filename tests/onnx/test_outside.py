@@ -103,6 +103,12 @@ def test_the_encoder_decoder_of_sound_generates(target, tmp_path):
     np.testing.assert_array_equal(alone, greedy[2][: len(alone)])
 
 
+@pytest.mark.backend_free
+def test_the_mask_of_a_source_of_fixed_length_has_this_length():
+    source = Source("input_features", (13, 11), lambda name: keras.layers.Dense(5, name=name))
+    assert [port.axes for port in source.ports()] == [("batch_size", 13, 11), ("batch_size", 13)]
+
+
 def neighbours(settings, initializer):
     """A source without a mask, whose layer makes each vector of a moment and of the next one."""
 

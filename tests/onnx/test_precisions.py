@@ -142,6 +142,23 @@ def test_rows_that_are_refused(register, row, words):
         register(row)
 
 
+@pytest.mark.parametrize(
+    ("row", "attributes", "words"),
+    [
+        (onnx.Precision, {"description": "", "tolerance": "0.1"}, "a number from 0, not '0.1'"),
+        (onnx.Precision, {"description": "", "tolerance": float("nan")}, "a number from 0"),
+        (onnx.Precision, {"description": "", "tolerance": 1, "measure": 3}, "a Measure, not 3"),
+        (onnx.Precision, {"description": "", "tolerance": 1, "rewrite": 3}, "a function, not 3"),
+        (onnx.Target, {"contrib": "QuickGelu"}, "a set of names, not 'QuickGelu'"),
+        (onnx.Target, {"opset": "23"}, "a whole number, not '23'"),
+        (onnx.Target, {"onnxruntime": 1.24}, "a version like"),
+    ],
+)
+def test_attributes_of_rows_that_are_refused(row, attributes, words):
+    with pytest.raises(ExportError, match=words):
+        row("new", **attributes)
+
+
 def test_the_same_row_may_come_again():
     row = onnx.Precision("again", "twice", 0.1)
     assert onnx.register_precision(row) is onnx.register_precision(row) is row

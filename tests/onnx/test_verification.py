@@ -220,6 +220,7 @@ def test_sinks_between_two_sequences_are_refused_in_words(tmp_path):
         exported(tmp_path, lambda x, y: layer(x, y), *inputs)
 
 
+@pytest.mark.backend_free
 @pytest.mark.parametrize("target", ["portable", "ort"])
 def test_sinks_between_two_inputs_are_compared_where_their_lengths_are_equal(target, tmp_path):
     inputs = floats(None, 3), floats(None, 3, name="y")

@@ -116,6 +116,9 @@ def test_declarations_that_are_not_valid_are_refused(change, message):
         ({"axes": (-1,)}, "an axis is a size"),
         ({"axes": ("",)}, "an axis is a size"),
         ({"axes": (True,)}, "an axis is a size"),
+        ({"axes": "bt"}, "axes must be a list, not 'bt'"),
+        ({"axes": 5}, "axes must be a list, not 5"),
+        ({"least": 4, "below": 4}, "no integer is >= 4 and < 4"),
     ],
 )
 def test_ports_that_are_not_valid_are_refused(attributes, message):
@@ -135,3 +138,7 @@ def test_better_ports_take_the_place_of_those_of_their_names():
     ):
         with pytest.raises(InputError, match=message):
             matching(ports, [wrong])
+    with pytest.raises(InputError, match="the same name"):
+        matching(ports, [better, better])
+    with pytest.raises(InputError, match="input_ids follows 'nothing', which is no output"):
+        matching(ports, [dataclasses.replace(better, follows="nothing")])
