@@ -26,6 +26,18 @@ class Bodies:
             memo.update({k: x for k, x in self._memo.items() if _is_initializer(x)})
             self._block, self._memo, self._sizes = block, memo, sizes
 
+    @contextlib.contextmanager
+    def main_graph(self):
+        """Nodes that are emitted in the `with` block go into the main graph, even inside a body.
+
+        They may read only weights and constants.
+        """
+        block, self._block = self._block, self.graph
+        try:
+            yield
+        finally:
+            self._block = block
+
     def body_input(self, graph, name, sizes, dtype):
         """Declare an input of a body."""
         name = self.unique_name(f"{graph.name}/{name}")

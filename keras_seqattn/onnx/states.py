@@ -45,7 +45,7 @@ class TracedStates:
         """The state as a Symbol: an input of the graph, or what an earlier call has left."""
         if id(variable) not in self._current:
             name, dtype = self._names[id(variable)], variable.dtype
-            port = Port(name, axes=variable.shape, dtype=dtype, follows=follower(name))
+            port = Port(name, axes=tuple(variable.shape), dtype=dtype, follows=follower(name))
             self._current[id(variable)] = self._tracer.add_input(name, port.axes, dtype)
             self._tracer.graph.inputs[-1].meta["port"] = port
             self._ports[id(variable)] = port

@@ -326,7 +326,7 @@ def always_training():
         (lambda: model(always_training()), "l: LSTM was called with training=True"),
         (
             lambda: model(
-                lambda x: layers.LSTM(3, name="l")(x, mask=ops.greater(x[:, :, :1], 0.0))
+                lambda x: layers.LSTM(3, name="l")(x, mask=ops.greater(x[:, :, :2], 0.0))
             ),
             "l: a mask of shape .*pass one of",
         ),
