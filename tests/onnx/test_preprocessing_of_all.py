@@ -22,7 +22,7 @@ def test_category_encoding():
 
 
 def test_contrast_limited_equalization():
-    layer = layers.CLAHE(tile_grid_size=(2, 3))
+    layer = layers.ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(2, 3))
     # Sums of 256 bins of values up to 255.
     check_cases({"a": layer}, (pictures(2, 8, 9, 3) * 255,), fixed=(-1, -2, -3), atol=1e-3)
 
