@@ -294,7 +294,7 @@ class GraphBuilder(Bodies, WrappedIntegers):
         specs = [(sizes, dtype)] if outputs is None else outputs
         self._import(domain, op_type)
         name = self.unique_name("/".join([*self._scope, op_type]))
-        while name in self._parts:
+        while len(specs) == 1 and name in self._parts:
             name = self.unique_name("/".join([*self._scope, op_type]))
         names = [name] if len(specs) == 1 else [f"{name}_{i}" for i in range(len(specs))]
         if len(names) > 1:
