@@ -26,8 +26,19 @@ def stock():
     return randomise(keras.Model(x, layers.Dense(17)(y), name="stock"), seed=2)
 
 
+def recurrent():
+    """Its states are declared float32. Keras casts them to the compute dtype of each layer."""
+    x = keras.Input((None, 12), name="x")
+    h, c = (keras.Input((9,), name=name, dtype="float32") for name in "hc")
+    y, h2, c2 = layers.LSTM(9, return_sequences=True, return_state=True)(x, initial_state=[h, c])
+    y, s = layers.GRU(9, return_sequences=True, return_state=True)(y, initial_state=h)
+    outputs = [layers.Softmax(dtype="float32")(y), h2, c2, s]
+    return randomise(keras.Model([x, h, c], outputs, name="recurrent"), seed=2)
+
+
 MAKERS = {
     "stock": stock,
+    "recurrent": recurrent,
     "bert": lambda: tiny.encoder("bert"),
     "lfm2": lambda: tiny.decoder("lfm2"),
 }
@@ -40,7 +51,10 @@ LIMITS = {"mixed_float16": 0.006, "float16": 0.006, "mixed_bfloat16": 0.05}
 @pytest.mark.parametrize(
     "name",
     # JAX compiles families slowly.
-    ["stock", *(pytest.param(n, marks=pytest.mark.backend_free) for n in ("bert", "lfm2"))],
+    [
+        "stock",
+        *(pytest.param(n, marks=pytest.mark.backend_free) for n in ("recurrent", "bert", "lfm2")),
+    ],
 )
 def test_it_is_exported_and_judged_as_it_computes(name, policy, tmp_path):
     report = export(MAKERS[name](), tmp_path / "out")
@@ -97,3 +111,11 @@ def test_a_wrong_weight_is_noticed(policy, tmp_path):
     kernel = next(v for v in model.weights if v.path.endswith("up/kernel"))
     kernel.assign(kernel * -1)
     assert not verify(tmp_path / "out", model).ok
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("policy", ["float64"], indirect=True)
+@pytest.mark.parametrize("name", ["stock", "recurrent"])
+def test_double_precision(name, policy, tmp_path):
+    report = export(MAKERS[name](), tmp_path / "model.onnx")
+    assert report.tolerance == 1e-4 and report.ok

@@ -23,7 +23,9 @@ def apply(graph):
 
 
 def _is_last_axis_norm(node):
-    return is_op(node, "RMSNormalization") and is_weight(node.inputs[1], 1)
+    """Whether the fused kernel can take a norm. It has no form for float64."""
+    known = is_op(node, "RMSNormalization") and is_weight(node.inputs[1], 1)
+    return known and node.inputs[1].dtype != ir.DataType.DOUBLE
 
 
 def _same_shape(add):
