@@ -129,7 +129,7 @@ class Comparison:
             self._leave_out(*(f"length {n}" for n in missing))
         batch = cases[-1][0]
         for choices in self.generator.independent_sizes(lengths):
-            taken = [sizes for sizes in choices if self._takes(batch, lengths[0], sizes)]
+            taken = [sizes for sizes in choices if self._both_take(batch, lengths[0], sizes)]
             for sizes in taken:
                 yield lambda s=sizes: self.full(batch, lengths[0], sizes=s)
             if taken:
@@ -156,6 +156,20 @@ class Comparison:
             return False
         self._tried[batch, length, tuple((sizes or {}).items()), keyless] = result
         return True
+
+    def _both_take(self, batch, length, sizes):
+        """The same for the file, too, if a size is 1: Keras may repeat an axis of this size, where
+        an operator of the file needs equal sizes, and refuses others.
+        """
+        if not self._takes(batch, length, sizes):
+            return False
+        key = batch, length, tuple(sizes.items()), False
+        if 1 not in sizes.values() or self._file_takes(self._tried[key][0]):
+            return True
+        del self._tried[key]
+        shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        self.left_out.append(f"{shown}, on which the file stops: {self._refusal}")
+        return False
 
     def _full_if_taken(self, batch, length, side):
         """The same as `full`, or None if Keras refuses these values of inputs."""

@@ -82,15 +82,6 @@ class Symbol(keras.KerasTensor):
             twin.reshaped_from = self.reshaped_from
         return twin
 
-
-def _number(x):
-    """The int or Size that an argument is, or None."""
-    return x if isinstance(x, int) else getattr(x, "number", None)
-
-
-def _is_operand(x):
-    return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
-
     def __getitem__(self, key):
         # For tensors of PyTorch, a list of numbers is a tensor of indices. In the layers of a
         # functional model, a list is a tuple for Keras; those call the operation itself.
@@ -134,6 +125,15 @@ def _is_operand(x):
                 f"{self.name}: {use} needs a first axis of fixed length; use {instead}"
             )
         return self.sizes[0]
+
+
+def _number(x):
+    """The int or Size that an argument is, or None."""
+    return x if isinstance(x, int) else getattr(x, "number", None)
+
+
+def _is_operand(x):
+    return isinstance(x, (bool, int, float)) or hasattr(x, "__array__") or hasattr(x, "sizes")
 
 
 def lazy_initializer(name, shape, dtype, read):

@@ -65,8 +65,9 @@ def verify(path, model, *, lengths=None, progress=None, providers=(_CPU,), input
     check_model(model)
     check_lengths(lengths)
     check_progress(progress)
-    bundle = open_bundle(path) if os.path.isdir(path) else None
-    model = with_inputs(adopted_model(model) if bundle else model, input_signature)
+    is_folder = os.path.isdir(path)
+    model = with_inputs(adopted_model(model) if is_folder else model, input_signature)
+    bundle = open_bundle(path) if is_folder else None
     files = [os.path.join(path, name) for name in bundle.graphs] if bundle else [path]
     # Threads that wait busily would take time from Keras and from the other session.
     sessions = [create_session(file, providers, spinning=False) for file in files]

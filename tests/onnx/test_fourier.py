@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 
 
 def _noise(*shape, seed=0):

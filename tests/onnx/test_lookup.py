@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph, export
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 
 # JAX has no int64 unless it is told so.
 DTYPE = "int32" if keras.backend.backend() == "jax" else "int64"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 from tests.onnx.pictures.data import pictures
 
 PICTURES = pictures(2, 8, 9, 3) * 255

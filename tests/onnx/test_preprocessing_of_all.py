@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 from tests.onnx.pictures.data import pictures
 
 BINS = [10.0, 50.0, 100.0]

@@ -142,11 +142,14 @@ def softmax(tracer, operation, x):
 
 @lowers(keras.layers.Softmax)
 def masked_softmax(tracer, layer, inputs, mask=None):
-    """The Softmax layer of Keras. Masked positions get 0, even if all positions are masked."""
+    """The Softmax layer of Keras. It keeps the positions where the mask is True or above 0.5. The
+    others get 0, even if all positions are masked.
+    """
     axis = layer.axis if isinstance(layer.axis, int) else tuple(layer.axis)
     if mask is None:
         return ops.softmax(inputs, axis=axis)
-    mask = ops.cast(mask, "bool")
+    if mask.dtype != "bool":
+        mask = ops.greater(mask, ops.cast(0.5, mask.dtype))
     large = 3e4 if inputs.dtype == "float16" else 1e9
     probabilities = ops.softmax(ops.where(mask, inputs, -large), axis=axis)
     return ops.where(mask, probabilities, 0.0)

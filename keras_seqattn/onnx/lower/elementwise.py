@@ -15,7 +15,7 @@ UNARY = {
     "Absolute": "Abs", "Abs": "Abs", "Arccos": "Acos", "Arccosh": "Acosh", "Arcsin": "Asin",
     "Arcsinh": "Asinh", "Arctan": "Atan", "Arctanh": "Atanh", "Ceil": "Ceil", "Cos": "Cos",
     "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Fabs": "Abs", "Floor": "Floor", "Log": "Log",
-    "Negative": "Neg", "Reciprocal": "Reciprocal", "Relu": "Relu", "Sigmoid": "Sigmoid",
+    "Negative": "Neg", "Reciprocal": "Reciprocal", "Sigmoid": "Sigmoid",
     "Sin": "Sin", "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt",
     "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip

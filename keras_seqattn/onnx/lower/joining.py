@@ -2,12 +2,11 @@
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_seqattn.errors import ExportError
-from keras_seqattn.onnx.lower.elementwise import operands
+from keras_seqattn.onnx.lower.elementwise import common_dtype, operands, result_spec
 from keras_seqattn.onnx.lower.indexing import index, sliced
 from keras_seqattn.onnx.lower.registry import lowers
 from keras_seqattn.onnx.lower.shaping import reshape
@@ -16,7 +15,7 @@ from keras_seqattn.onnx.sizes import is_dynamic
 
 def joined(tracer, xs, axis):
     """The tensors one after the other along an axis, in their common dtype."""
-    dtype = keras.backend.result_type(*(x.dtype for x in xs))
+    dtype = common_dtype(xs)
     axis %= len(xs[0].sizes)
     total = sum(x.sizes[axis] for x in xs)
     sizes = (*xs[0].sizes[:axis], total, *xs[0].sizes[axis + 1 :])
@@ -27,7 +26,7 @@ def joined(tracer, xs, axis):
 
 @lowers("Concatenate")
 def concatenate(tracer, operation, xs):
-    sizes, dtype = tracer.output_spec(operation, (xs,), {})
+    sizes, dtype = result_spec(tracer, operation, (xs,))
     axis = operation.axis % len(sizes)
     return tracer.emit(
         "Concat", operands(tracer, xs, dtype), {"axis": axis}, sizes=sizes, dtype=dtype
@@ -65,7 +64,7 @@ def _at_least(tracer, x, rank):
 @lowers("Stack")
 def stack(tracer, operation, xs):
     xs = [tracer.tensor(x) for x in xs]
-    sizes, dtype = tracer.output_spec(operation, (xs,), {})
+    sizes, dtype = result_spec(tracer, operation, (xs,))
     axis = operation.axis % len(sizes)
     one = [1 if i == axis else n for i, n in enumerate(sizes)]
     where = tracer.constant(np.array([axis]))

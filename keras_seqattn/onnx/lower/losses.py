@@ -75,17 +75,3 @@ def psnr(operation, x1, x2):
     """Peak signal-to-noise ratio in decibels: 20 log10 max - 10 log10 of the squared error."""
     error = ops.mean(ops.square(x1 - x2))
     return 20 * np.log10(operation.max_val) - 10 * ops.log10(error)
-
-
-@lowers("Normalize")
-def normalize(tracer, operation, x):
-    """Rows of norm 1."""
-    epsilon = keras.config.epsilon() if operation.epsilon is None else operation.epsilon
-    axis, order = operation.axis, operation.order
-    x = x if x.sizes else ops.expand_dims(x, 0)
-    x = x if "float" in x.dtype else cast(tracer, x, keras.config.floatx())
-    if order == 2:
-        squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
-        return x * ops.minimum(ops.rsqrt(squares), 1 / epsilon)
-    powers = ops.sum(ops.power(ops.absolute(x), float(order)), axis=axis, keepdims=True)
-    return x / ops.maximum(ops.power(powers, 1 / order), epsilon)

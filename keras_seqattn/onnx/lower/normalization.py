@@ -204,6 +204,9 @@ def group_normalization(tracer, layer, inputs):
                 each = _over_axes(tracer, weight, shape, x.dtype)
                 x = tracer.emit(op_type, [x, each], sizes=x.sizes, dtype=x.dtype)
     x = transpose(tracer, x, np.argsort(order).tolist())
+    if "float" not in inputs.dtype:
+        # Keras makes whole numbers of the result of whole numbers.
+        x = cast(tracer, x, inputs.dtype)
     return cast(tracer, x, layer.compute_dtype)
 
 
@@ -243,6 +246,8 @@ def moments(tracer, operation, x):
 @lowers("Normalize")
 def normalize(tracer, operation, x):
     x = tracer.symbol(x)
+    x = x if x.sizes else ops.expand_dims(x, 0)
+    x = x if "float" in x.dtype else cast(tracer, x, keras.config.floatx())
     epsilon, order, axis = _epsilon(operation), operation.order, operation.axis
     if order == 2:
         squares = ops.sum(ops.square(x), axis=axis, keepdims=True)

@@ -107,13 +107,6 @@ def variance(tracer, operation, x):
     return result
 
 
-@lowers("Moments")
-def moments(tracer, operation, x):
-    """Mean and variance over axes."""
-    axes, keep = operation.axes, operation.keepdims
-    return ops.mean(x, axes, keepdims=keep), ops.var(x, axes, keepdims=keep)
-
-
 @lowers("CountNonzero")
 def count_nonzero(tracer, operation, x):
     return ops.sum(ops.cast(ops.not_equal(x, 0), "int32"), axis=operation.axis)

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from keras.ops import image
 
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 from tests.onnx.pictures.data import FIRST, LAST, pictures
 
 PATCHES = {

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx import build_graph
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 from tests.onnx.pictures.data import FIRST, LAST, pictures
 
 WORDS = ["nearest", "bilinear", "bicubic"]

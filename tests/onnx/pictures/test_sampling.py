@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras.ops import image
 
-from tests.onnx.cases import check_cases
+from tests.onnx.checked import check_cases
 from tests.onnx.pictures.data import FIRST, LAST, pictures
 
 BACKEND = keras.backend.backend()
