@@ -44,9 +44,24 @@ def replaced_functions(tracer):
         "pad": _of_constant(tracer),
         "roll": _of_constant(tracer),
         "cond": _cond,
+        "custom_gradient": _without_gradient,
         "switch": _switch,
         **{name: _loop(tracer, states) for name, states in _STATES.items()},
     }
+
+
+def _without_gradient(original):
+    """A file has no gradients, so only the function itself is traced."""
+
+    def traced(function):
+        def called(*args, **kwargs):
+            if not any(isinstance(x, Symbol) for x in keras.tree.flatten((args, kwargs))):
+                return original(function)(*args, **kwargs)
+            return function(*args, **kwargs)[0]
+
+        return called
+
+    return traced
 
 
 def _shape(tracer):

@@ -34,8 +34,9 @@ def hashed(tracer, x, bins, salt=None):
         )
     words = _Words(tracer)
     x = cast(tracer, x, "int64")
-    text, length = _text(words, x)
-    return words.remainder(_fingerprint(words, text, length), bins)
+    with tracer.all_bits():
+        text, length = _text(words, x)
+        return words.remainder(_fingerprint(words, text, length), bins)
 
 
 class _Words:

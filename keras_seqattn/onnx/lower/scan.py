@@ -1,10 +1,12 @@
 """Loops over an axis as ONNX Scan. The body is traced once and may read outer values."""
 
 import keras
+from keras import ops
 
 from keras_seqattn.errors import ExportError
 from keras_seqattn.onnx.lower.elementwise import cast
 from keras_seqattn.onnx.lower.registry import lowers
+from keras_seqattn.onnx.sizes import is_dynamic
 
 
 def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outputs=False):
@@ -22,6 +24,37 @@ def scan(tracer, step, states, xs, *, axis=0, reverse_inputs=False, reverse_outp
     Returns:
         (last states, stacked outputs), lists of Symbols.
     """
+    settings = {"reverse_inputs": reverse_inputs, "reverse_outputs": reverse_outputs}
+    if _may_be_empty(xs[0].sizes[axis]):
+        return _unless_empty(tracer, step, states, xs, axis, settings)
+    return _scan(tracer, step, states, xs, axis, **settings)
+
+
+def _may_be_empty(length):
+    """Whether a length that is computed from those of the inputs is 0 for some of them."""
+    return is_dynamic(length) and bool((length.samples <= 0).any())
+
+
+def _unless_empty(tracer, step, states, xs, axis, settings):
+    """A Scan inside an If, because onnxruntime stops at a Scan over nothing."""
+    with tracer.body("then") as then:
+        lasts, stacked = _scan(tracer, step, states, xs, axis, **settings)
+        made = [*lasts, *stacked]
+        then.outputs.extend(body_result(tracer, then, x) for x in made)
+    with tracer.body("else") as otherwise:
+        shapes = [(*y.sizes[:axis], 0, *y.sizes[axis + 1 :]) for y in stacked]
+        nothing = [
+            tracer.filled(shape, 0, y.dtype) for shape, y in zip(shapes, stacked, strict=True)
+        ]
+        otherwise.outputs.extend(body_result(tracer, otherwise, x) for x in (*states, *nothing))
+    any_steps = ops.greater(tracer.size(xs[0], axis), 0)
+    attributes = {"then_branch": then, "else_branch": otherwise}
+    specs = [(x.sizes, x.dtype) for x in made]
+    results = tracer.emit("If", [any_steps], attributes, outputs=specs)
+    return results[: len(states)], results[len(states) :]
+
+
+def _scan(tracer, step, states, xs, axis, reverse_inputs, reverse_outputs):
     length = xs[0].sizes[axis]
     with tracer.body("body") as body:
         carried = [tracer.body_input(body, "state", s.sizes, s.dtype) for s in states]

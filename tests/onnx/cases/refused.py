@@ -72,6 +72,7 @@ DIFFERENT = {
     "sign:1": "the sign of NaN is 0 in some backends, and NaN in the file",
     "floor_divide:3": "infinity divided",
     "softmax:1": "of rows with infinities",
+    "sparsemax:1": "of rows with infinities",
     "saturate_cast:0": "numbers beyond a type, of which each backend makes something else",
     "cast:7": "a target without bfloat16 computes it in float32",
     "clip:3": _KERAS + "integers between bounds that are no integers",

@@ -61,10 +61,12 @@ class _Layer(keras.layers.Layer):
         self.cases, self.outputs = cases, outputs
 
     def call(self, tensors):
-        return {
+        made = {
             case.name: _flat(case.function(*[tensors[n] for n in case.inputs]))
             for case in self.cases
         }
+        # On JAX, some sizes are ints, which are no results.
+        return {name: results[: len(self.outputs[name])] for name, results in made.items()}
 
     def compute_output_spec(self, tensors):
         return {
@@ -130,8 +132,13 @@ def _compiled(cases, given):
     """JAX would compile each operation for each shape. It compiles all cases together."""
     import jax
 
-    results = jax.jit(lambda tensors: {case.name: case(tensors) for case in cases})(given)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, results)
+    for case in cases:
+        if case.layer is not None:
+            # Weights are made outside of what is compiled.
+            _ = case.model
+    results = jax.jit(lambda tensors: [case(tensors) for case in cases])(given)
+    arrays = keras.tree.map_structure(keras.ops.convert_to_numpy, results)
+    return {case.name: result for case, result in zip(cases, arrays, strict=True)}
 
 
 def _tried(case, given):
