@@ -260,7 +260,8 @@ class GraphBuilder(Bodies, WrappedIntegers):
         if is_dynamic(x):
             return self._known_scalar(x)
         x = keras.ops.convert_to_tensor(x)
-        return self.symbol(x).view(keras.backend.standardize_dtype(x.dtype))
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        return self.symbol(x, dtype if "float" in dtype else None).view(dtype)
 
     def vector(self, numbers):
         """A 1-D int64 Symbol from ints, Sizes and scalar Symbols."""

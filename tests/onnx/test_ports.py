@@ -278,14 +278,14 @@ def test_lengths_of_one_name_stay_equal_where_lengths_differ(tmp_path):
     model = keras.Model(inputs, Apply(cut_and_joined, keras.KerasTensor((None, None, 4)))(*inputs))
     ports = [Port(name, axes=("n", axis, 4)) for name, axis in zip("abc", "ttu", strict=True)]
     report = export(model, tmp_path / "x.onnx", ports=ports)
-    assert any("and less" in case.name for case in report.cases)
+    assert any(" 1, " in case.name for case in report.cases)
 
 
 def test_lengths_that_were_joined_differ_from_others(tmp_path):
     a, b, c = (keras.Input((None, 4), name=name) for name in "abc")
     outputs = [a + b, keras.ops.max(c, axis=1)]
     report = export(keras.Model([a, b, c], outputs), tmp_path / "x.onnx")
-    assert report.equal_lengths and any("and less" in case.name for case in report.cases)
+    assert report.equal_lengths and any(" 1, " in case.name for case in report.cases)
 
 
 def test_another_makers_decoder_with_caches_is_verified(tmp_path):

@@ -115,7 +115,7 @@ def test_ties(tmp_path):
 
 
 def test_masks_hold_what_keras_accepts(tmp_path):
-    x, mask, added = floats(None, 3), whole(None, name="attention_mask"), floats(None, name="mask")
+    x, mask, added = floats(None, 5), whole(None, name="attention_mask"), floats(None, name="mask")
     report = exported(
         tmp_path,
         lambda x, m, a: x * ops.cast(m, "float32")[..., None] + a[..., None],
@@ -125,12 +125,12 @@ def test_masks_hold_what_keras_accepts(tmp_path):
     )
     assert report.ok
     inputs = {
-        "x": np.ones((1, 2, 3), "float32"),
+        "x": np.ones((1, 2, 5), "float32"),
         "attention_mask": np.array([[2, -7]]),
         "mask": np.array([[-1e9, 0.5]], "float32"),
     }
     out = next(iter(load(tmp_path / "bundle").run(inputs).values()))
-    np.testing.assert_allclose(out, [[[-1e9] * 3, [-6.5] * 3]])
+    np.testing.assert_allclose(out, [[[-1e9] * 5, [-6.5] * 5]])
 
 
 class _AtLeast(layers.Layer):

@@ -41,5 +41,7 @@ def added_bias(value):
     if not is_op(node, "Add"):
         return None, None
     other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-    fits = is_weight(other, 1) and value.shape and value.shape[-1] == other.shape[0]
-    return (node, other) if fits else (None, None)
+    if not is_weight(other, 1):
+        return None, None
+    columns = value.shape[-1] if value.shape else max(2, other.shape[0])
+    return (node, other) if columns == other.shape[0] else (None, None)

@@ -1,5 +1,7 @@
 """What is refused on purpose: public names of keras.ops and keras.layers, and why."""
 
+import keras
+
 # Functions of keras.ops that give no tensor.
 NO_TENSORS = {"convert_to_numpy", "dtype", "is_tensor"}
 
@@ -83,3 +85,13 @@ DIFFERENT = {
     "argpartition:0": _KERAS + "the place is not that of the number in the sorted row",
     "relu6:2": _KERAS + "integers may stay integers",
 }
+if keras.backend.backend() == "tensorflow":
+    _SHIFTS = "bitwise_left_shift:2 bitwise_right_shift:2 left_shift:2 right_shift:2".split()
+    DIFFERENT |= {
+        **dict.fromkeys(_SHIFTS, "bools shifted by bools"),
+        **dict.fromkeys(["sort:3", "argsort:4"], "NaN is in other places of the sorted row"),
+        "vstack:1": _KERAS + "vectors are joined to a vector",
+        "eye:1": _KERAS + "a diagonal above the main one makes the matrix larger",
+        "rot90:1": _KERAS + "two turns of a matrix that is not square",
+        "unravel_index:0": "of positions beyond the shape",
+    }
