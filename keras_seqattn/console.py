@@ -67,6 +67,12 @@ def run(command):
             )
             _show_traceback()
     _complain(message)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        # Python would try it again at its end, and exit with a code of its own.
+        _abandon_output()
     return 1
 
 

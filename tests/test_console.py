@@ -92,13 +92,20 @@ def test_output_that_no_terminal_shows_is_escaped():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
-def test_output_that_cannot_be_written_is_an_error():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error(unbuffered):
     code = (
         "import sys; from keras_seqattn import console; sys.exit(console.run(lambda: print('a')))"
     )
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            # An empty value means that Python keeps the output in a buffer, as usual.
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 1 and done.stderr.splitlines()[0].startswith("error: ")
     assert "Traceback" not in done.stderr
