@@ -128,7 +128,7 @@ def _add_verify(commands):
     command = _command(
         commands, "verify", _verify, "check a bundle, or compare it with its checkpoint"
     )
-    command.add_argument("bundle", metavar="OUT", help="bundle folder, or .onnx file")
+    command.add_argument("bundle", metavar="OUT", help="bundle folder; with --against, also a file")
     rest = ", to compare with (default: check the files' sums and use each file once)"
     _add_source(command, "--against", rest)
     _add_lengths(command)
@@ -145,9 +145,10 @@ def _verify(arguments):
         return
     start_keras()
     from keras_seqattn import onnx
-    from keras_seqattn.sources import load_source
+    from keras_seqattn.sources import is_of_keras, load_source
 
-    model = load_source(arguments.against, _task(arguments.bundle), arguments.code)
+    task = None if is_of_keras(arguments.against) else _task(arguments.bundle)
+    model = load_source(arguments.against, task, arguments.code)
     report = onnx.verify(arguments.bundle, model, lengths=arguments.lengths)
     print(report.summary())
     return 0 if report.ok else 1

@@ -29,7 +29,7 @@ def load_source(path, task=None, code=None):
     """
     if code is not None:
         _import(code)
-    if not path.lower().endswith(_OF_KERAS):
+    if not is_of_keras(path):
         return models.load(path, task=task)
     if task is not None:
         raise InputError(f"{path} is a Keras model, which has no tasks; leave out the task")
@@ -41,6 +41,11 @@ def load_source(path, task=None, code=None):
         raise CheckpointError(
             f"Keras cannot load {path}: {reason(error)} (--import names code with custom layers)"
         ) from error
+
+
+def is_of_keras(path):
+    """Whether a path is that of a file that Keras saved, which has no tasks."""
+    return path.lower().endswith(_OF_KERAS)
 
 
 def _import(code):

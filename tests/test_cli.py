@@ -182,6 +182,14 @@ def test_verify(bundles, checkpoints, capsys):
         assert "agrees with" in capsys.readouterr().out
 
 
+def test_verify_against_a_file_of_keras(bundles, checkpoints, tmp_path, capsys):
+    """The bundle has a task, and the file has none of its own to ask for."""
+    models.load(checkpoints["decoder"]).save(tmp_path / "model.keras")
+    against = ["--against", str(tmp_path / "model.keras"), "--lengths", "7"]
+    assert main(["verify", bundles["decoder"], *against]) == 0
+    assert "agrees with" in capsys.readouterr().out
+
+
 def test_lengths_need_something_to_compare_with(bundles, capsys):
     fails(["verify", bundles["encoder"], "--lengths", "9"], capsys, "--against")
 

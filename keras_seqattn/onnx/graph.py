@@ -126,8 +126,10 @@ def _build(model, target, given):
         text = without_stand_ins(untraceable(separate))
         raise ExportError(f"{model.name} cannot be traced: {text}") from separate
     if isinstance(model, CalledModel) and model.is_guessed:
-        model.use_integers(_only_cast(tracer.graph))
-        return _build(model, target, given)
+        integers = _only_cast(tracer.graph)
+        model.use_integers(integers)
+        if integers:
+            return _build(model, target, given)
     try:
         _declare_outputs(tracer, outputs, ports)
         ports = _with_states(tracer, ports)

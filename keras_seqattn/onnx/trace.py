@@ -8,6 +8,7 @@ import numpy as np
 from keras_seqattn.errors import ExportError, SeqAttnError
 from keras_seqattn.onnx import keras_internals
 from keras_seqattn.onnx.builder import GraphBuilder
+from keras_seqattn.onnx.called_model import CalledModel
 from keras_seqattn.onnx.functions import replaced_functions
 from keras_seqattn.onnx.kept_masks import as_in_keras
 from keras_seqattn.onnx.lower import registry
@@ -156,7 +157,7 @@ class Tracer(GraphBuilder):
 
     def run(self, model, inputs):
         """The outputs of the model for Symbols, in inference mode, while the hook is active."""
-        self._roots = [model, getattr(model, "inner", model)]
+        self._roots = [model, model.inner] if isinstance(model, CalledModel) else [model]
         self.states = TracedStates(self, model)
         functions, draws = replaced_functions(self), replaced_draws(self)
         methods = [
